@@ -1,0 +1,67 @@
+"""The exception tree. A `SetupError` stops a run before its first row; a `RowError` withholds one row.
+
+U2SError
+├── SetupError          the call, the options or the machine are wrong; nothing was written
+│   ├── MissingExtra    an optional package is not installed
+│   └── MissingWeights  a model's weights are not on this machine
+└── RowError            this row cannot be made safe; the rest of the run goes on
+    ├── UnreadableImage
+    ├── EditFailed
+    └── ResidueFound
+"""
+
+from __future__ import annotations
+
+
+class U2SError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class SetupError(U2SError, ValueError):
+    """Something to mend before the run: the message names the value and the remedy."""
+
+
+class MissingExtra(SetupError):
+    """An optional package is absent; the message holds the command that installs it."""
+
+
+class MissingWeights(SetupError):
+    """Model weights are absent; the message holds the command that gets them."""
+
+
+class RowError(U2SError):
+    """One row cannot be judged or made safe. `code` may be public; the message is private.
+
+    Args:
+        code: a short reason code of `columns.REASON_CODES`, counted in every report.
+        message: what happened, in words. It may name files or contents, so it stays in `private/`.
+    """
+
+    code = "error"
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code or self.code
+
+
+class UnreadableImage(RowError):
+    """The image could not be decoded whole and within the limits."""
+
+    code = "unreadable"
+
+
+class EditFailed(RowError):
+    """The editor raised, or gave back an image that cannot be used."""
+
+    code = "edit_failed"
+
+
+class ResidueFound(RowError):
+    """Something private was still found after the last attempt."""
+
+    code = "residue"
+
+
+def missing_extra(package: str, extra: str) -> MissingExtra:
+    """The error for an absent optional package, naming the command that cures it."""
+    return MissingExtra(f"{package} is not installed; run: pip install 'u2s_datasets[{extra}]'")

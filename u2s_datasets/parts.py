@@ -1,0 +1,179 @@
+"""The vocabulary on one screen: what flows (`Detection`, `Edit`) and what loads (`Part`, `Detector`, `Editor`).
+
+A part is a frozen dataclass: configured now, loaded later, in the process that uses it. Its pickled state is
+its configuration and a digest of the code that shapes its results, never its model, so that `datasets`
+fingerprints a part by what it does: the same before and after its first call, another after an edit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+Box = tuple[float, float, float, float]
+"""(x0, y0, x1, y1) in pixels of the upright image, x1 and y1 exclusive. The only box convention here."""
+
+_LOAD = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One region that should not be published as it is.
+
+    Args:
+        category: what it is, one of the detector's `categories`.
+        box: (x0, y0, x1, y1) in pixels.
+        score: confidence in [0, 1]; at or above the detector's `flag_threshold` it flags its image alone.
+        text: what was read there, if anything was. Private.
+    """
+
+    category: str
+    box: Box
+    score: float
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One order to an editor.
+
+    Args:
+        image: upright RGB image.
+        source_prompt, target_prompt, instruction, public_caption: the text priors; an editor takes what it uses.
+        boxes: regions to change; empty means the whole image.
+        seed: seed of this row's noise, in [0, 2**63).
+        strength: 0 at the first attempt, one more at each further attempt (law 4).
+    """
+
+    image: Image.Image
+    source_prompt: str = ""
+    target_prompt: str = ""
+    instruction: str = ""
+    public_caption: str = ""
+    boxes: Sequence[Box] = ()
+    seed: int = 0
+    strength: int = 0
+
+
+class Part:
+    """Base of everything that is configured now and loaded later. Subclasses are frozen dataclasses.
+
+    `libraries` names the distributions whose version shapes the result; they enter the digest.
+    """
+
+    libraries: ClassVar[tuple[str, ...]] = ()
+
+    def load(self) -> Any:
+        """Build the model. Called once per process, at first use, under a lock."""
+        return None
+
+    @property
+    def model(self) -> Any:
+        """The loaded model."""
+        if "_model" not in self.__dict__:
+            with _LOAD:
+                if "_model" not in self.__dict__:
+                    object.__setattr__(self, "_model", self.load())
+        return self.__dict__["_model"]
+
+    def check(self) -> None:
+        """Raise `SetupError` where this part cannot work here. Runs before the first row; loads nothing big."""
+
+    def config(self) -> dict[str, Any]:
+        """The constructor arguments, parts included, as plain values for `run.json` and cards."""
+        return {"part": type(self).__name__} | {f.name: _plain(getattr(self, f.name)) for f in _fields(self)}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {f.name: getattr(self, f.name) for f in _fields(self)}
+        return {"fields": state, "digest": code_digest(type(self)), "versions": _versions(self.libraries)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state["fields"].items():
+            object.__setattr__(self, name, value)
+
+
+class Detector(Part):
+    """Images in, private regions out."""
+
+    categories: ClassVar[tuple[str, ...]] = ()
+    flag_threshold: float
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        """Every region to hide should its image be flagged, weak evidence included.
+
+        Args:
+            images: (H, W, 3) uint8 RGB arrays of any sizes.
+
+        Returns:
+            One list per image. An image is flagged by a detection at or above `flag_threshold`.
+        """
+        raise NotImplementedError
+
+    def residue(self, images: Sequence[np.ndarray], edited: Sequence[Sequence[Box]]) -> list[list[Detection]]:
+        """What is still to be found after an edit, looked for at least as hard as before.
+
+        Args:
+            images: the edited images, (H, W, 3) uint8 RGB.
+            edited: per image the boxes that were changed; pixels elsewhere are those that `detect` saw.
+        """
+        return self.detect(images)
+
+
+class Editor(Part):
+    """Images and texts in, images of the same sizes out."""
+
+    redacts: ClassVar[bool] = False
+    """True where the output shows nothing in place of what was hidden, so that any residue is absolute."""
+
+    def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
+        """One image per order, same size, same mode. Raises on failure; never returns an original for a failure."""
+        raise NotImplementedError
+
+
+@functools.cache
+def code_digest(cls: type) -> str:
+    """Digest of the code that shapes a part's results: this package's sources, prompts and weights, and its own file.
+
+    `datasets` does not see edits in imported modules, so stale results would be served without it.
+    """
+    root = Path(__file__).parent
+    files = [p for p in root.rglob("*") if p.suffix in {".py", ".txt", ".onnx"} and p.parent.name not in _OUTSIDE]
+    own = inspect.getsourcefile(cls)
+    if own and root not in Path(own).resolve().parents:
+        files.append(Path(own))
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        if path.name not in _OUTSIDE:
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+_OUTSIDE = {"cli.py", "bench.py", "doctor.py", "hub.py", "__pycache__"}
+"""Files that drive, print or publish: editing them changes no row."""
+
+
+def _versions(libraries: Sequence[str]) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in libraries}
+
+
+def _fields(part: Any) -> tuple[dataclasses.Field, ...]:
+    return dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Part):
+        return value.config()
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
