@@ -1,0 +1,172 @@
+"""Rows on their way through the arrows, and batches of `datasets` turned into rows and back.
+
+A `Dataset` batch arrives as an Arrow table: it is read raw, so that the source column keeps its bytes, and
+leaves as a table with typed columns, so that a batch of nulls cannot fix a wrong type. A plain dict, which is
+what `IterableDataset` and Ray hand over, leaves as a dict.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from u2s_datasets import columns, images
+from u2s_datasets.errors import RowError, SetupError, UnreadableImage
+from u2s_datasets.parts import Detection
+
+log = logging.getLogger(__name__)
+
+
+class Row:
+    """One row of a batch.
+
+    Attributes:
+        fields: the row's columns, given and written.
+        failure: the first error that withheld it, if any.
+        edited: the publishable pixels before encoding, once there are any.
+        residue: what the last look at `edited` found; none where nobody looked.
+    """
+
+    def __init__(self, image: Any, fields: dict[str, Any]) -> None:
+        self.image = image
+        self.fields = fields
+        self.failure: RowError | None = None
+        self.edited: Image.Image | None = None
+        self.residue: list[Detection] | None = None
+        self._decoded: images.Decoded | UnreadableImage | None = None
+        self._array: np.ndarray | None = None
+
+    @property
+    def decoded(self) -> images.Decoded:
+        """The upright image, decoded once. Raises `UnreadableImage`, every time."""
+        if self._decoded is None:
+            try:
+                self._decoded = images.decode(_fetched(self.image))
+            except UnreadableImage as error:
+                self._decoded = error
+        if isinstance(self._decoded, UnreadableImage):
+            raise self._decoded
+        return self._decoded
+
+    @property
+    def array(self) -> np.ndarray:
+        """The upright pixels, (H, W, 3) uint8 RGB."""
+        if self._array is None:
+            self._array = np.asarray(self.decoded.pixels)
+        return self._array
+
+    def fail(self, error: RowError) -> None:
+        """Withhold this row for this reason, unless an earlier reason stands. Words go to the debug log only."""
+        if self.failure is None:
+            self.failure = error
+            log.debug("row withheld (%s): %s", error.code, error, exc_info=error)
+
+
+def rows_of(batch: Mapping[str, Any], image_column: str, others: Iterable[str] = ()) -> list[Row]:
+    """The rows of a batch, with those of the `others` columns that it has.
+
+    Raises:
+        SetupError: there is no such image column, or the batch is no batch.
+    """
+    if not isinstance(batch, Mapping):
+        raise SetupError(f"a step takes a batch of columns, not {type(batch).__name__}; drop input_columns=")
+    names = list(batch)
+    if image_column not in names:
+        raise SetupError(
+            f"there is no column {image_column!r}; the columns are {names}; say image_column='...' in the step"
+        )
+    table = getattr(batch, "pa_table", None)
+    if table is None and not isinstance(batch[image_column], (list, tuple, np.ndarray)):
+        raise SetupError("a step works on batches; call .map(step, batched=True)")
+    wanted = [image_column, *(n for n in others if n in names and n != image_column)]
+    values = {n: table[n].to_pylist() if table is not None else list(batch[n]) for n in wanted}
+    present = wanted[1:]
+    return [
+        Row(image, dict(zip(present, rest, strict=True)))
+        for image, *rest in zip(*(values[n] for n in wanted), strict=True)
+    ]
+
+
+def with_columns(batch: Mapping[str, Any], rows: Sequence[Row], names: Sequence[str]) -> Any:
+    """The batch's answer: these columns of the rows, beside what `datasets` wants back (see the module's head)."""
+    values = {name: [row.fields.get(name) for row in rows] for name in names}
+    table = getattr(batch, "pa_table", None)
+    if table is None:
+        return {n: [v and EncodedImage(v["bytes"]) for v in vs] if n == columns.ANONYMIZED_IMAGE else vs for n, vs in values.items()}
+    from datasets import Features
+
+    features = columns.features(names)
+    old = Features.from_arrow_schema(table.schema)
+    removed = _columns_to_remove()
+    kept = {n: old[n] for n in table.column_names if n not in values and n not in removed}
+    arrays = [table[n] for n in kept] + [_typed(values[n], features[n]) for n in names]
+    return pa.Table.from_arrays(arrays, schema=Features({**kept, **features}).arrow_schema)
+
+
+def _typed(values: list[Any], feature: Any) -> pa.Array:
+    from datasets.features.features import get_nested_type
+
+    return pa.array(values, type=get_nested_type(feature))
+
+
+def _columns_to_remove() -> set[str]:
+    """`remove_columns` of the `Dataset.map` that is calling.
+
+    `map` applies `remove_columns` to results that are dicts and not to tables, so without this an original
+    that the user asked to drop would stay. Only its own frame knows the argument.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "_map_single":
+            return set(frame.f_locals.get("remove_columns") or ())
+        frame = frame.f_back
+    return set()
+
+
+class EncodedImage(Image.Image):
+    """A decoded image that is stored as the very bytes it came from, as long as nobody paints on it.
+
+    `datasets` would encode a plain PIL image anew, at its own quality, and store the path of one that has a
+    `filename`.
+    """
+
+    filename = ""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__()
+        decoded = images.decode(data)
+        self.im, self._size, self._mode = decoded.pixels.im, decoded.pixels.size, decoded.pixels.mode
+        self.format = decoded.format
+        self.readonly = 1  # Pillow then calls _copy before it paints
+        self._data: bytes | None = data
+
+    def _copy(self) -> None:
+        self._data = None
+        super()._copy()
+
+    def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
+        """As `PIL.Image.Image.save`; in its own format, without parameters, it writes the bytes as they are."""
+        if self._data is not None and format == self.format and not params and hasattr(fp, "write"):
+            fp.write(self._data)
+        else:
+            super().save(fp, format, **params)
+
+
+def _fetched(value: Any) -> Any:
+    """The value with its bytes, where it is a remote path as streaming datasets have them."""
+    path = value.get("path") if isinstance(value, Mapping) and value.get("bytes") is None else None
+    if not (isinstance(path, str) and "://" in path):
+        return value
+    from datasets.utils.file_utils import xopen
+
+    try:
+        with xopen(path, "rb") as file:
+            return {"bytes": file.read(), "path": path}
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(f"{path} could not be fetched: {error}", "missing") from error
