@@ -1,1 +1,58 @@
-"""Privacy-safe image datasets."""
+"""Privacy-safe image datasets: inspect, caption, instruct, anonymize, score, and publish what is proven safe.
+
+    ds = ds.map(u2s.anonymize, batched=True)
+
+Everything is imported at first use, so that `import u2s_datasets` is light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_LAZY = {
+    "Anonymize": "stages.anonymize",
+    "Caption": "stages.caption",
+    "Inspect": "stages.inspect",
+    "Instruct": "stages.instruct",
+    "Score": "stages.score",
+    "Detection": "parts",
+    "Detector": "parts",
+    "Edit": "parts",
+    "Editor": "parts",
+    "Part": "parts",
+    "Faces": "detectors.faces",
+    "Text": "detectors.text",
+    "Redact": "editors.redact",
+    "Profile": "profiles",
+    "profile": "profiles",
+    "Report": "metrics.report",
+    "report": "metrics.report",
+    "run": "runner",
+    "EditFailed": "errors",
+    "MissingExtra": "errors",
+    "MissingWeights": "errors",
+    "ResidueFound": "errors",
+    "RowError": "errors",
+    "SetupError": "errors",
+    "U2SError": "errors",
+    "UnreadableImage": "errors",
+}
+_STEPS = ("inspect", "caption", "instruct", "anonymize", "score")
+
+__all__ = sorted([*_LAZY, *_STEPS])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _STEPS:
+        value = getattr(importlib.import_module("u2s_datasets.profiles").profile(), name)
+    elif name in _LAZY:
+        value = getattr(importlib.import_module(f"u2s_datasets.{_LAZY[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

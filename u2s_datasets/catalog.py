@@ -1,0 +1,52 @@
+"""Short names of parts. A name is ("module:Class", its arguments); anybody's "package.module:Class" works as well."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from u2s_datasets.errors import SetupError
+from u2s_datasets.parts import Part
+
+Entry = tuple[str, dict[str, Any]]
+
+DETECTORS: dict[str, Entry] = {
+    "faces": ("u2s_datasets.detectors.faces:Faces", {}),
+    "text": ("u2s_datasets.detectors.text:Text", {}),
+}
+
+EDITORS: dict[str, Entry] = {
+    "redact": ("u2s_datasets.editors.redact:Redact", {}),
+    "solid": ("u2s_datasets.editors.redact:Redact", {"method": "solid"}),
+    "pixelate": ("u2s_datasets.editors.redact:Redact", {"method": "pixelate"}),
+    "blur": ("u2s_datasets.editors.redact:Redact", {"method": "blur"}),
+    "inpaint": ("u2s_datasets.editors.redact:Redact", {"method": "inpaint"}),
+}
+
+
+def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> Any:
+    """The part of this name.
+
+    Args:
+        kind: the word for it in errors, such as "editor".
+        name: a key of `entries`, or "package.module:Class".
+        entries: `DETECTORS` or `EDITORS`.
+        arguments: constructor arguments over those of the catalog.
+
+    Raises:
+        SetupError: there is no such part, or it is no part.
+    """
+    if name in entries:
+        path, defaults = entries[name]
+    elif ":" in name:
+        path, defaults = name, {}
+    else:
+        raise SetupError(f"unknown {kind} {name!r}; use one of: {', '.join(entries)}, or 'package.module:Class'")
+    module, _, attribute = path.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SetupError(f"{kind} {name!r} cannot be imported: {error}; check the module and class names") from error
+    if not (isinstance(cls, type) and issubclass(cls, Part)):
+        raise SetupError(f"{kind} {name!r} is no subclass of u2s_datasets.parts.Part; give one that is")
+    return cls(**{**defaults, **arguments})
