@@ -40,7 +40,7 @@ _LAZY = {
 }
 _STEPS = ("inspect", "caption", "instruct", "anonymize", "score")
 
-__all__ = sorted([*_LAZY, *_STEPS])  # noqa: PLE0605
+__all__ = sorted([*_LAZY, *_STEPS])
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
-import inspect
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ class Part:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {f.name: getattr(self, f.name) for f in _fields(self)}
-        return {"fields": state, "digest": code_digest(type(self)), "versions": _versions(self.libraries)}
+        return {"fields": state, "digest": code_digest(type(self).__module__), "versions": _versions(self.libraries)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state["fields"].items():
@@ -142,14 +142,15 @@ class Editor(Part):
 
 
 @functools.cache
-def code_digest(cls: type) -> str:
-    """Digest of the code that shapes a part's results: this package's sources, prompts and weights, and its own file.
+def code_digest(module: str = __name__) -> str:
+    """Digest of the code that shapes a part's results: this package's sources, prompts and weights, and the
+    part's own module where that is somebody else's.
 
     `datasets` does not see edits in imported modules, so stale results would be served without it.
     """
     root = Path(__file__).parent
     files = [p for p in root.rglob("*") if p.suffix in {".py", ".txt", ".onnx"} and p.parent.name not in _OUTSIDE]
-    own = inspect.getsourcefile(cls)
+    own = getattr(sys.modules.get(module), "__file__", None)
     if own and root not in Path(own).resolve().parents:
         files.append(Path(own))
     digest = hashlib.sha256()

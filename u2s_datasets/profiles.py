@@ -54,7 +54,9 @@ class Profile:
         return dataclasses.replace(self, anonymize=anonymize, score=_with_engine(self.score, engine, threads))
 
 
-def profile(name: str = "cpu", *, detectors: Sequence[str] | None = None, editor: str | None = None, **options: Any) -> Profile:
+def profile(
+    name: str = "cpu", *, detectors: Sequence[str] | None = None, editor: str | None = None, **options: Any
+) -> Profile:
     """The profile of this name.
 
     Args:
@@ -75,7 +77,11 @@ def profile(name: str = "cpu", *, detectors: Sequence[str] | None = None, editor
         options["editor"] = catalog.make("editor", editor, catalog.EDITORS)
     anonymize = Anonymize(inspect=inspect, **options)
     anonymize.check()
-    return Profile(name, anonymize, Score(inspect=inspect if anonymize.verify else None, image_column=anonymize.image_column))
+    return Profile(
+        name,
+        anonymize,
+        Score(inspect=inspect if anonymize.verify else None, image_column=anonymize.image_column),
+    )
 
 
 def _with_engine(part: Any, engine: str, threads: int) -> Any:

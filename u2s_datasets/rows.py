@@ -82,7 +82,10 @@ def rows_of(batch: Mapping[str, Any], image_column: str, others: Iterable[str] =
             f"there is no column {image_column!r}; the columns are {names}; say image_column='...' in the step"
         )
     table = getattr(batch, "pa_table", None)
-    if table is None and not isinstance(batch[image_column], (list, tuple, np.ndarray)):
+    values_of_one_row = type(batch).__name__ == "LazyRow" if table is not None else not isinstance(
+        batch[image_column], (list, tuple, np.ndarray)
+    )
+    if values_of_one_row:
         raise SetupError("a step works on batches; call .map(step, batched=True)")
     wanted = [image_column, *(n for n in others if n in names and n != image_column)]
     values = {n: table[n].to_pylist() if table is not None else list(batch[n]) for n in wanted}
@@ -98,7 +101,10 @@ def with_columns(batch: Mapping[str, Any], rows: Sequence[Row], names: Sequence[
     values = {name: [row.fields.get(name) for row in rows] for name in names}
     table = getattr(batch, "pa_table", None)
     if table is None:
-        return {n: [v and EncodedImage(v["bytes"]) for v in vs] if n == columns.ANONYMIZED_IMAGE else vs for n, vs in values.items()}
+        return {
+            n: [v and EncodedImage(v["bytes"]) for v in vs] if n == columns.ANONYMIZED_IMAGE else vs
+            for n, vs in values.items()
+        }
     from datasets import Features
 
     features = columns.features(names)

@@ -1,8 +1,8 @@
-"""One ONNX file, two engines: onnxruntime, which survives a fork, and OpenVINO, twice as fast, which does not.
+"""One ONNX file, two engines: onnxruntime, which survives a fork, and OpenVINO, which is twice as fast.
 
-OpenVINO hangs in a forked child once its parent has used it, so `datasets.map` takes the default, onnxruntime,
-and the runner's spawned workers take OpenVINO, one worker per core. Both compute in float32 and give the same
-result for the same input at every call.
+OpenVINO hangs in a forked child once its parent has used it, so `datasets.map` takes the default,
+onnxruntime, and the runner's spawned workers take OpenVINO, one worker per core. Both compute in float32 and
+give the same result for the same input at every call.
 """
 
 from __future__ import annotations

@@ -44,7 +44,9 @@ def _extent(changed: np.ndarray, pad: int) -> tuple[int, int]:
     return max(int(index[0]) - pad, _PAD), min(int(index[-1]) + 1 + pad, len(changed) - _PAD)
 
 
-def _map_sum(before: np.ndarray, after: np.ndarray, rows: tuple[int, int], cols: tuple[int, int]) -> tuple[float, int]:
+def _map_sum(
+    before: np.ndarray, after: np.ndarray, rows: tuple[int, int], cols: tuple[int, int]
+) -> tuple[float, int]:
     from skimage.metrics import structural_similarity
 
     (top, bottom), (left, right) = rows, cols

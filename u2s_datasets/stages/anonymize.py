@@ -20,7 +20,9 @@ from u2s_datasets.stages import verify
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
-from u2s_datasets.stages.step import Step, each
+from u2s_datasets.stages.step import Step, each, each_row
+
+FORMATS = ("auto", *images.ENCODED_FORMATS)
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class Anonymize(Step):
         """Raises `SetupError` for a format or number that cannot work, then checks the parts."""
         if self.attempts < 1:
             raise SetupError(f"attempts={self.attempts!r} is below 1; the editor has to try at least once")
-        if self.format not in images.FORMATS:
-            raise SetupError(f"format={self.format!r} is unknown; use one of: {', '.join(images.FORMATS)}")
+        if self.format not in FORMATS:
+            raise SetupError(f"format={self.format!r} is unknown; use one of: {', '.join(FORMATS)}")
         super().check()
 
     def inputs(self) -> tuple[str, ...]:
@@ -85,8 +87,8 @@ class Anonymize(Step):
         for plan in plans:
             _recall_failure(plan.row)
         live = [p for p in plans if p.row.failure is None]
-        each([p.row for p in live], lambda rs: [row.decoded for row in rs], "unreadable")
-        self._prepare([p for p in live if p.row.failure is None])
+        by_row = {id(p.row): p for p in live}
+        each_row([p.row for p in live], lambda row: self._prepare(by_row[id(row)]), "unreadable")
         self._edit([p for p in live if p.flagged and p.row.failure is None])
         for plan in plans:
             self._finish(plan)
@@ -100,20 +102,19 @@ class Anonymize(Step):
                 if flag is True:  # a flag that the user gave alone is not taken back by a detector
                     row.fields[columns.PRIVACY_FLAG] = True
 
-    def _prepare(self, plans: Sequence[_Plan]) -> None:
-        for plan in plans:
-            row, size = plan.row, plan.row.decoded.pixels.size
-            given = self._given_boxes(row)
-            plan.found = [*_detections(row.fields.get(columns.PRIVACY_REVIEW) or []), *given]
-            plan.flagged = row.fields.get(columns.PRIVACY_FLAG) is not False or bool(given)
-            if not plan.flagged:
-                row.edited, row.residue = row.decoded.pixels, []  # `inspect` saw these very pixels
-                continue
-            row.fields[columns.PRIVACY_FLAG] = True
-            plan.boxes = regions(plan.found, size)
-            plan.seed = images.content_seed(row.decoded.pixels, self.seed)
-            if self.editor.redacts and not plan.boxes:
-                row.fail(EditFailed("flagged, but no region is known that could be hidden", "nothing_to_edit"))
+    def _prepare(self, plan: _Plan) -> None:
+        row, pixels = plan.row, plan.row.decoded.pixels
+        given = self._given_boxes(row)
+        plan.found = [*_detections(row.fields.get(columns.PRIVACY_REVIEW) or []), *given]
+        plan.flagged = row.fields.get(columns.PRIVACY_FLAG) is not False or bool(given)
+        if not plan.flagged:
+            row.edited, row.residue = pixels, []  # `inspect` saw these very pixels
+            return
+        row.fields[columns.PRIVACY_FLAG] = True
+        plan.boxes = regions(plan.found, pixels.size)
+        plan.seed = images.content_seed(pixels, self.seed)
+        if self.editor.redacts and not plan.boxes:
+            raise EditFailed("flagged, but no region is known that could be hidden", "nothing_to_edit")
 
     def _given_boxes(self, row: Row) -> list[Detection]:
         boxes = row.fields.get(self.boxes_column) if self.boxes_column else None

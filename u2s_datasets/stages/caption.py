@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from u2s_datasets import columns
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import places
-from u2s_datasets.stages.step import Step, each
+from u2s_datasets.stages.step import Step, each_row
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Caption(Step):
         """Write `private_caption` and `public_caption`."""
         for row in batch:
             row.fields.update(dict.fromkeys(columns.CAPTION))
-        each([row for row in batch if row.failure is None], lambda rs: [_caption(r) for r in rs], "error")
+        each_row([row for row in batch if row.failure is None], _caption, "error")
 
 
 def _caption(row: Row) -> None:

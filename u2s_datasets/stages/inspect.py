@@ -52,8 +52,11 @@ class Inspect(Step):
         found: dict[int, list[tuple[Detector, Detection]]] = {id(row): [] for row in batch}
         for detector in self.detectors:
             alive = [row for row in readable if row.failure is None]
-            results = each(alive, lambda rs, d=detector: d.detect([r.array for r in rs]), "inspect_failed")
-            for row, detections in zip(alive, results, strict=True):
+
+            def look(rs: Sequence[Row], d: Detector = detector) -> list[list[Detection]]:
+                return d.detect([r.array for r in rs])
+
+            for row, detections in zip(alive, each(alive, look, "inspect_failed"), strict=True):
                 found[id(row)] += [(detector, d) for d in detections or ()]
         for row in batch:
             row.fields.update(_verdict(row, found[id(row)]))
@@ -86,6 +89,4 @@ def _failed(error: RowError) -> dict:
 
 def _item(detection: Detection) -> dict:
     words = criteria.DETECTED.get(detection.category, detection.category)
-    return columns.review_item(
-        detection.category, detection.text, f"detected: {words}", detection.box, detection.score
-    )
+    return columns.review_item(detection.category, detection.text, f"detected: {words}", detection.box, detection.score)

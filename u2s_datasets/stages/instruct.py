@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from u2s_datasets import columns
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import places
-from u2s_datasets.stages.step import Step, each
+from u2s_datasets.stages.step import Step, each_row
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Instruct(Step):
         """Write `edit_instruction` and `edit_caption`."""
         for row in batch:
             row.fields.update(dict.fromkeys(columns.INSTRUCT))
-        each([row for row in batch if row.failure is None], lambda rs: [_instruct(r) for r in rs], "error")
+        each_row([row for row in batch if row.failure is None], _instruct, "error")
 
 
 def _instruct(row: Row) -> None:

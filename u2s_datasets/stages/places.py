@@ -23,7 +23,7 @@ def place(box: Box, size: tuple[int, int]) -> str:
 
 
 def shape(size: tuple[int, int]) -> str:
-    """"landscape", "portrait" or "square"."""
+    """ "landscape", "portrait" or "square"."""
     width, height = size
     if max(width, height) <= 1.05 * min(width, height):
         return "square"

@@ -11,10 +11,10 @@ import numpy as np
 from u2s_datasets import columns, images
 from u2s_datasets.metrics.privacy import text_similarity
 from u2s_datasets.metrics.quality import ssim
-from u2s_datasets.parts import Detection
+from u2s_datasets.parts import Detection, Detector
 from u2s_datasets.rows import Row
 from u2s_datasets.stages.inspect import Inspect
-from u2s_datasets.stages.step import Step, each
+from u2s_datasets.stages.step import Step, each, each_row
 
 log = logging.getLogger(__name__)
 _told: set[str] = set()
@@ -51,9 +51,9 @@ class Score(Step):
         for row in batch:
             row.fields.update(dict.fromkeys(columns.SCORE))
         live = [row for row in batch if row.edited is not None or row.fields.get(columns.ANONYMIZED_IMAGE)]
-        each(live, lambda rs: [_open(r) for r in rs], "unreadable")
+        each_row(live, _open, "unreadable")
         live = [row for row in live if row.edited is not None]
-        each(live, lambda rs: [_compare(r) for r in rs], "error")
+        each_row(live, _compare, "error")
         if self.inspect is not None:
             self._look(live)
 
@@ -61,7 +61,11 @@ class Score(Step):
         unseen = [row for row in batch if row.residue is None]
         found: dict[int, list[Detection]] = {id(row): [] for row in unseen}
         for detector in self.inspect.detectors if self.inspect else ():
-            results = each(unseen, lambda rs, d=detector: d.detect([np.asarray(r.edited) for r in rs]), "error")
+
+            def look(rs: Sequence[Row], d: Detector = detector) -> list[list[Detection]]:
+                return d.detect([np.asarray(r.edited) for r in rs])
+
+            results = each(unseen, look, "error")
             for row, detections in zip(unseen, results, strict=True):
                 found[id(row)] += [d for d in detections or () if d.score >= detector.flag_threshold]
         for row in unseen:

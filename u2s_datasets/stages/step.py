@@ -92,6 +92,17 @@ def each(batch: Sequence[Row], work: Callable[[Sequence[Row]], Sequence[T]], cod
     return [_one(row, work, code) for row in batch]
 
 
+def each_row(batch: Sequence[Row], work: Callable[[Row], None], code: str) -> None:
+    """`work` on one row after another; a row that raises says so in itself."""
+
+    def alone(rows: Sequence[Row]) -> list[bool]:
+        work(rows[0])
+        return [True]
+
+    for row in batch:
+        _one(row, alone, code)
+
+
 def _one(row: Row, work: Callable[[Sequence[Row]], Sequence[T]], code: str) -> T | None:
     try:
         return _counted(work, [row])[0]
@@ -107,5 +118,5 @@ def _one(row: Row, work: Callable[[Sequence[Row]], Sequence[T]], code: str) -> T
 def _counted(work: Callable[[Sequence[Row]], Sequence[T]], batch: Sequence[Row]) -> Sequence[T]:
     results = work(batch)
     if len(results) != len(batch):
-        raise RowError(f"{len(batch)} rows went in and {len(results)} results came out")
+        raise ValueError(f"{len(batch)} rows went in and {len(results)} results came out")
     return results

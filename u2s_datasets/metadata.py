@@ -1,0 +1,150 @@
+"""What an encoded image carries beside its pixels, found by walking segments and chunks and not by Pillow.
+
+Everything that is not known to be needed for the pixels is named: an unknown chunk counts as metadata.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+SOS, EOI = 0xDA, 0xD9
+
+_JPEG_NEEDED = {*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD} - {0xC8}
+_PNG_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"cICP"}
+_WEBP_NEEDED = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH"}
+_XMP = (b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0")
+_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+_TRAILING = "bytes after the image's end"
+
+
+def metadata_in(data: bytes) -> list[str]:
+    """Names what an encoded JPEG, PNG or WebP carries beside its pixels; empty means clean.
+
+    Among the names: "EXIF", "XMP", "ICC", "IPTC", "comment", "thumbnail", "density", "APP11", names of chunks
+    such as "tEXt" or "pHYs", "bytes after the image's end". Bytes that are none of the three formats, or are cut
+    short, are never clean.
+
+    Args:
+        data: a whole file.
+
+    Returns:
+        Each name once, in the order of the file.
+    """
+    if data.startswith(b"\xff\xd8"):
+        names = _in_jpeg(data)
+    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+        names = _in_png(data)
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        names = _in_webp(data)
+    else:
+        names = iter(["not a JPEG, PNG or WebP"])
+    return list(dict.fromkeys(names))
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """(marker, body, offset of the marker) of each segment up to EOI; ends early where the file does."""
+    at = 2
+    while (found := _NEXT_MARKER.search(data, at)) is not None:
+        # Bytes that belong to no segment could hold anything; marker 0 stands for them.
+        if found.start() != at:
+            yield 0, data[at : found.start()], at
+        marker, at = data[found.end() - 1], found.end()
+        if marker == EOI:
+            yield EOI, b"", at - 2
+            return
+        length = int.from_bytes(data[at : at + 2], "big")
+        if marker == 0x01 or length < 2 or at + length > len(data):
+            return
+        yield marker, data[at + 2 : at + length], at - 2
+        at += length
+        if marker == SOS and (scan := _NEXT_MARKER.search(data, at)) is not None:
+            at = scan.start()
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """(name, body, offset of its end) of each chunk up to IEND; ends early where the file does."""
+    at = 8
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if at + 12 + length > len(data):
+            return
+        name = data[at + 4 : at + 8]
+        yield name, data[at + 8 : at + 8 + length], at + 12 + length
+        if name == b"IEND":
+            return
+        at += 12 + length
+
+
+def webp_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """(name, offset of its end) of each chunk inside the RIFF container; ends early where the file does."""
+    at, end = 12, 8 + int.from_bytes(data[4:8], "little")
+    while at + 8 <= min(end, len(data)):
+        name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + length + length % 2
+        if at > len(data):
+            return
+        yield name, at
+
+
+def _in_jpeg(data: bytes) -> Iterator[str]:
+    for marker, body, at in jpeg_segments(data):
+        if marker == EOI:
+            if len(data) > at + 2:
+                yield _TRAILING
+            return
+        yield from _in_segment(marker, body)
+    yield "cut short"
+
+
+def _in_segment(marker: int, body: bytes) -> Iterator[str]:
+    if marker in _JPEG_NEEDED or (marker == 0xEE and body[:5] == b"Adobe" and len(body) == 12):
+        return
+    if marker == 0xE0 and body[:5] == b"JFIF\0":
+        if len(body) != 14 or any(body[12:14]):
+            yield "thumbnail"
+        if body[7:12] != b"\0\0\1\0\1":
+            yield "density"
+    elif marker == 0xE0 and body[:5] == b"JFXX\0":
+        yield "thumbnail"
+    elif marker == 0xE1 and body[:4] == b"Exif":
+        yield "EXIF"
+        if b"\xff\xd8\xff" in body:
+            yield "thumbnail"
+    elif marker == 0xE1 and body.startswith(_XMP):
+        yield "XMP"
+    elif marker == 0xE2 and body[:11] == b"ICC_PROFILE":
+        yield "ICC"
+    elif marker == 0xED:
+        yield "IPTC"
+    elif marker == 0xFE:
+        yield "comment"
+    elif marker == 0:
+        yield "bytes between segments"
+    else:
+        yield f"APP{marker - 0xE0}" if 0xE0 <= marker <= 0xEF else f"segment 0x{marker:02X}"
+
+
+def _in_png(data: bytes) -> Iterator[str]:
+    for name, body, end in png_chunks(data):
+        if name == b"IEND":
+            if body or len(data) > end:
+                yield _TRAILING
+            return
+        if name not in _PNG_NEEDED:
+            known = {b"eXIf": "EXIF", b"iCCP": "ICC"}.get(name, name.decode("latin-1"))
+            yield "XMP" if name == b"iTXt" and body.startswith(b"XML:com.adobe.xmp\0") else known
+    yield "cut short"
+
+
+def _in_webp(data: bytes) -> Iterator[str]:
+    end = 12
+    for name, end in webp_chunks(data):  # noqa: B007 (the last end is used below)
+        if name not in _WEBP_NEEDED:
+            known = {b"EXIF": "EXIF", b"XMP ": "XMP", b"ICCP": "ICC"}
+            yield known.get(name, name.decode("latin-1"))
+    stated = 8 + int.from_bytes(data[4:8], "little")
+    if end < stated or end == 12:
+        yield "cut short"
+    elif len(data) > end:
+        yield _TRAILING

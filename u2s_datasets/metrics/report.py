@@ -1,0 +1,349 @@
+"""What a run did to a set of images, in numbers: for a terminal, for a card, for two pages.
+
+The counts must add up, or there is no report (law 2). Everything is read in batches, and the columns that hold
+images are not read at all: what is kept is eight bytes per row and score.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from u2s_datasets import columns as c
+from u2s_datasets.errors import SetupError, U2SError
+from u2s_datasets.metrics.svg import SCALES, Score
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+UNRECORDED = "unrecorded"
+REASONS = c.REASON_CODES | {UNRECORDED: "no known reason code was recorded"}
+
+Original = Callable[[str], "Image.Image | None"]
+"""From a `source` to its upright original; none or `RowError` where it cannot be had."""
+
+_RUN = ("skipped", "verified", "inspected_criteria", "not_inspected")
+_BATCH = 1024  # rows of text and numbers; those with images are read 16 at a time
+
+
+@dataclass(frozen=True)
+class Report:
+    """The numbers of one set. Printed, it is a table with everything; `to_*` give what may be published.
+
+    Args:
+        rows: rows in.
+        statuses: rows per status, or none where nothing was anonymized yet.
+        reasons: withheld rows per reason code.
+        detections: per category of `privacy_review`, (items, images). Private.
+        scores: one per score column that is there.
+        run: `run.json` of the folder; empty for a dataset.
+    """
+
+    rows: int
+    statuses: dict[str, int] | None
+    reasons: dict[str, int]
+    detections: dict[str, tuple[int, int]]
+    scores: tuple[Score, ...]
+    run: dict[str, Any] = field(default_factory=dict)
+    data: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def safe(self) -> int | None:
+        """Rows in which nothing was found."""
+        return self.statuses[c.SAFE] if self.statuses else None
+
+    @property
+    def anonymized(self) -> int | None:
+        """Rows that were edited."""
+        return self.statuses[c.ANONYMIZED] if self.statuses else None
+
+    @property
+    def withheld(self) -> int | None:
+        """Rows that stay home."""
+        return self.statuses[c.WITHHELD] if self.statuses else None
+
+    def __str__(self) -> str:
+        from u2s_datasets.metrics import html
+
+        return "\n\n".join(map(html.text_table, html.tables(self, private=True)))
+
+    def _repr_html_(self) -> str:
+        from u2s_datasets.metrics import html
+
+        return "".join(map(html.html_table, html.tables(self, private=True)))
+
+    def to_markdown(self, private: bool = False) -> str:
+        """The tables in Markdown.
+
+        Args:
+            private: also what was found per category, each score's worst value, and figures of fewer than 5 rows.
+        """
+        from u2s_datasets.metrics import html
+
+        return "\n\n".join(map(html.markdown_table, html.tables(self, private))) + "\n"
+
+    def to_json(self, private: bool = False) -> str:
+        """The numbers as JSON; see `to_markdown` for `private`."""
+        found = {k: {"items": items, "images": images} for k, (items, images) in self.detections.items()}
+        plain = {
+            "rows": self.rows,
+            **(self.statuses or dict.fromkeys(c.STATUSES)),
+            "reasons": self.reasons,
+            **({"detections": found} if private else {}),
+            "scores": {s.name: s.figures(private) for s in self.scores},
+            **{k: self.run[k] for k in _RUN if k in self.run},
+        }
+        return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
+
+    def to_html(
+        self,
+        path: str | Path | None = None,
+        private: bool = False,
+        original: Original | None = None,
+        max_images: int = 48,
+        seed: int = 0,
+    ) -> str:
+        """One self-contained page.
+
+        Args:
+            path: where to write it too, whole or not at all; mode 0600 if private.
+            private: the page with originals, file names and single rows, instead of the one for anyone.
+            original: for a folder, gives the originals of the private page; a dataset has its own.
+            max_images: pictures in the public gallery.
+            seed: seed of the gallery's sample.
+        """
+        from u2s_datasets.metrics import html
+
+        page = html.private_page(self, original) if private else html.public_page(self, max_images, seed)
+        if path is not None:
+            html.write_whole(Path(path), page, Path(path).parent, private)
+        return page
+
+
+def report(data: Any) -> Report:
+    """The report of a dataset that went through the steps, or of the folder of a finished run.
+
+    Args:
+        data: a `datasets.Dataset`; columns may be absent. Or the folder, as a string or a path.
+
+    Raises:
+        U2SError: rows in are not safe + anonymized + withheld, or a folder's files disagree about them.
+        SetupError: `data` is neither.
+    """
+    rows = Folder(Path(data)) if isinstance(data, (str, Path)) else Table(data)
+    made = summarize(rows.batches((c.STATUS, c.REASON, c.NOTE, c.PRIVACY_REVIEW, *c.SCORE)), rows)
+    if made.statuses and made.rows != sum(made.statuses.values()):
+        raise U2SError(f"the rows do not add up: {_sum(made.rows, made.statuses)}")
+    rows.check(made)
+    return made
+
+
+def write_reports(out: Path, original: Original | None = None, max_images: int = 48, seed: int = 0) -> None:
+    """Write `out/report.html`, for anyone, and `out/private/report.html`, for the owner, each whole or not at all.
+
+    Args:
+        out: folder of a finished run.
+        original: gives the upright original of a `source`; none or a `RowError` leaves a placeholder.
+        max_images: pictures in the public gallery.
+        seed: seed of the gallery's sample.
+    """
+    from u2s_datasets.metrics import html
+
+    made, home = report(out), Path(out) / "private"
+    public = made.to_html(max_images=max_images, seed=seed)
+    html.write_whole(home / "report.html", made.to_html(private=True, original=original), home, private=True)
+    html.write_whole(Path(out) / "report.html", public, home, private=False)
+
+
+def summarize(batches: Iterable[pa.RecordBatch], data: Any = None) -> Report:
+    """Count the rows and gather the scores of record batches, one batch at a time. Does not check the sums."""
+    rows, names = 0, set(getattr(data, "names", ()))
+    statuses, reasons, items, images = Counter(), Counter(), Counter(), Counter()  # type: ignore[var-annotated]
+    values: dict[str, array] = {}
+    for batch in batches:
+        rows += len(batch)
+        names.update(batch.schema.names)
+        statuses.update(_column(batch, c.STATUS))
+        reasons.update(_reasons(batch))
+        _count_items(batch, items, images)
+        for name in SCALES:
+            if name in batch.schema.names:
+                values.setdefault(name, array("d")).extend(_numbers(batch.column(name)))
+    return Report(
+        rows,
+        {s: statuses[s] for s in c.STATUSES} if c.STATUS in names else None,
+        dict(_ranked(reasons)),
+        {name: (k, images[name]) for name, k in _ranked(items)},
+        tuple(Score.of(name, np.array(values[name]), rows) for name in SCALES if name in values),
+        getattr(data, "run", {}),
+        data,
+    )
+
+
+def _column(batch: pa.RecordBatch, name: str) -> list[Any]:
+    return batch.column(name).to_pylist() if name in batch.schema.names else []
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    return np.asarray(column.cast(pa.float64()).fill_null(math.nan).to_numpy(zero_copy_only=False), dtype=float)
+
+
+def _reasons(batch: pa.RecordBatch) -> Iterator[str]:
+    """The codes of the withheld rows. A code outside the vocabulary may be anything, so it is not repeated."""
+    status = _column(batch, c.STATUS)
+    codes = _column(batch, c.REASON) or [str(n).split(":")[0] for n in _column(batch, c.NOTE)] or status
+    return (k if k in c.REASON_CODES else UNRECORDED for k, s in zip(codes, status, strict=True) if s == c.WITHHELD)
+
+
+def _count_items(batch: pa.RecordBatch, items: Counter, images: Counter) -> None:
+    if c.PRIVACY_REVIEW not in batch.schema.names or not pa.types.is_list(batch.column(c.PRIVACY_REVIEW).type):
+        return
+    review = batch.column(c.PRIVACY_REVIEW)
+    categories = pc.struct_field(pc.list_flatten(review), "category").to_pylist()
+    items.update(categories)
+    images.update(name for name, _ in set(zip(categories, pc.list_parent_indices(review).to_pylist(), strict=True)))
+
+
+def _ranked(counts: Counter) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
+
+
+def _sum(rows: Any, counts: dict[str, Any]) -> str:
+    return f"{rows} rows in, but " + " + ".join(f"{counts.get(s)} {s}" for s in c.STATUSES)
+
+
+class Folder:
+    """The folder of a finished run, read in batches.
+
+    Raises:
+        SetupError: there is no finished run.
+    """
+
+    names = c.PRIVATE
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.run = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SetupError(f"{path} holds no finished run: run.json cannot be read; run `u2s anonymize`") from error
+        self.rows = sorted((path / "private" / "rows").glob("*.parquet"))
+        self.public = sorted((path / "data").glob("*.parquet"))
+
+    def batches(self, names: Collection[str]) -> Iterator[pa.RecordBatch]:
+        """These columns, as far as they are there, of every row in the order of the source."""
+        return (batch for path in self.rows for batch in _read(path, names))
+
+    def check(self, made: Report) -> None:
+        """Raise `U2SError` unless `run.json` and `data/` count what `private/rows` counts."""
+        counted = {"rows": made.rows, **(made.statuses or {})}
+        said = {k: self.run.get(k) for k in counted}
+        if said != counted:
+            raise U2SError(f"run.json says {_sum(said['rows'], said)}; private/rows holds {_sum(made.rows, counted)}")
+        public = Counter(s for path in self.public for b in _read(path, [c.STATUS]) for s in _column(b, c.STATUS))
+        if public != Counter({s: counted[s] for s in (c.SAFE, c.ANONYMIZED)}):
+            raise U2SError(f"data/ holds {dict(public)}; private/rows holds {_sum(made.rows, counted)}")
+
+    def ids(self) -> list[str]:
+        """The row ids of all that is published, sorted."""
+        return sorted(i for path in self.public for b in _read(path, [c.ROW_ID]) for i in _column(b, c.ROW_ID))
+
+    def published(self, ids: Collection[str]) -> Iterator[dict[str, Any]]:
+        """The published rows of these ids, with their encoded images, one by one."""
+        wanted = pa.array(list(ids), pa.string())
+        for path in self.public:
+            with pq.ParquetFile(path) as file:
+                read = file.read_row_group
+                groups = range(file.num_row_groups)
+                hit = [g for g in groups if pc.any(pc.is_in(read(g, [c.ROW_ID]).column(0), wanted)).as_py()]
+            for batch in _read(path, (c.ROW_ID, c.ANONYMIZED_IMAGE, c.STATUS, c.PUBLIC_CAPTION), 16, hit):
+                yield from batch.filter(pc.is_in(batch.column(c.ROW_ID), wanted)).to_pylist()
+
+    def original(self, row: dict[str, Any]) -> Image.Image | None:
+        """None: who made the folder knows its source."""
+        return None
+
+
+def _read(
+    path: Path, names: Collection[str], size: int = _BATCH, groups: list[int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    try:
+        with pq.ParquetFile(path) as file:
+            there = [n for n in names if n in file.schema_arrow.names]
+            yield from file.iter_batches(size, row_groups=groups, columns=there)
+    except pa.ArrowInvalid as error:
+        raise U2SError(f"{path.name} cannot be read; remove it and run the same command again") from error
+
+
+class Table:
+    """A dataset in memory or on disk; a row's id is its number.
+
+    Raises:
+        SetupError: it is no `datasets.Dataset`, or no step went over it.
+    """
+
+    run: dict[str, Any] = {}  # noqa: RUF012  never written
+
+    def __init__(self, data: Any) -> None:
+        from datasets import Dataset
+        from datasets import Image as Feature
+
+        if not isinstance(data, Dataset):
+            raise SetupError(f"report() takes one Dataset or the folder of a run, not {type(data).__name__}")
+        if not set(data.column_names) & {*c.PRIVATE, *c.PUBLIC}:
+            raise SetupError(f"no column of a step among {data.column_names}; map u2s.anonymize over it first")
+        self.data, self.names = data.with_format(None), data.column_names
+        pictures = [n for n, f in data.features.items() if isinstance(f, Feature) and n != c.ANONYMIZED_IMAGE]
+        self.image = c.IMAGE if c.IMAGE in pictures else next(iter(pictures), None)
+
+    def batches(self, names: Collection[str]) -> Iterator[pa.RecordBatch]:
+        """These columns, as far as they are there, and `row_id`, of every row."""
+        there = [n for n in names if n in self.data.column_names and n != c.ROW_ID] or self.data.column_names[:1]
+        start = 0
+        for table in self.data.select_columns(there).with_format("arrow").iter(_BATCH):
+            for batch in table.to_batches():
+                ids = pa.array([f"{i:09d}" for i in range(start, start + len(batch))], pa.string())
+                start += len(batch)
+                yield batch.append_column(c.ROW_ID, ids)
+
+    def check(self, made: Report) -> None:
+        """Nothing else counts these rows."""
+
+    def ids(self) -> list[str]:
+        """The numbers of the rows that may be published, sorted."""
+        if c.ANONYMIZED_IMAGE not in self.data.column_names:
+            return []
+        names = (c.STATUS, c.ROW_ID)
+        rows = (row for batch in self.batches(names) for row in batch.to_pylist())
+        return [row[c.ROW_ID] for row in rows if row.get(c.STATUS) in (c.SAFE, c.ANONYMIZED)]
+
+    def published(self, ids: Collection[str]) -> Iterator[dict[str, Any]]:
+        """Those rows, with their encoded images, one by one."""
+        names = [n for n in (c.ANONYMIZED_IMAGE, c.STATUS, c.PUBLIC_CAPTION) if n in self.data.column_names]
+        for i in ids if c.ANONYMIZED_IMAGE in names else ():
+            yield {**self._one(int(i), c.ANONYMIZED_IMAGE, names), c.ROW_ID: i}
+
+    def original(self, row: dict[str, Any]) -> Image.Image | None:
+        """The upright image of a row of `batches`."""
+        from datasets import Image as Feature
+        from PIL import ImageOps
+
+        if self.image is None:
+            return None
+        value = self._one(int(row[c.ROW_ID]), self.image, [self.image])[self.image]
+        return None if value is None else ImageOps.exif_transpose(Feature().decode_example(value))
+
+    def _one(self, at: int, image: str, names: list[str]) -> dict[str, Any]:
+        from datasets import Image as Feature
+
+        return self.data.select([at]).select_columns(names).cast_column(image, Feature(decode=False))[0]

@@ -1,0 +1,278 @@
+"""The whole job on one machine: a source in, a folder of safe shards out, resumable at any moment."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from u2s_datasets import columns, leaks
+from u2s_datasets.errors import RowError, SetupError, U2SError
+from u2s_datasets.output import Output, check_free, row_id
+from u2s_datasets.parts import code_digest
+from u2s_datasets.profiles import Profile, profile
+from u2s_datasets.rows import Row
+from u2s_datasets.sources import Item, Source, open_source
+from u2s_datasets.workers import Workers
+
+_CHUNK_ROWS = 8
+_CHUNK_BYTES = 4_000_000
+_VERSIONS = ("u2s_datasets", "datasets", "numpy", "onnxruntime", "openvino", "pillow", "pyarrow", "rapidocr")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What a worker does with a chunk of items: both steps on rows that are decoded once."""
+
+    profile: Profile
+    secret: bytes
+
+    def __call__(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """Items to one dict of private and public columns each."""
+        rows = [Row(item.image, {}) for item in items]
+        self.profile.anonymize.run(rows)
+        self.profile.score.run(rows)
+        return [self._answer(item, row.fields) for item, row in zip(items, rows, strict=True)]
+
+    def dead(self, item: Item) -> dict[str, Any]:
+        """The answer for an item that killed its process."""
+        row = Row(None, {})
+        row.fail(RowError("the process that worked on this row died", "worker_died"))
+        self.profile.anonymize.run([row])
+        return self._answer(item, row.fields)
+
+    def _answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
+        review = fields.get(columns.PRIVACY_REVIEW) or ()
+        private = [i["item"] for i in review if i["category"] != columns.ERROR and i["item"]]
+        kept, stopped = leaks.withheld_text(item.kept, private)
+        identity = {columns.ROW_ID: row_id(self.secret, item.source), columns.SOURCE: item.source}
+        return {**kept, **fields, **identity, "kept_texts_withheld": stopped}
+
+
+def run(
+    src: str | Path,
+    out: str | Path,
+    *,
+    profile_name: str = "cpu",
+    detectors: Sequence[str] | None = None,
+    editor: str | None = None,
+    seed: int = 0,
+    format: str = "auto",
+    verify: bool = True,
+    split: str | None = None,
+    image_column: str | None = None,
+    keep: Sequence[str] = (),
+    allow: Sequence[str] = (),
+    secret: str | Path | None = None,
+    limit: int | None = None,
+    shard_size: int = 256,
+    num_proc: int | None = None,
+    dry_run: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Anonymize a source into a folder; continue where an earlier call with the same arguments was stopped.
+
+    Args:
+        src: a folder of images, parquet, a saved dataset, or a Hub dataset id "ORG/NAME".
+        out: the output folder; see `output.py` for what lies where.
+        profile_name, detectors, editor, seed, format, verify: what is done; see `profiles.profile` and `Anonymize`.
+        split, image_column, keep, allow: what is read; see `sources.open_source`.
+        secret: file with the key of the row ids; without it one is made and kept in `private/`.
+        limit: at most so many rows, the first ones.
+        shard_size: source rows per shard.
+        num_proc: worker processes; as many as this process may use cores where none.
+        dry_run: look at everything and write nothing.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        What `run.json` holds: counts, reasons, configuration, versions, rates.
+
+    Raises:
+        SetupError: before the first row, naming the value and the remedy.
+    """
+    _check_numbers(limit=limit, shard_size=shard_size, num_proc=num_proc)
+    out = Path(out).expanduser()
+    check_free(out)
+    chosen = profile(profile_name, detectors=detectors, editor=editor, seed=seed, format=format, verify=verify)
+    source = open_source(str(src), split=split, image_column=image_column, keep=keep, allow=allow)
+    _check_apart(Path(str(src)).expanduser(), out)
+    workers = num_proc or len(os.sched_getaffinity(0))
+    chosen = chosen.with_engine("openvino", threads=1)
+    plan = _Run(source, chosen, min(len(source), limit or len(source)), shard_size, workers, split, image_column)
+    if dry_run:
+        return {**plan.facts(), "dry_run": True}
+    with Output(out) as output:
+        key = output.secret(Path(secret).expanduser() if secret else None)
+        shards = output.manifest(plan.binding(key))
+        rates = plan.work(output, shards, key, progress)
+        facts = {**plan.facts(), **counts(shards, plan.rows), "rates": rates}
+        _finish(output, source, facts)
+    return facts
+
+
+@dataclass
+class _Run:
+    source: Source
+    profile: Profile
+    rows: int
+    shard_size: int
+    workers: int
+    split: str | None = None
+    image_column: str | None = None
+
+    def configuration(self) -> dict[str, Any]:
+        """What shaped the rows, in plain values: nothing here names a source."""
+        return {
+            "profile": self.profile.name,
+            "anonymize": self.profile.anonymize.config(),
+            "kept_columns": list(self.source.kept),
+            "shard_size": self.shard_size,
+            "code": code_digest(),
+        }
+
+    def binding(self, secret: bytes) -> dict[str, Any]:
+        """What an output folder belongs to."""
+        return {
+            "source": self.source.location,
+            "source_kind": self.source.kind,
+            "split": self.split,
+            "image_column": self.image_column,
+            "source_content": self.source.fingerprint(),
+            "rows": self.rows,
+            "configuration": self.configuration(),
+            "versions": _versions(),
+            "secret": hashlib.sha256(b"u2s" + secret).hexdigest(),
+        }
+
+    def work(self, output: Output, shards: list[dict], secret: bytes, progress: bool) -> dict[str, Any]:
+        """Do the shards that are not done."""
+        from tqdm import tqdm
+
+        done = {shard["shard"] for shard in shards}
+        todo = [n for n in range(-(-self.rows // self.shard_size)) if n not in done]
+        ready = sum(shard["rows"] for shard in shards)
+        pipeline = Pipeline(self.profile, secret)
+        pool: Workers = Workers(pipeline, pipeline.dead, min(self.workers, max(1, self.rows - ready)))
+        start, first = time.monotonic(), None
+        with tqdm(total=self.rows, initial=ready, unit="img", disable=not progress, smoothing=0.05) as bar:
+            collected: dict[int, list[dict]] = {n: [] for n in todo}
+            for number, answers in pool.map(self._chunks(todo)):
+                first = first or time.monotonic()
+                collected[number] += answers
+                bar.update(len(answers))
+                if len(collected[number]) == self._length(number):
+                    output.add_shard(shards, number, collected.pop(number), self.source.kept)
+        seconds = time.monotonic() - start
+        return {
+            "rows": self.rows - ready,
+            "seconds": round(seconds, 3),
+            "rows_per_second": round((self.rows - ready) / seconds, 3) if self.rows > ready else None,
+            "seconds_to_first_rows": round(first - start, 3) if first else None,
+            "workers": self.workers,
+        }
+
+    def _length(self, number: int) -> int:
+        return min(self.shard_size, self.rows - number * self.shard_size)
+
+    def _chunks(self, shards: Sequence[int]) -> Iterator[tuple[int, list[Item]]]:
+        """(shard, items), few enough for a worker's memory: the split changes no result."""
+        for number in shards:
+            start = number * self.shard_size
+            chunk: list[Item] = []
+            size = 0
+            for item in self.source.read(start, start + self._length(number)):
+                chunk.append(item)
+                size += _stored_bytes(item.image)
+                if len(chunk) == _CHUNK_ROWS or size > _CHUNK_BYTES:
+                    yield number, chunk
+                    chunk, size = [], 0
+            if chunk:
+                yield number, chunk
+
+    def facts(self) -> dict[str, Any]:
+        """What can be said before any row is done."""
+        inspected, left = self.profile.inspect.scope()
+        return {
+            "rows": self.rows,
+            "skipped": self.source.skipped,
+            "verified": self.profile.anonymize.verify,
+            "profile": self.profile.name,
+            "inspected_criteria": inspected,
+            "not_inspected": left,
+            "source_kind": self.source.kind,
+            "configuration": self.configuration(),
+            "versions": _versions(),
+        }
+
+
+def counts(shards: Sequence[dict[str, Any]], rows: int) -> dict[str, Any]:
+    """Counts over the finished shards. Raises `U2SError` where a row is missing (law 2)."""
+    by_status = {status: sum(shard[status] for shard in shards) for status in columns.STATUSES}
+    if sum(by_status.values()) != rows:
+        raise U2SError(f"{rows} rows went in and {by_status} came out; the output cannot be trusted")
+    reasons: Counter[str] = Counter()
+    for shard in shards:
+        reasons.update(shard["reasons"])
+    stopped = sum(shard["kept_texts_withheld"] for shard in shards)
+    return {**by_status, "reasons": dict(sorted(reasons.items())), "kept_texts_withheld": stopped}
+
+
+def _finish(output: Output, source: Source, facts: dict[str, Any]) -> None:
+    from u2s_datasets.metrics.report import write_reports
+
+    text = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    output.write(output.root / "run.json", text.encode("utf-8", "backslashreplace"))
+    write_reports(output.root, original=source.original)
+
+
+def rewrite_reports(out: str | Path) -> None:
+    """Write both pages of a finished run again; originals are shown where the source is still in its place.
+
+    Raises:
+        SetupError: the folder holds no finished run.
+    """
+    from u2s_datasets.metrics.report import write_reports
+
+    root = Path(out).expanduser()
+    manifest = root / "private" / "manifest.json"
+    if not manifest.exists() or not (root / "run.json").exists():
+        raise SetupError(f"{str(out)!r} holds no finished run; finish it with the same `u2s anonymize` call")
+    with Output(root) as output:
+        known = json.loads(manifest.read_text())
+        try:
+            original = open_source(known["source"], image_column=known["image_column"], split=known["split"]).original
+        except SetupError:
+            original = None  # the page then says that the originals are not there
+        write_reports(output.root, original=original)
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _VERSIONS}
+
+
+def _stored_bytes(image: Any) -> int:
+    """Encoded size of a stored image, for dividing the work; a value that is none counts as nothing."""
+    if isinstance(image, dict):
+        image = image.get("bytes") or image.get("path")
+    if isinstance(image, bytes):
+        return len(image)
+    return Path(image).stat().st_size if isinstance(image, str) and Path(image).is_file() else 0
+
+
+def _check_numbers(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise SetupError(f"{name}={value} is below 1; give a whole number of 1 or more")
+
+
+def _check_apart(src: Path, out: Path) -> None:
+    """An output inside the source would be read as more source."""
+    if src.is_dir() and out.resolve().is_relative_to(src.resolve()):
+        raise SetupError(f"the output {str(out)!r} lies inside the source {str(src)!r}; choose a folder beside it")
