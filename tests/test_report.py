@@ -162,7 +162,7 @@ def test_counts_and_scores_of_a_folder(tmp_path: Path) -> None:
     assert ssim.mean == pytest.approx(np.mean(values)) and ssim.median == pytest.approx(np.median(values))
     text = str(made)
     assert "21 rows = 9 safe + 9 anonymized + 3 withheld" in text and "42.9%" in text
-    assert "Not looked for: licence plates, tattoos." in text and "face" in text
+    assert "Not looked for: licence plates; tattoos." in text and "face" in text
 
 
 def test_every_score_column_has_a_scale() -> None:
@@ -263,6 +263,13 @@ def test_a_row_without_a_status_does_not_disappear() -> None:
     data = Dataset.from_dict({c.STATUS: [c.SAFE, None, c.WITHHELD]})
     with pytest.raises(U2SError, match=r"3 rows in, but 1 safe \+ 0 anonymized \+ 1 withheld"):
         report(data)
+
+
+def test_a_mark_of_failure_is_no_detection() -> None:
+    mark = c.review_item(c.ERROR, "truncated", "OCR-SECRET-4711", None, 1.0)
+    face = c.review_item("face", "face", "found", (0, 0, 9, 9), 0.9)
+    made = report(dataset([{c.PRIVACY_REVIEW: [face, face]}, {c.PRIVACY_REVIEW: [mark]}], c.PRIVACY_REVIEW))
+    assert made.detections == {"face": (2, 1)}
 
 
 def test_what_is_no_run_or_dataset_is_refused(tmp_path: Path) -> None:

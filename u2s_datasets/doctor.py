@@ -21,7 +21,7 @@ def examine() -> int:
     for extra, packages in sorted(extras().items()):
         missing = [p for p in packages if importlib.util.find_spec(_module(p)) is None]
         cure = f"pip install 'u2s_datasets[{extra}]'"
-        print(f"  extra {extra:9} {'ready' if not missing else f'missing {', '.join(missing)}: {cure}'}")
+        print(f"  extra {extra:9}", f"missing {', '.join(missing)}: {cure}" if missing else "ready")
     print(f"accelerator: {accelerator()}")
     return _try_detectors()
 

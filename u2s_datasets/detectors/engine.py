@@ -97,7 +97,7 @@ def _openvino(path: Path, threads: int) -> Run:
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # pinned, two worker processes end up on one core
         "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 where the processor has it
-        "CPU_RUNTIME_CACHE_CAPACITY": 1000,  # kernels of about 16 input shapes; 5000 shapes would not fit
+        "CPU_RUNTIME_CACHE_CAPACITY": 1000,  # kernels of about 16 shapes; each shape holds 3 MB
     }
     core = openvino.Core()
     request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()

@@ -31,7 +31,7 @@ _SECOND_AT_MOST = 8  # candidates read again per image; those beyond keep their 
 
 @dataclass(frozen=True)
 class Faces(Detector):
-    """Human faces, from about 10 pixels up.
+    """Human faces. Measured on those of 16 pixels and more at their shorter side.
 
     Args:
         scales: sizes of the whole image that are read, relative to its own; 1 costs 1.8 times 0.75.

@@ -97,26 +97,30 @@ class Text(Detector):
 
     def _detect(self, image: np.ndarray) -> list[Detection]:
         regions = _without_twins(self.model.regions(image, self._scales(image), *contrast(image)))
-        found = [(quad, self._judge(image, quad, score)) for quad, score in regions]
         limit = self.max_weak_area * image.shape[0] * image.shape[1]
-        return [d for quad, d in found if d.score >= self.flag_threshold or _area(quad) <= limit]
+        judged = [(quad, *self._judge(image, quad, score)) for quad, score in regions]
+        return [found for quad, found, once in judged if once or _area(quad) <= limit]
 
     def _scales(self, image: np.ndarray) -> list[float]:
         """Enlarged for small words, then quarter by quarter for words too large to be seen as one."""
         short = min(image.shape[:2])
         scales = [min(max(self.short_side / short, 1.0), self.max_scale)]
-        while short * scales[-1] / 4 >= 160:
+        while short * scales[-1] / 4 >= 80:
             scales.append(scales[-1] / 4)
         return scales
 
-    def _judge(self, image: np.ndarray, quad: Quad, score: float) -> Detection:
-        """A region with what it says. Its score reaches `flag_threshold` only where two readings are words."""
+    def _judge(self, image: np.ndarray, quad: Quad, score: float) -> tuple[Detection, bool]:
+        """A region with what it says, and whether one reading at least is a word.
+
+        Its score reaches `flag_threshold` only where both are.
+        """
         text, confidence = self._word(image, quad, 0.0)
-        if confidence >= self.flag_threshold:
+        once = confidence >= self.flag_threshold
+        if once:
             confidence = min(confidence, self._word(image, quad, SECOND_LOOK)[1])
         if confidence < self.flag_threshold:
             confidence = 0.99 * self.flag_threshold * score
-        return Detection("text", _box(grown(quad, self.grow), image), confidence, text)
+        return Detection("text", _box(grown(quad, self.grow), image), confidence, text), once
 
     def _word(self, image: np.ndarray, quad: Quad, grow: float) -> tuple[str, float]:
         """What stands there; confidence 0 unless it has two letters or digits."""
@@ -125,7 +129,9 @@ class Text(Detector):
 
     def _left(self, image: np.ndarray, box: Box) -> list[Detection]:
         height = min(box[2] - box[0], box[3] - box[1])
-        wide, tall = (height, 0.35 * height) if box[2] - box[0] >= box[3] - box[1] else (0.35 * height, height)
+        wide, tall = 0.35 * height, 2 * height
+        if box[2] - box[0] >= box[3] - box[1]:
+            wide, tall = tall, wide  # letters stick out along the line
         window = _box(_quad((box[0] - wide, box[1] - tall, box[2] + wide, box[3] + tall)), image)
         part = image[int(window[1]) : int(window[3]), int(window[0]) : int(window[2])]
         if part.size == 0 or np.ptp(part) < 16:
@@ -135,7 +141,7 @@ class Text(Detector):
         scale = min(1.5 * self.max_scale * 24 / max(height, 24), 640 / max(part.shape[:2]))
         shift = np.array(window[:2], np.float32).round()
         regions = [(quad + shift, score) for quad, score in self.model.regions(part, [scale])]
-        judged = (self._judge(image, quad, score) for quad, score in regions)
+        judged = (self._judge(image, quad, score)[0] for quad, score in regions)
         return [d for d in judged if d.score >= self.flag_threshold]
 
 

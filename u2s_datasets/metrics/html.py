@@ -79,7 +79,7 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"Not measured: {', '.join(empty)}."
     for key, words in (("inspected_criteria", "Looked for"), ("not_inspected", "Not looked for")):
         if report.run.get(key):
-            yield f"{words}: {', '.join(map(printable, report.run[key]))}."
+            yield f"{words}: {'; '.join(map(printable, report.run[key]))}."
     if report.run.get("verified") is False:
         yield "Not verified: the edited images were not inspected again."
 

@@ -34,7 +34,7 @@ Original = Callable[[str], "Image.Image | None"]
 """From a `source` to its upright original; none or `RowError` where it cannot be had."""
 
 _RUN = ("skipped", "verified", "inspected_criteria", "not_inspected")
-_BATCH = 1024  # rows of text and numbers; those with images are read 16 at a time
+_BATCH = 1024  # rows of text and numbers; pictures are read 16 at a time, from one row group
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def summarize(batches: Iterable[pa.RecordBatch], data: Any = None) -> Report:
         rows,
         {s: statuses[s] for s in c.STATUSES} if c.STATUS in names else None,
         dict(_ranked(reasons)),
-        {name: (k, images[name]) for name, k in _ranked(items)},
+        {name: (k, images[name]) for name, k in _ranked(items) if name != c.ERROR},
         tuple(Score.of(name, np.array(values[name]), rows) for name in SCALES if name in values),
         getattr(data, "run", {}),
         data,

@@ -199,7 +199,8 @@ def histogram(score: Score) -> str:
             f'width="{width - 1.5:.2f}" height="{height:.2f}"><title>{words}</title></rect>'
         )
     last = edges[-2] if score.name in (c.RESIDUAL_FACES, c.RESIDUAL_TEXT) else edges[-1]
-    axis = f'<text x="1" y="80">{edges[0]:g}</text><text x="239" y="80" text-anchor="end">{last:g}{"+" * (score.name in _OPEN)}</text>'
+    end = f"{last:g}{'+' * (score.name in _OPEN)}"
+    axis = f'<text x="1" y="80">{edges[0]:g}</text><text x="239" y="80" text-anchor="end">{end}</text>'
     return (
         f'<svg class="histogram" viewBox="0 0 240 84" role="img" aria-label="{score.name}">{"".join(rects)}{axis}</svg>'
     )
