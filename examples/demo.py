@@ -13,7 +13,7 @@ from PIL import Image
 from u2s_datasets import cli, images
 from u2s_datasets.samples import write_samples
 
-SHOWN = ("people/astronaut.jpg", "things/rocket.jpg", "papers/text.jpg")
+SHOWN = ("people/astronaut.jpg", "things/rocket.jpg", "papers/page.jpg")
 SIDE = 360
 
 

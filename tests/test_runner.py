@@ -87,7 +87,7 @@ def test_the_output_opens_as_a_dataset_with_images_and_labels(demo, tmp_path):
 def test_faces_and_words_are_gone_and_things_are_flagged_as_they_should(demo):
     by_source = {row[c.SOURCE]: row for row in private_rows(demo)}
     assert by_source["people/astronaut.jpg"][c.STATUS] == c.ANONYMIZED
-    assert by_source["papers/page.png"][c.STATUS] == c.ANONYMIZED
+    assert by_source["papers/page_scan.png"][c.STATUS] == c.ANONYMIZED
     assert by_source["things/brick.png"][c.STATUS] == c.SAFE
     published = {row[c.ROW_ID]: row[c.ANONYMIZED_IMAGE]["bytes"] for row in public_rows(demo)}
     face = images.decode(published[by_source["people/astronaut.jpg"][c.ROW_ID]])

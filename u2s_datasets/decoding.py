@@ -245,7 +245,7 @@ def _code(error: Exception) -> str:
 def _name(value: Any) -> str:
     if isinstance(value, Mapping):
         value = value.get("path") or "bytes"
-    return str(value) if isinstance(value, (str, os.PathLike)) else type(value).__name__
+    return Path(value).name if isinstance(value, (str, os.PathLike)) else type(value).__name__
 
 
 class _Quiet:

@@ -149,19 +149,23 @@ def code_digest(module: str = __name__) -> str:
     `datasets` does not see edits in imported modules, so stale results would be served without it.
     """
     root = Path(__file__).parent
-    files = [p for p in root.rglob("*") if p.suffix in {".py", ".txt", ".onnx"} and p.parent.name not in _OUTSIDE]
+    files = [p for p in root.rglob("*") if p.suffix in {".py", ".txt", ".onnx"} and not _outside(p)]
     own = getattr(sys.modules.get(module), "__file__", None)
     if own and root not in Path(own).resolve().parents:
         files.append(Path(own))
     digest = hashlib.sha256()
     for path in sorted(files):
-        if path.name not in _OUTSIDE:
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-_OUTSIDE = {"cli.py", "bench.py", "doctor.py", "hub.py", "__pycache__"}
-"""Files that drive, print or publish: editing them changes no row."""
+_SHAPING_METRICS = {"quality.py", "privacy.py"}
+_OUTSIDE = {"cli.py", "bench.py", "doctor.py", "hub.py", "samples.py", "workers.py"}
+"""Files that drive, print or publish: editing them changes no row. Of `metrics` only those that score rows count."""
+
+
+def _outside(path: Path) -> bool:
+    return path.name in _OUTSIDE or (path.parent.name == "metrics" and path.name not in _SHAPING_METRICS)
 
 
 def _versions(libraries: Sequence[str]) -> dict[str, str]:

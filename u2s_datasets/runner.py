@@ -20,6 +20,7 @@ from u2s_datasets.parts import code_digest
 from u2s_datasets.profiles import Profile, profile
 from u2s_datasets.rows import Row
 from u2s_datasets.sources import Item, Source, open_source
+from u2s_datasets.stages import score
 from u2s_datasets.workers import Workers
 
 _CHUNK_ROWS = 8
@@ -36,6 +37,7 @@ class Pipeline:
 
     def __call__(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """Items to one dict of private and public columns each."""
+        score.say_nothing()
         rows = [Row(item.image, {}) for item in items]
         self.profile.anonymize.run(rows)
         self.profile.score.run(rows)

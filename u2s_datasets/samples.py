@@ -9,8 +9,8 @@ from PIL import Image
 PHOTOS = {
     "people/astronaut.jpg": ("astronaut.png", "public domain, NASA"),
     "people/camera.png": ("camera.png", "CC0, Lav Varshney"),
-    "papers/page.png": ("page.png", "no known copyright restrictions"),
-    "papers/text.jpg": ("text.png", "public domain, Stefan van der Walt"),
+    "papers/page.jpg": ("page.png", "no known copyright restrictions"),
+    "papers/page_scan.png": ("page.png", "no known copyright restrictions"),
     "things/coffee.jpg": ("coffee.png", "CC0, Rachel Michetti"),
     "things/rocket.jpg": ("rocket.jpg", "public domain, SpaceX"),
     "things/coins.png": ("coins.png", "no known copyright restrictions"),

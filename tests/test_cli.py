@@ -1,0 +1,65 @@
+"""The command as a user types it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from u2s_datasets import cli
+
+
+def test_anonymize_then_report_then_dry_run(photos, tmp_path, capsys):
+    out = tmp_path / "safe"
+    assert cli.main(["anonymize", str(photos / "people"), "--out", str(out), "--detectors", "faces", "--limit", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 rows = 0 safe + 2 anonymized + 0 withheld" in printed
+    assert str(out / "report.html") in printed
+    assert cli.main(["report", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 2
+    assert cli.main(["anonymize", str(photos), "--out", str(tmp_path / "no"), "--dry-run", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 9
+    assert not (tmp_path / "no").exists()
+
+
+def test_unverified_output_says_so(photos, tmp_path, capsys):
+    call = ["anonymize", str(photos / "things"), "--out", str(tmp_path / "o"), "--detectors", "faces", "--no-verify"]
+    assert cli.main(call) == 0
+    assert "UNVERIFIED" in capsys.readouterr().out
+    assert json.loads((tmp_path / "o/run.json").read_text())["verified"] is False
+    assert "not inspected again" in (tmp_path / "o/report.html").read_text().lower()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["anonymize", "nowhere", "--out", "x"], "'nowhere'"),
+        (["anonymize", ".", "--out", "x", "--profile", "best"], "unknown profile 'best'"),
+        (["report", "nowhere"], "nowhere holds no finished run"),
+        (["bench", "--rows", "3"], "rows=3"),
+    ],
+)
+def test_wrong_words_exit_with_two_and_one_line(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("u2s: ") and message in captured.err and captured.err.count("\n") == 1
+
+
+def test_doctor_and_profiles_tell_what_is_here(capsys):
+    assert cli.main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(" works") == 4
+    assert "extra models" in printed
+    assert cli.main(["profiles"]) == 0
+    assert "does not look for" in capsys.readouterr().out
+
+
+def test_bench_prints_a_table_and_a_line_of_json():
+    call = [sys.executable, "-m", "u2s_datasets.cli", "bench", "--rows", "18", "--detectors", "faces"]
+    lines = subprocess.run(call, check=True, capture_output=True, text=True).stdout.splitlines()
+    facts = json.loads(lines[-1])
+    assert facts["rows"] == 18
+    assert facts["whole_over_bare"] > 0
+    assert set(facts["stages"]) == {"decode", "inspect", "caption", "instruct", "anonymize", "score"}

@@ -1,0 +1,29 @@
+"""Every example runs as its first lines say, and the demo ends with a picture."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *words: object) -> str:
+    call = [sys.executable, str(EXAMPLES / name), *map(str, words)]
+    return subprocess.run(call, check=True, capture_output=True, text=True).stdout
+
+
+def test_folder_to_safe_dataset(photos, tmp_path):
+    assert "9 photos = " in run("01_folder_to_safe_dataset.py", photos, tmp_path / "out")
+
+
+def test_map(photos):
+    assert "anonymized Hide one face" in run("02_map.py", photos / "people")
+
+
+def test_demo(tmp_path):
+    printed = run("demo.py", tmp_path / "demo")
+    assert "9 rows = " in printed and "report.html" in printed
+    with Image.open(tmp_path / "demo/before_after.jpg") as image:
+        assert image.size[1] == 720
