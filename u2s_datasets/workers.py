@@ -16,6 +16,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, TypeVar
 
+import cv2
+
 from u2s_datasets.errors import SetupError
 
 Key = TypeVar("Key")
@@ -110,6 +112,7 @@ class Workers(Generic[Key, Item, Result]):
 def _start(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
+    cv2.setNumThreads(1)  # as many processes as cores: more threads would wait for each other
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -93,33 +93,32 @@ class Faces(Detector):
         scores = [candidate[4]]
         for size in _SECOND_SIZES:
             crop, box = _face_crop(image, candidate[:4], size)
-            outputs = self.model(_canvas([crop, crop[:, ::-1]], 32))
+            outputs = self.model(_canvas([crop, crop[:, ::-1]]))
             for n in range(2):
                 found = decode(outputs, n, 0.02)
                 scores.append(found[iou(found, box) > 0.3, 4].max(initial=0.0))
         return float(np.mean(scores))
 
-    def _read(self, image: np.ndarray, scale: float, threshold: float, grid: int = 64) -> np.ndarray:
+    def _read(self, image: np.ndarray, scale: float, threshold: float) -> np.ndarray:
         """(N, 5) rows (x0, y0, x1, y1, score) found in the whole image at one scale, in the image's pixels.
 
-        The canvas is filled to multiples of `grid`: the network needs 32, at 64 fewer shapes are compiled.
         What does not fit one canvas is read in tiles, and again at a quarter of the size until it fits, for
         the faces larger than a tile's margin.
         """
         height, width = image.shape[:2]
         scaled = resize(image, max(1, round(width * scale)), max(1, round(height * scale)))
-        found = [self._tile(scaled, tile, threshold, grid) for tile in tiles(*scaled.shape[:2])]
+        found = [self._tile(scaled, tile, threshold) for tile in tiles(*scaled.shape[:2])]
         back = np.array([width / scaled.shape[1], height / scaled.shape[0]] * 2 + [1.0])
         rows = np.concatenate(found) * back
         if len(found) > 1:
-            rows = np.concatenate([rows, self._read(image, scale / 4, threshold, grid)])
+            rows = np.concatenate([rows, self._read(image, scale / 4, threshold)])
         rows[:, :4] = np.clip(rows[:, :4], 0, [width, height, width, height])
         return suppress(rows)
 
-    def _tile(self, image: np.ndarray, tile: Tile, threshold: float, grid: int) -> np.ndarray:
+    def _tile(self, image: np.ndarray, tile: Tile, threshold: float) -> np.ndarray:
         """Rows whose centre lies in the tile's core, in the image's pixels."""
         (x0, y0, x1, y1), (left, top, right, bottom) = tile
-        rows = decode(self.model(_canvas([image[y0:y1, x0:x1]], grid)), 0, threshold)
+        rows = decode(self.model(_canvas([image[y0:y1, x0:x1]])), 0, threshold)
         rows[:, :4] += [x0, y0, x0, y0]
         x, y = (rows[:, 0] + rows[:, 2]) / 2, (rows[:, 1] + rows[:, 3]) / 2
         return rows[(x >= left) & (x < right) & (y >= top) & (y < bottom)]
@@ -132,7 +131,7 @@ class Faces(Detector):
         stretch = np.array([full.shape[1] / width, full.shape[0] / height] * 2 + [1.0])
         found = [np.zeros((0, 5))]
         for x0, y0, x1, y1 in windows([np.array(b) * stretch[:4] for b in boxes], *full.shape[:2]):
-            rows = self._read(full[y0:y1, x0:x1], 1.0, self.residue_threshold, grid=32)
+            rows = self._read(full[y0:y1, x0:x1], 1.0, self.residue_threshold)
             found.append((rows + np.array([x0, y0, x0, y0, 0])) / stretch)
         rows = suppress(np.concatenate(found))
         touched = [share_of_smaller(rows, np.array(box)) > 0.2 for box in boxes]
@@ -219,7 +218,7 @@ def windows(boxes: Sequence[Box | np.ndarray], height: int, width: int) -> list[
     for x0, y0, x1, y1 in boxes:
         around = max(48.0, 0.5 * max(x1 - x0, y1 - y0))
         left, top = (max(0, int((v - around) // 64) * 64) for v in (x0, y0))
-        right, bottom = (-int(-(v + around) // 64) * 64 for v in (x1, y1))
+        right, bottom = left + side(int(x1 + around) - left), top + side(int(y1 + around) - top)
         new = (left, top, min(right, width), min(bottom, height))
         if left < new[2] and top < new[3]:
             found = _join(found, new)
@@ -256,10 +255,19 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def _canvas(images: Sequence[np.ndarray], grid: int) -> np.ndarray:
-    """(B, 3, H, W) float32 in [0, 255] of images of one size, filled with black to multiples of `grid`."""
+def side(length: int) -> int:
+    """The side of a canvas for `length` pixels: few sides, since compiling a new shape costs as much as reading it.
+
+    The network needs multiples of 32. At most a quarter of a side, and 64 pixels of a small one, stay black.
+    """
+    step = 32 if length <= 96 else 64 if length <= 512 else 128 if length <= 1024 else 256
+    return -(-length // step) * step
+
+
+def _canvas(images: Sequence[np.ndarray]) -> np.ndarray:
+    """(B, 3, H, W) float32 in [0, 255] of images of one size, filled with black to the next `side`."""
     height, width = images[0].shape[:2]
-    out = np.zeros((len(images), 3, -(-height // grid) * grid, -(-width // grid) * grid), np.float32)
+    out = np.zeros((len(images), 3, side(height), side(width)), np.float32)
     for n, image in enumerate(images):
         out[n, :, :height, :width] = image.transpose(2, 0, 1)
     return out

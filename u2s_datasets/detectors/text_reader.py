@@ -26,7 +26,7 @@ Quad = np.ndarray
 DETECTOR, RECOGNISER = "PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx"
 
 TILE = 1536
-"""Longest side of what the detection network sees at once, in pixels: bounds memory, about 1.5 GB."""
+"""Longest side of what the detection network sees at once, in pixels: bounds memory, to about 1 GB above the photo."""
 
 OVERLAP = 128
 """What neighbouring tiles share, in pixels: a word cut by one seam is whole in the next tile."""

@@ -6,13 +6,15 @@ import numpy as np
 
 _WINDOW = 7
 _PAD = _WINDOW // 2
+_STRIP = 64  # rows computed at once: more would not fit the processor's cache
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 def ssim(before: np.ndarray, after: np.ndarray) -> float | None:
     """Structural similarity in colour, range [-1, 1], 1 for identical images; lower means more was changed.
 
-    The mean over pixels and channels of scikit-image's map with its 7x7 uniform window and a data range of 255
-    (Wang et al. 2004; the paper's "cheating" group). Where no pixel of a window differs the map is 1, so only the
+    The mean over pixels and channels of the map with a 7x7 uniform window, sample covariance and a data range of
+    255, which is scikit-image's value (Wang et al. 2004; the paper's "cheating" group). Where no pixel of a window differs the map is 1, so only the
     surroundings of changed pixels are computed: the same value for a fraction of the work.
 
     Args:
@@ -32,29 +34,36 @@ def ssim(before: np.ndarray, after: np.ndarray) -> float | None:
     height, width = changed.shape
     if min(height, width) < _WINDOW:
         return None
-    rows, cols = _extent(changed.any(axis=1), _PAD), _extent(changed.any(axis=0), _PAD)
     total = (height - 2 * _PAD) * (width - 2 * _PAD)
-    inside, count = _map_sum(before, after, rows, cols)
-    return (total - count + inside) / total
+    computed, count = 0.0, 0
+    for top in range(_PAD, height - _PAD, _STRIP):
+        bottom = min(top + _STRIP, height - _PAD)
+        columns = np.flatnonzero(changed[top - _PAD : bottom + _PAD].any(axis=0))
+        if len(columns):
+            left, right = max(int(columns[0]) - _PAD, _PAD), min(int(columns[-1]) + 1 + _PAD, width - _PAD)
+            values = _map_of(before, after, top, bottom, left, right)
+            computed += float(values.sum()) / 3
+            count += values.size // 3
+    return (total - count + computed) / total
 
 
-def _extent(changed: np.ndarray, pad: int) -> tuple[int, int]:
-    """Start and end of the true stretch, grown by `pad` and clipped to the pixels that the mean is taken over."""
-    index = np.flatnonzero(changed)
-    return max(int(index[0]) - pad, _PAD), min(int(index[-1]) + 1 + pad, len(changed) - _PAD)
-
-
-def _map_sum(
-    before: np.ndarray, after: np.ndarray, rows: tuple[int, int], cols: tuple[int, int]
-) -> tuple[float, int]:
-    from skimage.metrics import structural_similarity
-
-    (top, bottom), (left, right) = rows, cols
-    if bottom <= top or right <= left:
-        return 0.0, 0
+def _map_of(before: np.ndarray, after: np.ndarray, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+    """The map's values in a rectangle, which may be empty."""
     crop = np.s_[top - _PAD : bottom + _PAD, left - _PAD : right + _PAD]
-    _, full = structural_similarity(
-        before[crop], after[crop], win_size=_WINDOW, channel_axis=2, data_range=255, full=True
-    )
-    inner = full[_PAD:-_PAD, _PAD:-_PAD]
-    return float(inner.mean(axis=2).sum()), inner.shape[0] * inner.shape[1]
+    if right <= left:
+        return np.zeros((0, 0, 3))
+    return _map(before[crop].astype(np.float64), after[crop].astype(np.float64))[_PAD:-_PAD, _PAD:-_PAD]
+
+
+def _map(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The map of (H, W, 3) float64 images; OpenCV's box filter is ten times as fast as SciPy's."""
+    import cv2
+
+    def mean(a: np.ndarray) -> np.ndarray:
+        return cv2.blur(a, (_WINDOW, _WINDOW))
+
+    sample = _WINDOW**2 / (_WINDOW**2 - 1)
+    mx, my = mean(x), mean(y)
+    covariance = sample * (mean(x * y) - mx * my)
+    variances = sample * (mean(x * x) + mean(y * y) - mx * mx - my * my)
+    return (2 * mx * my + _C1) * (2 * covariance + _C2) / ((mx * mx + my * my + _C1) * (variances + _C2))

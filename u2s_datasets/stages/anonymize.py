@@ -14,13 +14,16 @@ from PIL import Image
 from u2s_datasets import columns, images
 from u2s_datasets.editors.redact import Redact, regions
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError, SetupError
-from u2s_datasets.parts import Box, Detection, Edit, Editor
+from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import verify
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
 from u2s_datasets.stages.step import Step, each, each_row
+
+USER = "user"
+"""Category of boxes that the user gave: any detector may find something in them."""
 
 FORMATS = ("auto", *images.ENCODED_FORMATS)
 
@@ -111,14 +114,14 @@ class Anonymize(Step):
             row.edited, row.residue = pixels, []  # `inspect` saw these very pixels
             return
         row.fields[columns.PRIVACY_FLAG] = True
-        plan.boxes = regions(plan.found, pixels.size)
+        plan.hide(plan.found)
         plan.seed = images.content_seed(pixels, self.seed)
         if self.editor.redacts and not plan.boxes:
             raise EditFailed("flagged, but no region is known that could be hidden", "nothing_to_edit")
 
     def _given_boxes(self, row: Row) -> list[Detection]:
         boxes = row.fields.get(self.boxes_column) if self.boxes_column else None
-        return [Detection("user", tuple(float(v) for v in box), 1.0) for box in boxes or ()]  # type: ignore[arg-type]
+        return [Detection(USER, tuple(float(v) for v in box), 1.0) for box in boxes or ()]  # type: ignore[arg-type]
 
     def _edit(self, plans: Sequence[_Plan]) -> None:
         pending = list(plans)
@@ -150,20 +153,22 @@ class Anonymize(Step):
             live = [p for p in plans if p.row.failure is None]
             by_row = {id(p.row): p for p in live}
 
-            def look(rs: Sequence[Row], d: Any = detector, plan_of: dict[int, _Plan] = by_row) -> Any:
-                return d.residue([plan_of[id(r)].edited_array for r in rs], [plan_of[id(r)].boxes for r in rs])
+            def look(rs: Sequence[Row], d: Detector = detector, plan_of: dict[int, _Plan] = by_row) -> Any:
+                plans = [plan_of[id(r)] for r in rs]
+                return d.residue([p.edited_array for p in plans], [p.to_look_at(d, absolute) for p in plans])
 
             for plan, found in zip(live, each([p.row for p in live], look, "inspect_failed"), strict=True):
                 seen[id(plan)] += found or []
         for plan in plans:
             plan.judge(seen[id(plan)], absolute)
             plan.attempts[-1]["residue"] = len(plan.residue)
-            plan.boxes = [*plan.boxes, *regions(plan.residue, plan.row.decoded.pixels.size)]
+            plan.hide([*plan.hidden, *plan.residue])
 
     def _redact_remains(self, plans: Sequence[_Plan]) -> None:
         """The last attempt of a rewriting editor: its own output, with what remains of the original hidden."""
         for plan in plans:
-            plan.start, plan.boxes = plan.row.edited, regions(plan.residue, plan.row.decoded.pixels.size)
+            plan.start = plan.row.edited
+            plan.hide(plan.residue)
         self._attempt(plans, Redact(), 0)
 
     def _finish(self, plan: _Plan) -> None:
@@ -209,12 +214,26 @@ class _Plan:
     row: Row
     flagged: bool = True
     found: list[Detection] = field(default_factory=list)
+    hidden: list[Detection] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
     seed: int | None = None
     residue: list[Detection] = field(default_factory=list)
     attempts: list[dict[str, Any]] = field(default_factory=list)
     start: Image.Image | None = None
     edited_array: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))
+
+    def hide(self, detections: Sequence[Detection]) -> None:
+        """From now on the editor is to change the regions of these."""
+        self.hidden = list(detections)
+        self.boxes = regions(self.hidden, self.row.decoded.pixels.size)
+
+    def to_look_at(self, detector: Detector, absolute: bool) -> list[Box]:
+        """Where a detector looks again: around what it found itself, or everywhere if everything was rewritten."""
+        size = self.row.decoded.pixels.size
+        if not absolute:
+            return [(0.0, 0.0, float(size[0]), float(size[1]))]
+        own = [d for d in self.hidden if d.category in detector.categories or d.category == USER]
+        return regions(own, size)
 
     def order(self, strength: int) -> Edit:
         """The editor's order for this attempt: another seed at every attempt, the row's own texts."""
