@@ -26,9 +26,10 @@ from PIL import Image
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError, SetupError, U2SError
-from u2s_datasets.metrics import html
+from u2s_datasets.metrics import private_page
 from u2s_datasets.metrics.report import report, summarize, write_reports
-from u2s_datasets.metrics.svg import MEANINGS, SCALES, Score, thumbnail
+from u2s_datasets.metrics.scores import GOALS, MEANINGS, SCALES, Score
+from u2s_datasets.metrics.svg import thumbnail
 
 NAMES = ("astronaut", "coffee", "chelsea", "rocket", "page", "text", "brick")
 HOSTILE = "<script>alert(1)</script>"
@@ -162,11 +163,11 @@ def test_counts_and_scores_of_a_folder(tmp_path: Path) -> None:
     assert ssim.mean == pytest.approx(np.mean(values)) and ssim.median == pytest.approx(np.median(values))
     text = str(made)
     assert "21 rows = 9 safe + 9 anonymized + 3 withheld" in text and "42.9%" in text
-    assert "Not looked for: licence plates; tattoos." in text and "face" in text
+    assert "Not looked for\n  - licence plates\n  - tattoos\n" in text + "\n" and "face" in text
 
 
 def test_every_score_column_has_a_scale() -> None:
-    assert set(SCALES) == set(MEANINGS) == set(c.SCORE)
+    assert set(SCALES) == set(MEANINGS) == set(GOALS) == set(c.SCORE)
 
 
 def test_nan_and_null_are_missing_and_worst_knows_the_direction() -> None:
@@ -376,7 +377,7 @@ def test_worst_rows_come_first(tmp_path: Path) -> None:
 
 
 def test_long_lists_say_how_many_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(html, "MOST", 2)
+    monkeypatch.setattr(private_page, "MOST", 2)
     page = report(build(tmp_path, mixed())).to_html(private=True)
     assert "2 of 18, worst first. 16 more are left out here." in page
     assert "2 of 3, in the order of the source. 1 more are left out here." in page
@@ -396,6 +397,28 @@ def test_missing_originals_leave_placeholders(tmp_path: Path) -> None:
     assert page.count("original not available") == 3
     assert page.count("<image") == 6 + 4 and page.count('<rect class="box"') == 3
     assert report(tmp_path).to_html(private=True).count("original not available") == 7
+
+
+def test_what_was_found_is_one_line_per_category(tmp_path: Path) -> None:
+    faces = [c.review_item("face", "", "detected: faces", None, 0.15 + 0.09 * i) for i in range(8)]
+    lines = [c.review_item("text", f"word {i}" if i < 15 else "2.50", "detected: text", None, 1.0) for i in range(18)]
+    mark = c.review_item(c.ERROR, "truncated", "the file ends early", None, 1.0)
+    rows = [row(0, c.ANONYMIZED, **{c.PRIVACY_REVIEW: faces + lines}), row(1, c.WITHHELD, **{c.PRIVACY_REVIEW: [mark]})]
+    build(tmp_path, rows, inspected_criteria=["faces", "text"])
+    page = report(tmp_path).to_html(private=True)
+    parsed(page)
+    assert "<dt>face</dt><dd>8 found, scores 0.15–0.78</dd>" in page
+    assert '<dt>text</dt><dd>18 found, score 1.00<div class="quiet">word 0 · word 1 · ' in page
+    assert "<summary>4 more</summary>word 12 · word 13 · word 14 · 2.50 ×3</details>" in page
+    assert "not judged" in page and "the file ends early" in page and "detected:" not in page
+
+
+def test_tables_have_no_worst_for_how_much_was_copied() -> None:
+    batch = pa.RecordBatch.from_pydict({c.SSIM: [0.25, 1.0], c.LPIPS: [0.5, 0.0], c.RESIDUAL_TEXT: [0, 3]})
+    text = str(summarize([batch]))
+    cells = {line.split()[0]: line.split()[-1] for line in text.splitlines() if line.startswith("  ")}
+    assert (cells[c.SSIM], cells[c.LPIPS], cells[c.RESIDUAL_TEXT]) == ("–", "–", "3")
+    assert "low (less copied)" in text
 
 
 def test_hostile_boxes_are_not_drawn(tmp_path: Path) -> None:

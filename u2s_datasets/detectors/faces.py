@@ -24,6 +24,7 @@ _STRIDE = 4  # image pixels per cell of the network's output
 _WHOLE = 2_000_000  # pixels of the largest canvas read at once; the process stays below 1 GB
 # A face of up to 2 * _MARGIN pixels lies whole in the tile whose core holds its centre.
 _TILE, _MARGIN = 1376, 96
+_SIDES = (32, 64, 96, 128, 192, 256, 384, 512, 640, 768, 1024, 1280)
 _SECOND_SIZES = (32, 64)  # sides of the face in pixels at the second reading
 _CONTEXT = 3  # side of the second reading's crop, in sides of the face
 _SECOND_AT_MOST = 8  # candidates read again per image; those beyond keep their first score
@@ -258,10 +259,9 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
 def side(length: int) -> int:
     """The side of a canvas for `length` pixels: few sides, since compiling a new shape costs as much as reading it.
 
-    The network needs multiples of 32. At most a quarter of a side, and 64 pixels of a small one, stay black.
+    The network needs multiples of 32. At most a third of a side stays black.
     """
-    step = 32 if length <= 96 else 64 if length <= 512 else 128 if length <= 1024 else 256
-    return -(-length // step) * step
+    return next((s for s in _SIDES if s >= length), -(-length // 256) * 256)
 
 
 def _canvas(images: Sequence[np.ndarray]) -> np.ndarray:

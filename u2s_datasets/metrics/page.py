@@ -1,4 +1,4 @@
-"""What both pages share: the style, the frame, the head with its counts and its scope, and the published pictures."""
+"""What both pages share: the style, the frame, the counts and the scope at the top, and the published pictures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ th,td{padding:.4rem 1rem .4rem 0;border-bottom:1px solid var(--line);vertical-al
 figure{margin:0}figcaption{padding-top:.4rem;font-size:.85rem;color:var(--quiet)}
 figcaption span{display:block;line-height:1.4}figcaption b{color:var(--text);font-weight:600}
 .gallery{columns:9rem 5;column-gap:1rem}.gallery figure{break-inside:avoid;padding-bottom:1.1rem}
-.gallery figcaption span{display:-webkit-box;-webkit-line-clamp:3;-webkit-box-orient:vertical;overflow:hidden}
+.gallery figcaption span{display:-webkit-box;-webkit-line-clamp:2;-webkit-box-orient:vertical;overflow:hidden}
 .photo{display:block;width:100%;height:auto;border-radius:6px;background:var(--card)}
 .box{fill:none;stroke:var(--box);stroke-width:2px;vector-effect:non-scaling-stroke}
 .absent{margin:0;padding:3rem 1rem;text-align:center;background:var(--card);border-radius:6px}
@@ -63,13 +63,15 @@ footer{margin-top:3.5rem;padding-top:1rem;border-top:1px solid var(--line)}
 article{margin-top:1.5rem;padding-top:1.5rem;border-top:1px solid var(--line)}
 article h3{margin:0 0 .6rem;font-size:1rem;font-weight:600}article h3 small{font-weight:400;margin-left:.6rem}
 .pair{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr));margin-bottom:.8rem}
+.pair .photo{max-height:24rem}dd .quiet{margin:0}article summary{font-size:.875rem}
 dl{display:grid;grid-template-columns:minmax(6rem,max-content) 1fr;gap:.2rem 1rem;margin:0 0 .8rem;font-size:.9rem}
 dt{color:var(--quiet)}dd{margin:0}
 @media print{main{max-width:none;padding:0}}
 """
 
 
-def _page(title: str, body: Iterable[str]) -> str:
+def frame(title: str, body: Iterable[str]) -> str:
+    """A whole document that loads nothing from anywhere."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -82,11 +84,13 @@ def _page(title: str, body: Iterable[str]) -> str:
     )
 
 
-def _section(title: str, content: str) -> str:
+def section(title: str, content: str) -> str:
+    """A titled part; nothing where there is no content."""
     return f"<section><h2>{title}</h2>{content}</section>" if content else ""
 
 
-def _verdict(report: Report) -> str:
+def verdict(report: Report) -> str:
+    """The one sentence at the top."""
     if report.statuses is None:
         return f"{report.rows:,} images, not anonymized yet."
     if not report.rows:
@@ -100,7 +104,8 @@ def _verdict(report: Report) -> str:
     return f"{safe + edited:,} of {report.rows:,} images are in the public set: {', '.join(parts)}{rest}."
 
 
-def _banner(run: dict[str, Any]) -> str:
+def banner(run: dict[str, Any]) -> str:
+    """The warning of a run that was not verified."""
     if run.get("verified") is not False:
         return ""
     return (
@@ -109,7 +114,8 @@ def _banner(run: dict[str, Any]) -> str:
     )
 
 
-def _bar(report: Report) -> str:
+def status_bar(report: Report) -> str:
+    """The rows per status, drawn and counted."""
     if not report.statuses:
         return ""
     words = "".join(
@@ -123,7 +129,8 @@ def _bar(report: Report) -> str:
     )
 
 
-def _scope(run: dict[str, Any]) -> str:
+def scope(run: dict[str, Any]) -> str:
+    """What was looked for, and what was not."""
     if "inspected_criteria" not in run:
         return '<section><p class="quiet">What was looked for is not recorded here.</p></section>'
     looked, not_looked = (
@@ -138,7 +145,7 @@ def _scope(run: dict[str, Any]) -> str:
     )
 
 
-def _published(row: dict[str, Any] | None, side: int) -> str:
+def picture(row: dict[str, Any] | None, side: int) -> str:
     """The published picture of a row of `published`, or a placeholder."""
     value = (row or {}).get(c.ANONYMIZED_IMAGE) or {}
     try:

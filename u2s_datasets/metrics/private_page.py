@@ -6,17 +6,25 @@ from __future__ import annotations
 import heapq
 import json
 import logging
-from collections.abc import Iterable, Iterator
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError
+from u2s_datasets.metrics.page import banner, frame, picture, scope, section, status_bar, verdict
+from u2s_datasets.metrics.svg import esc, photo, thumbnail
+from u2s_datasets.metrics.tables import REASONS, html_table, numbers
 
 if TYPE_CHECKING:
     from u2s_datasets.metrics.report import Original, Report
 
 MOST = 200
 """Rows of each kind on the private page."""
+
+FEW_WORDS = 12
+"""Texts that are shown of one category before the rest is folded."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,21 +41,22 @@ def private_page(report: Report, original: Original | None = None) -> str:
     wanted = {*held, *worst}
     rows = {i: row for i, row in enumerate(_rows(report, c.PRIVATE)) if i in wanted} if wanted else {}
     ids = [rows[i][c.ROW_ID] for i in worst]
-    published = {row[c.ROW_ID]: _published(row, 480) for row in report.data.published(ids)} if ids else {}
+    published = {row[c.ROW_ID]: picture(row, 480) for row in report.data.published(ids)} if ids else {}
     counts = report.statuses or dict.fromkeys(c.STATUSES, 0)
     body = [
         '<header><p class="kicker">Private report</p>',
-        f"<h1>{_verdict(report)}</h1></header>",
+        f"<h1>{verdict(report)}</h1></header>",
         '<p class="banner"><b>Do not share.</b> This page shows originals, file names and what was read in them.</p>',
-        _banner(report.run),
-        _bar(report),
-        _section("In numbers", "".join(map(html_table, tables(report, private=True)[1:]))),
-        _section("Withheld", _left_out(len(held), counts[c.WITHHELD], "in the order of the source")),
+        banner(report.run),
+        status_bar(report),
+        scope(report.run),
+        section("In numbers", "".join(map(html_table, numbers(report, private=True)))),
+        section("Withheld", _left_out(len(held), counts[c.WITHHELD], "in the order of the source")),
         *(_article(rows[i], original, report) for i in held),
-        _section("Published", _left_out(len(worst), counts[c.SAFE] + counts[c.ANONYMIZED], "worst first")),
-        *(_article(rows[i], original, report, published.get(rows[i][c.ROW_ID], _published(None, 0))) for i in worst),
+        section("Published", _left_out(len(worst), counts[c.SAFE] + counts[c.ANONYMIZED], "worst first")),
+        *(_article(rows[i], original, report, published.get(rows[i][c.ROW_ID], picture(None, 0))) for i in worst),
     ]
-    return _page("Private report", body)
+    return frame("Private report", body)
 
 
 def _rows(report: Report, names: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -87,6 +96,7 @@ def _left_out(shown: int, total: int, order: str) -> str:
 
 
 def _article(row: dict[str, Any], original: Original | None, report: Report, published: str = "") -> str:
+    known = {f"detected: {name}" for name in report.run.get("inspected_criteria") or ()}
     figures = f"<figure>{_original(row, original, report)}<figcaption>original</figcaption></figure>"
     if published:
         figures += f"<figure>{published}<figcaption>published</figcaption></figure>"
@@ -96,7 +106,7 @@ def _article(row: dict[str, Any], original: Original | None, report: Report, pub
     status = esc(row.get(c.STATUS))
     return (
         f'<article><h3><i class="{status}"></i><bdi>{title}</bdi><small>{status}{tries}</small></h3>'
-        f'<div class="pair">{figures}</div>{_texts(row)}{_review(row)}</article>'
+        f'<div class="pair">{figures}</div>{_facts(row, known)}</article>'
     )
 
 
@@ -113,23 +123,63 @@ def _original(row: dict[str, Any], original: Original | None, report: Report) ->
     return '<p class="absent">original not available</p>'
 
 
-def _texts(row: dict[str, Any]) -> str:
-    names = (c.NOTE, c.PRIVATE_CAPTION, c.PUBLIC_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION)
-    pairs = [(name.replace("_", " "), row[name]) for name in names if row.get(name)]
+def _facts(row: dict[str, Any], known: set[str]) -> str:
+    """What a reader compares the two pictures with; the rest is folded."""
+    facts = _texts(row, c.NOTE)
     if row.get(c.STATUS) == c.WITHHELD:
         code = row.get(c.REASON)
-        pairs.insert(0, ("reason", f"{code}: {REASONS.get(code, 'not in the vocabulary')}" if code else "not recorded"))
+        why = f"{code}: {REASONS.get(code, 'not in the vocabulary')}" if code else "not recorded"
+        facts.insert(0, ("reason", esc(why)))
+    facts += _found(row.get(c.PRIVACY_REVIEW) or (), known)
     scores = [f"{name} {row[name]:.4g}" for name in (c.PRIVACY_SCORE, *c.SCORE) if row.get(name) is not None]
-    pairs += [("scores", ", ".join(scores))] if scores else []
-    pairs.append(("row id", row[c.ROW_ID]))
-    return "<dl>" + "".join(f"<dt>{esc(k)}</dt><dd>{esc(v)}</dd>" for k, v in pairs) + "</dl>"
+    facts += [("scores", esc(", ".join(scores)))] if scores else []
+    facts += _texts(row, c.PUBLIC_CAPTION)
+    rest = _texts(row, c.PRIVATE_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION, c.ROW_ID)
+    title = "private caption, instruction, row id" if len(rest) > 1 else "row id"
+    return f"{_list(facts)}<details><summary>{title}</summary>{_list(rest)}</details>"
 
 
-def _review(row: dict[str, Any]) -> str:
-    items = [
-        (*("–" if r[k] is None else str(r[k]) for k in ("category", "item", "reason")), _number(r["score"]))
-        for r in row.get(c.PRIVACY_REVIEW) or ()
-    ]
-    return html_table(("", ("category", "item", "reason", "score"), items)) if items else ""
+def _texts(row: dict[str, Any], *names: str) -> list[tuple[str, str]]:
+    return [(name, esc(row[name])) for name in names if row.get(name)]
 
 
+def _list(facts: Iterable[tuple[str, str]]) -> str:
+    lines = "".join(f"<dt>{esc(name.replace('_', ' '))}</dt><dd>{value}</dd>" for name, value in facts)
+    return f"<dl>{lines}</dl>" if lines else ""
+
+
+def _found(review: Iterable[dict[str, Any]], known: set[str]) -> list[tuple[str, str]]:
+    """Per category, in HTML: how many items, their scores, what was read, and the reasons.
+
+    Args:
+        review: the items of a `privacy_review`.
+        known: reasons that need no repeating, since the page says at its top what was looked for.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for item in review:
+        groups.setdefault(str(item["category"]), []).append(item)
+    return [(category, _group(category, items, known)) for category, items in groups.items()]
+
+
+def _group(category: str, items: Sequence[dict[str, Any]], known: set[str]) -> str:
+    words = Counter(str(i["item"]) for i in items if i["item"] and i["item"] != category)
+    reasons = dict.fromkeys(str(i["reason"]) for i in items if i["reason"] and i["reason"] not in known)
+    head = "not judged" if category == c.ERROR else f"{len(items)} found{_span([i['score'] for i in items])}"
+    return head + _some([w if k == 1 else f"{w} ×{k}" for w, k in words.items()]) + _some(list(reasons))
+
+
+def _span(scores: Sequence[float | None]) -> str:
+    known = [v for v in scores if v is not None and math.isfinite(v)]
+    if not known:
+        return ""
+    low, high = f"{min(known):.2f}", f"{max(known):.2f}"
+    return f", score {low}" if low == high else f", scores {low}–{high}"
+
+
+def _some(texts: Sequence[str]) -> str:
+    """A few of these on a line of their own, the others folded."""
+    if not texts:
+        return ""
+    shown, rest = (" · ".join(map(esc, part)) for part in (texts[:FEW_WORDS], texts[FEW_WORDS:]))
+    more = f"<details><summary>{len(texts) - FEW_WORDS:,} more</summary>{rest}</details>" if rest else ""
+    return f'<div class="quiet">{shown}{more}</div>'

@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
+from u2s_datasets.metrics.page import banner, frame, picture, scope, section, status_bar, verdict
+from u2s_datasets.metrics.scores import FEW, MEANINGS
+from u2s_datasets.metrics.svg import esc, histogram
+from u2s_datasets.metrics.tables import REASONS, Table, html_table, number, ranked
 
 if TYPE_CHECKING:
     from u2s_datasets.metrics.report import Report
@@ -40,26 +44,26 @@ def public_page(report: Report, max_images: int = 48, seed: int = 0) -> str:
     run = report.run
     body = [
         "<header><p class=kicker>Privacy report</p>",
-        f"<h1>{_verdict(report)}</h1></header>",
-        _banner(run),
-        _bar(report),
-        _scope(run),
-        _section("Why images are withheld", _reasons(report)),
-        _section(
+        f"<h1>{verdict(report)}</h1></header>",
+        banner(run),
+        status_bar(report),
+        scope(run),
+        section("Why images are withheld", _reasons(report)),
+        section(
             "Files that were skipped",
-            html_table(("", ("kind", "files"), _ranked(run.get("skipped") or {}))) if run.get("skipped") else "",
+            html_table(Table("", ("kind", "files"), ranked(run.get("skipped") or {}))) if run.get("skipped") else "",
         ),
-        _section("Scores", _histograms(report)),
-        _section("A sample of what is published", _gallery(report, max_images, seed)),
-        _section("How it was made", _configuration(run)),
+        section("Scores", _histograms(report)),
+        section("A sample of what is published", _gallery(report, max_images, seed)),
+        section("How it was made", _configuration(run)),
         f"<footer>{_GLOSSARY}</footer>",
     ]
-    return _page("Privacy report", body)
+    return frame("Privacy report", body)
 
 
 def _reasons(report: Report) -> str:
     rows = [(REASONS[code], f"{k:,}", code) for code, k in report.reasons.items()]
-    return html_table(("", ("reason", "rows", "code"), rows)) if rows else ""
+    return html_table(Table("", ("reason", "rows", "code"), rows)) if rows else ""
 
 
 def _gallery(report: Report, max_images: int, seed: int) -> str:
@@ -78,14 +82,14 @@ def _figure(row: dict[str, Any]) -> str:
     status = esc(row[c.STATUS])
     words = f"<span>{esc(row[c.PUBLIC_CAPTION])}</span>" if row.get(c.PUBLIC_CAPTION) else ""
     caption = f'<figcaption><i class="{status}"></i>{status}{words}</figcaption>'
-    return f"<figure>{_published(row, 320)}{caption}</figure>"
+    return f"<figure>{picture(row, 320)}{caption}</figure>"
 
 
 def _histograms(report: Report) -> str:
     shown, few = [s for s in report.scores if s.n >= FEW], [s.name for s in report.scores if 0 < s.n < FEW]
     cards = "".join(
-        f"<figure>{histogram(s)}<figcaption><b>{s.name}</b>, {s.better} is better<span>{esc(MEANINGS[s.name])}; "
-        f"n {s.n:,}, missing {s.missing:,}, mean {_number(s.figures(False)['mean'])}</span></figcaption></figure>"
+        f"<figure>{histogram(s)}<figcaption><b>{s.name}</b>, goal: {s.goal}<span>{esc(MEANINGS[s.name])}; "
+        f"n {s.n:,}, missing {s.missing:,}, mean {number(s.figures(False)['mean'])}</span></figcaption></figure>"
         for s in shown
     )
     if not cards and not few:
@@ -100,7 +104,7 @@ def _configuration(run: dict[str, Any]) -> str:
     rows = [(key.removeprefix("configuration."), value) for key, value in _flat("", plain)]
     if not rows:
         return ""
-    table = html_table(("", ("setting", "value"), rows))
+    table = html_table(Table("", ("setting", "value"), rows))
     return f"<details><summary>Configuration and versions</summary>{table}</details>"
 
 
@@ -114,5 +118,3 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     hidden = _PRIVATE_WORDS & set(re.split(r"[._]", key.lower())) or _PLACE.search(text)
     yield key, "(not shown)" if hidden and value is not None else text
-
-

@@ -10,7 +10,7 @@ import json
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,23 +18,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from u2s_datasets import columns as c
-from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.metrics.svg import SCALES, Score
+from u2s_datasets.errors import U2SError
+from u2s_datasets.metrics.dataset_rows import DatasetRows
+from u2s_datasets.metrics.page import write_whole
+from u2s_datasets.metrics.private_page import private_page
+from u2s_datasets.metrics.public_page import public_page
+from u2s_datasets.metrics.run_folder import Folder, adding_up, values_of
+from u2s_datasets.metrics.scores import SCALES, Score
+from u2s_datasets.metrics.tables import UNRECORDED, html_table, markdown_table, tables, text_table
 
 if TYPE_CHECKING:
     from PIL import Image
-
-UNRECORDED = "unrecorded"
-REASONS = c.REASON_CODES | {UNRECORDED: "no known reason code was recorded"}
 
 Original = Callable[[str], "Image.Image | None"]
 """From a `source` to its upright original; none or `RowError` where it cannot be had."""
 
 _RUN = ("skipped", "verified", "inspected_criteria", "not_inspected")
-_BATCH = 1024  # rows of text and numbers; pictures are read 16 at a time, from one row group
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,10 @@ class Report:
         return self.statuses[c.WITHHELD] if self.statuses else None
 
     def __str__(self) -> str:
-        from u2s_datasets.metrics import html
-
-        return "\n\n".join(map(html.text_table, html.tables(self, private=True)))
+        return "\n\n".join(map(text_table, tables(self, private=True)))
 
     def _repr_html_(self) -> str:
-        from u2s_datasets.metrics import html
-
-        return "".join(map(html.html_table, html.tables(self, private=True)))
+        return "".join(map(html_table, tables(self, private=True)))
 
     def to_markdown(self, private: bool = False) -> str:
         """The tables in Markdown.
@@ -89,9 +86,7 @@ class Report:
         Args:
             private: also what was found per category, each score's worst value, and figures of fewer than 5 rows.
         """
-        from u2s_datasets.metrics import html
-
-        return "\n\n".join(map(html.markdown_table, html.tables(self, private))) + "\n"
+        return "\n\n".join(map(markdown_table, tables(self, private))) + "\n"
 
     def to_json(self, private: bool = False) -> str:
         """The numbers as JSON; see `to_markdown` for `private`."""
@@ -123,11 +118,9 @@ class Report:
             max_images: pictures in the public gallery.
             seed: seed of the gallery's sample.
         """
-        from u2s_datasets.metrics import html
-
-        page = html.private_page(self, original) if private else html.public_page(self, max_images, seed)
+        page = private_page(self, original) if private else public_page(self, max_images, seed)
         if path is not None:
-            html.write_whole(Path(path), page, Path(path).parent, private)
+            write_whole(Path(path), page, Path(path).parent, private)
         return page
 
 
@@ -141,10 +134,10 @@ def report(data: Any) -> Report:
         U2SError: rows in are not safe + anonymized + withheld, or a folder's files disagree about them.
         SetupError: `data` is neither.
     """
-    rows = Folder(Path(data)) if isinstance(data, (str, Path)) else Table(data)
+    rows = Folder(Path(data)) if isinstance(data, (str, Path)) else DatasetRows(data)
     made = summarize(rows.batches((c.STATUS, c.REASON, c.NOTE, c.PRIVACY_REVIEW, *c.SCORE)), rows)
     if made.statuses and made.rows != sum(made.statuses.values()):
-        raise U2SError(f"the rows do not add up: {_sum(made.rows, made.statuses)}")
+        raise U2SError(f"the rows do not add up: {adding_up(made.rows, made.statuses)}")
     rows.check(made)
     return made
 
@@ -158,12 +151,10 @@ def write_reports(out: Path, original: Original | None = None, max_images: int =
         max_images: pictures in the public gallery.
         seed: seed of the gallery's sample.
     """
-    from u2s_datasets.metrics import html
-
     made, home = report(out), Path(out) / "private"
     public = made.to_html(max_images=max_images, seed=seed)
-    html.write_whole(home / "report.html", made.to_html(private=True, original=original), home, private=True)
-    html.write_whole(Path(out) / "report.html", public, home, private=False)
+    write_whole(home / "report.html", made.to_html(private=True, original=original), home, private=True)
+    write_whole(Path(out) / "report.html", public, home, private=False)
 
 
 def summarize(batches: Iterable[pa.RecordBatch], data: Any = None) -> Report:
@@ -174,7 +165,7 @@ def summarize(batches: Iterable[pa.RecordBatch], data: Any = None) -> Report:
     for batch in batches:
         rows += len(batch)
         names.update(batch.schema.names)
-        statuses.update(_column(batch, c.STATUS))
+        statuses.update(values_of(batch, c.STATUS))
         reasons.update(_reasons(batch))
         _count_items(batch, items, images)
         for name in SCALES:
@@ -191,18 +182,14 @@ def summarize(batches: Iterable[pa.RecordBatch], data: Any = None) -> Report:
     )
 
 
-def _column(batch: pa.RecordBatch, name: str) -> list[Any]:
-    return batch.column(name).to_pylist() if name in batch.schema.names else []
-
-
 def _numbers(column: pa.Array) -> np.ndarray:
     return np.asarray(column.cast(pa.float64()).fill_null(math.nan).to_numpy(zero_copy_only=False), dtype=float)
 
 
 def _reasons(batch: pa.RecordBatch) -> Iterator[str]:
     """The codes of the withheld rows. A code outside the vocabulary may be anything, so it is not repeated."""
-    status = _column(batch, c.STATUS)
-    codes = _column(batch, c.REASON) or [str(n).split(":")[0] for n in _column(batch, c.NOTE)] or status
+    status = values_of(batch, c.STATUS)
+    codes = values_of(batch, c.REASON) or [str(n).split(":")[0] for n in values_of(batch, c.NOTE)] or status
     return (k if k in c.REASON_CODES else UNRECORDED for k, s in zip(codes, status, strict=True) if s == c.WITHHELD)
 
 
@@ -217,7 +204,3 @@ def _count_items(batch: pa.RecordBatch, items: Counter, images: Counter) -> None
 
 def _ranked(counts: Counter) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
-
-
-def _sum(rows: Any, counts: dict[str, Any]) -> str:
-    return f"{rows} rows in, but " + " + ".join(f"{counts.get(s)} {s}" for s in c.STATUSES)

@@ -49,11 +49,12 @@ class Folder:
         """Raise `U2SError` unless `run.json` and `data/` count what `private/rows` counts."""
         counted = {"rows": made.rows, **(made.statuses or {})}
         said = {k: self.run.get(k) for k in counted}
+        held = adding_up(made.rows, counted)
         if said != counted:
-            raise U2SError(f"run.json says {adding_up(said['rows'], said)}; private/rows holds {adding_up(made.rows, counted)}")
+            raise U2SError(f"run.json says {adding_up(said['rows'], said)}; private/rows holds {held}")
         public = Counter(s for path in self.public for b in _read(path, [c.STATUS]) for s in values_of(b, c.STATUS))
         if public != Counter({s: counted[s] for s in (c.SAFE, c.ANONYMIZED)}):
-            raise U2SError(f"data/ holds {dict(public)}; private/rows holds {adding_up(made.rows, counted)}")
+            raise U2SError(f"data/ holds {dict(public)}; private/rows holds {held}")
 
     def ids(self) -> list[str]:
         """The row ids of all that is published, sorted."""
