@@ -56,7 +56,9 @@ def _add_anonymize(commands: Any) -> None:
     what.add_argument("--detectors", metavar="A,B", help="what to look for: faces,text; default: the profile's")
     what.add_argument("--editor", help="redact, solid, pixelate, blur, inpaint; default: the profile's")
     what.add_argument("--seed", type=int, default=0, help="seed of the run; every row's own comes from it")
-    what.add_argument("--format", default="auto", help="auto (JPEG stays JPEG, lossless stays lossless), jpeg, png, webp")
+    what.add_argument(
+        "--format", default="auto", help="auto (JPEG stays JPEG, lossless stays lossless), jpeg, png, webp"
+    )
     what.add_argument("--no-verify", action="store_true", help="do not inspect the output; it is marked as unverified")
     read = p.add_argument_group("what is read")
     read.add_argument("--split", help="split of a dataset that has several")

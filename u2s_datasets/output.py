@@ -102,7 +102,7 @@ class Output:
             )
         return known["shards"]
 
-    def add_shard(self, done: list[dict[str, Any]], number: int, rows: Sequence[dict], kept: Features) -> None:
+    def add_shard(self, done: list[dict[str, Any]], number: int, rows: Sequence[dict], kept: Mapping[str, Any]) -> None:
         """Write one shard's private and public rows, then list it."""
         name = f"part-{number:05d}.parquet"
         public = sorted((r for r in rows if r[columns.STATUS] != columns.WITHHELD), key=lambda r: r[columns.ROW_ID])

@@ -82,8 +82,10 @@ def rows_of(batch: Mapping[str, Any], image_column: str, others: Iterable[str] =
             f"there is no column {image_column!r}; the columns are {names}; say image_column='...' in the step"
         )
     table = getattr(batch, "pa_table", None)
-    values_of_one_row = type(batch).__name__ == "LazyRow" if table is not None else not isinstance(
-        batch[image_column], (list, tuple, np.ndarray)
+    values_of_one_row = (
+        type(batch).__name__ == "LazyRow"
+        if table is not None
+        else not isinstance(batch[image_column], (list, tuple, np.ndarray))
     )
     if values_of_one_row:
         raise SetupError("a step works on batches; call .map(step, batched=True)")

@@ -23,7 +23,7 @@ from u2s_datasets.sources import Item, Source, open_source
 from u2s_datasets.stages import score
 from u2s_datasets.workers import Workers
 
-_CHUNK_ROWS = 8
+_CHUNK_ROWS = 4
 _CHUNK_BYTES = 4_000_000
 _VERSIONS = ("u2s_datasets", "datasets", "numpy", "onnxruntime", "openvino", "pillow", "pyarrow", "rapidocr")
 

@@ -44,7 +44,7 @@ class Source:
 
     kind: str
     location: str
-    kept: Features
+    kept: Mapping[str, Any]
     skipped: dict[str, int]
 
     def __len__(self) -> int:
@@ -206,6 +206,8 @@ def _kind_of_no_image(path: Path) -> str | None:
 def _folder_columns(
     root: Path, files: Sequence[str], keep: Sequence[str]
 ) -> tuple[Features, dict[str, dict[str, Any]]]:
+    if not keep:
+        return {}, {}  # without the second that importing datasets takes: the workers are started first
     from datasets import ClassLabel, Features
 
     features, values = Features(), {}
@@ -357,10 +359,12 @@ def check_kept(source: Source, allow: Sequence[str] = ()) -> None:
     Classes, boxes and texts pass (texts are checked row by row); images never do; names and numbers that look
     like identifiers, dates or coordinates need `allow`.
     """
-    from datasets import ClassLabel, Image, Value
-
     for name in set(allow) - set(source.kept):
         raise SetupError(f"allow={name!r} is no kept column; name it in --keep as well")
+    if not source.kept:
+        return
+    from datasets import ClassLabel, Image, Value
+
     for name, feature in source.kept.items():
         if name in (*columns.PUBLIC, *columns.PRIVATE):
             raise SetupError(f"keep={name!r} is a column that this program writes; rename it in the source")

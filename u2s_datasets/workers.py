@@ -24,6 +24,8 @@ Key = TypeVar("Key")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_AHEAD = 4  # chunks per worker under way: a slow one must not keep the others waiting
+
 _work: Callable[[Any], Any] | None = None
 
 
@@ -51,7 +53,7 @@ class Workers(Generic[Key, Item, Result]):
         try:
             for key, items in chunks:
                 waiting.append((key, items, self._submit(items)))
-                if len(waiting) > 2 * self.number:
+                if len(waiting) > _AHEAD * self.number:
                     yield self._next(waiting)
             while waiting:
                 yield self._next(waiting)

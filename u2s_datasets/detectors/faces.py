@@ -24,7 +24,8 @@ _STRIDE = 4  # image pixels per cell of the network's output
 _WHOLE = 2_000_000  # pixels of the largest canvas read at once; the process stays below 1 GB
 # A face of up to 2 * _MARGIN pixels lies whole in the tile whose core holds its centre.
 _TILE, _MARGIN = 1376, 96
-_SIDES = (32, 64, 96, 128, 192, 256, 384, 512, 640, 768, 1024, 1280)
+_SIDES = (32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640, 768, 896, 1024, 1152, 1280)
+_STRETCH = (0.93, 1.1)  # how far a side may be from what the scale says, if it then fills a canvas
 _SECOND_SIZES = (32, 64)  # sides of the face in pixels at the second reading
 _CONTEXT = 3  # side of the second reading's crop, in sides of the face
 _SECOND_AT_MOST = 8  # candidates read again per image; those beyond keep their first score
@@ -100,19 +101,21 @@ class Faces(Detector):
                 scores.append(found[iou(found, box) > 0.3, 4].max(initial=0.0))
         return float(np.mean(scores))
 
-    def _read(self, image: np.ndarray, scale: float, threshold: float) -> np.ndarray:
+    def _read(self, image: np.ndarray, scale: float, threshold: float, fit: bool = True) -> np.ndarray:
         """(N, 5) rows (x0, y0, x1, y1, score) found in the whole image at one scale, in the image's pixels.
 
+        With `fit` the sides are stretched a little to fill their canvas.
         What does not fit one canvas is read in tiles, and again at a quarter of the size until it fits, for
         the faces larger than a tile's margin.
         """
         height, width = image.shape[:2]
-        scaled = resize(image, max(1, round(width * scale)), max(1, round(height * scale)))
+        size = [max(1, round(v * scale)) for v in (width, height)]
+        scaled = resize(image, *(map(fitted, size) if fit else size))
         found = [self._tile(scaled, tile, threshold) for tile in tiles(*scaled.shape[:2])]
         back = np.array([width / scaled.shape[1], height / scaled.shape[0]] * 2 + [1.0])
         rows = np.concatenate(found) * back
         if len(found) > 1:
-            rows = np.concatenate([rows, self._read(image, scale / 4, threshold)])
+            rows = np.concatenate([rows, self._read(image, scale / 4, threshold, fit)])
         rows[:, :4] = np.clip(rows[:, :4], 0, [width, height, width, height])
         return suppress(rows)
 
@@ -132,7 +135,7 @@ class Faces(Detector):
         stretch = np.array([full.shape[1] / width, full.shape[0] / height] * 2 + [1.0])
         found = [np.zeros((0, 5))]
         for x0, y0, x1, y1 in windows([np.array(b) * stretch[:4] for b in boxes], *full.shape[:2]):
-            rows = self._read(full[y0:y1, x0:x1], 1.0, self.residue_threshold)
+            rows = self._read(full[y0:y1, x0:x1], 1.0, self.residue_threshold, fit=False)
             found.append((rows + np.array([x0, y0, x0, y0, 0])) / stretch)
         rows = suppress(np.concatenate(found))
         touched = [share_of_smaller(rows, np.array(box)) > 0.2 for box in boxes]
@@ -217,7 +220,7 @@ def windows(boxes: Sequence[Box | np.ndarray], height: int, width: int) -> list[
     """
     found: list[Window] = []
     for x0, y0, x1, y1 in boxes:
-        around = max(48.0, 0.5 * max(x1 - x0, y1 - y0))
+        around = min(max(48.0, 0.5 * max(x1 - x0, y1 - y0)), 128.0)
         left, top = (max(0, int((v - around) // 64) * 64) for v in (x0, y0))
         right, bottom = left + side(int(x1 + around) - left), top + side(int(y1 + around) - top)
         new = (left, top, min(right, width), min(bottom, height))
@@ -262,6 +265,12 @@ def side(length: int) -> int:
     The network needs multiples of 32. At most a third of a side stays black.
     """
     return next((s for s in _SIDES if s >= length), -(-length // 256) * 256)
+
+
+def fitted(length: int) -> int:
+    """A length near this one that fills a canvas' side: black filling would cost a fifth of the time."""
+    near = side(max(1, round(length * _STRETCH[0])))
+    return near if near <= _STRETCH[1] * length else length
 
 
 def _canvas(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError
-from u2s_datasets.metrics.page import banner, frame, picture, scope, section, status_bar, verdict
+from u2s_datasets.metrics.page import banner, frame, picture, scope, section, side_by_side, status_bar, verdict
 from u2s_datasets.metrics.svg import esc, photo, thumbnail
 from u2s_datasets.metrics.tables import REASONS, html_table, numbers
 
 if TYPE_CHECKING:
     from u2s_datasets.metrics.report import Original, Report
 
-MOST = 200
+MOST = 60
 """Rows of each kind on the private page."""
 
 FEW_WORDS = 12
@@ -41,7 +41,15 @@ def private_page(report: Report, original: Original | None = None) -> str:
     wanted = {*held, *worst}
     rows = {i: row for i, row in enumerate(_rows(report, c.PRIVATE)) if i in wanted} if wanted else {}
     ids = [rows[i][c.ROW_ID] for i in worst]
-    published = {row[c.ROW_ID]: picture(row, 480) for row in report.data.published(ids)} if ids else {}
+    found = report.data.published(ids) if ids else ()
+    published = dict(side_by_side(lambda row: (row[c.ROW_ID], picture(row, 480)), found))
+
+    def withheld(i: int) -> str:
+        return _article(rows[i], original, report)
+
+    def pair(i: int) -> str:
+        return _article(rows[i], original, report, published.get(rows[i][c.ROW_ID], picture(None, 0)))
+
     counts = report.statuses or dict.fromkeys(c.STATUSES, 0)
     body = [
         '<header><p class="kicker">Private report</p>',
@@ -52,9 +60,9 @@ def private_page(report: Report, original: Original | None = None) -> str:
         scope(report.run),
         section("In numbers", "".join(map(html_table, numbers(report, private=True)))),
         section("Withheld", _left_out(len(held), counts[c.WITHHELD], "in the order of the source")),
-        *(_article(rows[i], original, report) for i in held),
+        *side_by_side(withheld, held),
         section("Published", _left_out(len(worst), counts[c.SAFE] + counts[c.ANONYMIZED], "worst first")),
-        *(_article(rows[i], original, report, published.get(rows[i][c.ROW_ID], picture(None, 0))) for i in worst),
+        *side_by_side(pair, worst),
     ]
     return frame("Private report", body)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
-from u2s_datasets.metrics.page import banner, frame, picture, scope, section, status_bar, verdict
+from u2s_datasets.metrics.page import banner, frame, picture, scope, section, side_by_side, status_bar, verdict
 from u2s_datasets.metrics.scores import FEW, MEANINGS
 from u2s_datasets.metrics.svg import esc, histogram
 from u2s_datasets.metrics.tables import REASONS, Table, html_table, number, ranked
@@ -69,7 +69,8 @@ def _reasons(report: Report) -> str:
 def _gallery(report: Report, max_images: int, seed: int) -> str:
     ids = report.data.ids() if report.data is not None else []
     chosen = sorted(random.Random(seed).sample(ids, min(max_images, len(ids))))
-    figures = {row[c.ROW_ID]: _figure(row) for row in report.data.published(chosen)} if chosen else {}
+    rows = report.data.published(chosen) if chosen else ()
+    figures = dict(side_by_side(lambda row: (row[c.ROW_ID], _figure(row)), rows))
     if not figures:
         return ""
     said = f"{len(figures):,} of {len(ids):,}, drawn at random, as small copies."
