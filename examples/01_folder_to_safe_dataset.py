@@ -1,6 +1,6 @@
 """A folder of photos in, a dataset that is safe to publish out. No download, no GPU, no account.
 
-    python examples/01_folder_to_safe_dataset.py PHOTOS OUT
+python examples/01_folder_to_safe_dataset.py PHOTOS OUT
 """
 
 import sys
@@ -13,7 +13,9 @@ import u2s_datasets as u2s
 def main(photos: str, out: str) -> None:
     """Anonymize a folder and open the result."""
     facts = u2s.run(photos, out, progress=True)
-    print(f"{facts['rows']} photos = {facts['safe']} safe + {facts['anonymized']} anonymized + {facts['withheld']} withheld")
+    print(
+        f"{facts['rows']} photos = {facts['safe']} safe + {facts['anonymized']} anonymized + {facts['withheld']} withheld"
+    )
 
     safe = load_dataset("parquet", data_files=f"{out}/data/*.parquet", split="train")
     print(safe.features)

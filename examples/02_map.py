@@ -1,6 +1,6 @@
 """The same steps on any dataset, one `.map` each.
 
-    python examples/02_map.py PHOTOS
+python examples/02_map.py PHOTOS
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The main job on a few bundled photos: run the command, then draw a before-and-after picture.
 
-    python examples/demo.py demo
+python examples/demo.py demo
 """
 
 import shutil

@@ -11,7 +11,9 @@ from u2s_datasets import cli
 
 def test_anonymize_then_report_then_dry_run(photos, tmp_path, capsys):
     out = tmp_path / "safe"
-    assert cli.main(["anonymize", str(photos / "people"), "--out", str(out), "--detectors", "faces", "--limit", "2"]) == 0
+    assert (
+        cli.main(["anonymize", str(photos / "people"), "--out", str(out), "--detectors", "faces", "--limit", "2"]) == 0
+    )
     printed = capsys.readouterr().out
     assert "2 rows = 0 safe + 2 anonymized + 0 withheld" in printed
     assert str(out / "report.html") in printed

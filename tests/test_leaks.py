@@ -7,8 +7,16 @@ from u2s_datasets import leaks
 
 @pytest.mark.parametrize(
     "text",
-    ["write to anna@example.org", "see https://example.org/x", "on 2019-05-04", "4.5.2019", "call +43 1 234 56 78",
-     "IBAN 1234567890", "at 48.2084, 16.3731", "/home/anna/x.png"],
+    [
+        "write to anna@example.org",
+        "see https://example.org/x",
+        "on 2019-05-04",
+        "4.5.2019",
+        "call +43 1 234 56 78",
+        "IBAN 1234567890",
+        "at 48.2084, 16.3731",
+        "/home/anna/x.png",
+    ],
 )
 def test_telling_texts(text):
     assert leaks.telling(text)

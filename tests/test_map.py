@@ -43,8 +43,12 @@ def test_the_ready_steps_on_a_folder_of_photos(photos):
     ds = ds.map(u2s.anonymize, batched=True, batch_size=4)
     ds = ds.map(u2s.score, batched=True, batch_size=4)
     assert stored(ds) == before  # not even re-encoded
-    assert ds.features == Features({**{n: ds.features[n] for n in ("image", "label")}, **c.features(
-        (*c.INSPECT, *c.CAPTION, *c.INSTRUCT, *c.ANONYMIZE, *c.SCORE))})
+    assert ds.features == Features(
+        {
+            **{n: ds.features[n] for n in ("image", "label")},
+            **c.features((*c.INSPECT, *c.CAPTION, *c.INSTRUCT, *c.ANONYMIZE, *c.SCORE)),
+        }
+    )
     assert ds[c.STATUS].count(c.WITHHELD) == 0
     assert all(v is None for v in (x["path"] for x in stored(ds, c.ANONYMIZED_IMAGE)))
     by_name = {Path(x["path"]).name: i for i, x in enumerate(before)}
@@ -109,7 +113,12 @@ def test_a_pickled_step_is_its_configuration():
 
 
 def test_a_first_batch_of_nulls_fixes_no_type():
-    rows = [{"bytes": b"broken", "path": None}, {"bytes": b"", "path": None}, encoded(picture()), encoded(picture(red=True))]
+    rows = [
+        {"bytes": b"broken", "path": None},
+        {"bytes": b"", "path": None},
+        encoded(picture()),
+        encoded(picture(red=True)),
+    ]
     ds = dataset(*rows).map(RED, batched=True, batch_size=2)
     assert ds[c.STATUS] == [c.WITHHELD, c.WITHHELD, c.SAFE, c.ANONYMIZED]
     assert isinstance(ds.features[c.ANONYMIZED_IMAGE], Image)

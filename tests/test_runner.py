@@ -140,7 +140,16 @@ def test_twenty_kills_change_nothing(tmp_path, photos):
     fixed = ["--secret", str(tmp_path / "key"), "--shard-size", "3", "-q", "--detectors", "faces"]
 
     def command(out: str) -> list[str]:
-        return [sys.executable, "-m", "u2s_datasets.cli", "anonymize", str(folder), "--out", str(tmp_path / out), *fixed]
+        return [
+            sys.executable,
+            "-m",
+            "u2s_datasets.cli",
+            "anonymize",
+            str(folder),
+            "--out",
+            str(tmp_path / out),
+            *fixed,
+        ]
 
     start = time.monotonic()
     subprocess.run(command("whole"), check=True)
@@ -274,7 +283,9 @@ def test_dry_run_writes_nothing(red_folder, tmp_path):
         (".", {"secret": "missing"}, "'missing' cannot be read"),
     ],
 )
-def test_bad_calls_name_the_value_and_the_remedy_before_any_work(red_folder, tmp_path, src, options, words, monkeypatch):
+def test_bad_calls_name_the_value_and_the_remedy_before_any_work(
+    red_folder, tmp_path, src, options, words, monkeypatch
+):
     monkeypatch.chdir(red_folder)
     with pytest.raises(u2s.SetupError, match=words):
         u2s.run(src, tmp_path / "out", **options)
@@ -307,5 +318,3 @@ def _alive(group: int) -> int:
                 continue
             count += fields[3] == str(group) and fields[0] != "Z"
     return count
-
-

@@ -35,7 +35,13 @@ def test_safe_leaves_as_it_is_and_flagged_loses_its_red_square():
 
 @pytest.mark.parametrize(
     ("how", "code"),
-    [("same", "edit_failed"), ("raises", "edit_failed"), ("fewer", "edit_failed"), ("size", "edit_failed"), ("elsewhere", "residue")],
+    [
+        ("same", "edit_failed"),
+        ("raises", "edit_failed"),
+        ("fewer", "edit_failed"),
+        ("size", "edit_failed"),
+        ("elsewhere", "residue"),
+    ],
 )
 def test_a_failed_edit_never_yields_the_original(how, code):
     answer = anonymize([picture(red=True), picture(red=True, seed=1), picture()], editor=Broken(how))

@@ -69,7 +69,9 @@ def _add_anonymize(commands: Any) -> None:
     work = p.add_argument_group("how it is run")
     work.add_argument("--secret", metavar="FILE", help="key of the row ids; default: made and kept in private/")
     work.add_argument("--shard-size", type=int, default=256, metavar="N", help="source rows per shard")
-    work.add_argument("--num-proc", type=int, metavar="N", help="worker processes; default: one per core")
+    work.add_argument(
+        "--num-proc", type=int, metavar="N", help="worker processes; default: one per core, as far as memory goes"
+    )
     work.add_argument("--dry-run", action="store_true", help="check and count everything, write nothing")
     work.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no summary")
 
@@ -98,7 +100,9 @@ def _add_bench(commands: Any) -> None:
     p.add_argument("src", metavar="SRC", nargs="?", help="folder of photos; default: those in the scikit-image package")
     p.add_argument("--rows", type=int, default=64, metavar="N", help="rows to measure; photos repeat as needed")
     p.add_argument("--detectors", metavar="A,B", help="only these detectors")
-    p.add_argument("--num-proc", type=int, metavar="N", help="worker processes; default: one per core")
+    p.add_argument(
+        "--num-proc", type=int, metavar="N", help="worker processes; default: one per core, as far as memory goes"
+    )
 
 
 def _anonymize(a: argparse.Namespace) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from u2s_datasets.profiles import Profile, profile
 from u2s_datasets.rows import Row
 from u2s_datasets.sources import Item, Source, open_source
 from u2s_datasets.stages import score
-from u2s_datasets.workers import Workers
+from u2s_datasets.workers import Workers, default_number
 
 _CHUNK_ROWS = 4
 _CHUNK_BYTES = 4_000_000
@@ -89,7 +88,7 @@ def run(
         secret: file with the key of the row ids; without it one is made and kept in `private/`.
         limit: at most so many rows, the first ones.
         shard_size: source rows per shard.
-        num_proc: worker processes; as many as this process may use cores where none.
+        num_proc: worker processes; one per core, as far as the memory goes, where none.
         dry_run: look at everything and write nothing.
         progress: show a progress bar on standard error.
 
@@ -105,7 +104,7 @@ def run(
     chosen = profile(profile_name, detectors=detectors, editor=editor, seed=seed, format=format, verify=verify)
     source = open_source(str(src), split=split, image_column=image_column, keep=keep, allow=allow)
     _check_apart(Path(str(src)).expanduser(), out)
-    workers = num_proc or len(os.sched_getaffinity(0))
+    workers = num_proc or default_number()
     chosen = chosen.with_engine("openvino", threads=1)
     plan = _Run(source, chosen, min(len(source), limit or len(source)), shard_size, workers, split, image_column)
     if dry_run:

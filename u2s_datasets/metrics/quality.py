@@ -14,8 +14,8 @@ def ssim(before: np.ndarray, after: np.ndarray) -> float | None:
     """Structural similarity in colour, range [-1, 1], 1 for identical images; lower means more was changed.
 
     The mean over pixels and channels of the map with a 7x7 uniform window, sample covariance and a data range of
-    255, which is scikit-image's value (Wang et al. 2004; the paper's "cheating" group). Where no pixel of a window differs the map is 1, so only the
-    surroundings of changed pixels are computed: the same value for a fraction of the work.
+    255, which is scikit-image's value (Wang et al. 2004; the paper's "cheating" group). Where no pixel of a window
+    differs the map is 1, so only the surroundings of changed pixels are computed.
 
     Args:
         before, after: (H, W, 3) uint8 of the same shape.
