@@ -13,9 +13,8 @@ import u2s_datasets as u2s
 def main(photos: str, out: str) -> None:
     """Anonymize a folder and open the result."""
     facts = u2s.run(photos, out, progress=True)
-    print(
-        f"{facts['rows']} photos = {facts['safe']} safe + {facts['anonymized']} anonymized + {facts['withheld']} withheld"
-    )
+    parts = " + ".join(f"{facts[status]} {status}" for status in ("safe", "anonymized", "withheld"))
+    print(f"{facts['rows']} photos = {parts}")
 
     safe = load_dataset("parquet", data_files=f"{out}/data/*.parquet", split="train")
     print(safe.features)

@@ -191,7 +191,7 @@ def test_a_path_backed_source_is_never_stored_as_a_path(tmp_path):
 
 def test_bad_calls_name_the_value_and_the_remedy():
     ds = dataset(encoded(picture()))
-    with pytest.raises(u2s.SetupError, match="'image'.*photo.*image_column"):
+    with pytest.raises(u2s.SetupError, match=r"'image'.*photo.*image_column"):
         ds.rename_column("image", "photo").map(RED, batched=True)
     with pytest.raises(u2s.SetupError, match="batched=True"):
         ds.map(RED)

@@ -294,7 +294,7 @@ def test_bad_calls_name_the_value_and_the_remedy_before_any_work(
 
 def test_an_output_that_holds_something_else_is_left_alone(red_folder, tmp_path):
     (tmp_path / "thesis.tex").write_text("three years of work")
-    with pytest.raises(u2s.SetupError, match="thesis.tex"):
+    with pytest.raises(u2s.SetupError, match=r"thesis\.tex"):
         u2s.run(red_folder, tmp_path, **QUICK)
     with pytest.raises(u2s.SetupError, match="lies inside the source"):
         u2s.run(red_folder, red_folder / "out", **QUICK)

@@ -33,7 +33,7 @@ def test_a_folder_counts_every_file_as_a_row_or_by_kind(tmp_path):
     (tmp_path / "raw.NEF").write_bytes(b"II*\0")
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / ".DS_Store").write_bytes(b"\0")
-    os.symlink(tmp_path / "a.PNG", tmp_path / "link.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.PNG")
     os.mkfifo(tmp_path / "pipe.jpg")
     source = open_source(str(tmp_path))
     assert [item.source for item in source.read(0, 9)] == ["a.PNG", "broken.jpg", "deep/er/without_suffix", "raw.NEF"]
@@ -45,7 +45,7 @@ def test_a_folder_counts_every_file_as_a_row_or_by_kind(tmp_path):
 def test_undecodable_file_names(tmp_path):
     name = os.fsencode(tmp_path) + b"/caf\xe9.png"
     picture().save(tmp_path / "ok.png")
-    os.rename(tmp_path / "ok.png", name)
+    os.rename(tmp_path / "ok.png", name)  # noqa: PTH104  a name that is no text
     facts = u2s.run(tmp_path, tmp_path.parent / "out", detectors=["parts:RedSquares"], num_proc=1)
     assert facts["safe"] == 1
 
@@ -88,7 +88,7 @@ def test_splits_are_chosen_and_missing_ones_named(tmp_path):
 def test_the_image_column_is_found_or_asked_for(tmp_path):
     two = table(2).add_column("other", [PIXELS] * 2).cast_column("other", Image()).rename_column("image", "first")
     two.save_to_disk(tmp_path / "two")
-    with pytest.raises(u2s.SetupError, match="several image columns.*--image-column"):
+    with pytest.raises(u2s.SetupError, match=r"several image columns.*--image-column"):
         open_source(str(tmp_path / "two"))
     assert open_source(str(tmp_path / "two"), image_column="other").image_column == "other"
     with pytest.raises(u2s.SetupError, match="no column 'third'"):

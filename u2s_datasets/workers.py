@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import cv2
@@ -35,9 +36,16 @@ WORKER_BYTES = 2 * 2**30
 
 def default_number() -> int:
     """One process per core that this process may use, but no more than the free memory holds; at least one."""
-    cores = len(os.sched_getaffinity(0))
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(cores, free // WORKER_BYTES))
+    return max(1, min(len(os.sched_getaffinity(0)), _available_bytes() // WORKER_BYTES))
+
+
+def _available_bytes() -> int:
+    """Memory that can be had without swapping; where the system does not say, all there is."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class Workers(Generic[Key, Item, Result]):
