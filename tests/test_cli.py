@@ -65,3 +65,14 @@ def test_bench_prints_a_table_and_a_line_of_json():
     assert facts["rows"] == 18
     assert facts["whole_over_bare"] > 0
     assert set(facts["stages"]) == {"decode", "inspect", "caption", "instruct", "anonymize", "score"}
+
+
+def test_versus_runs_the_other_command_on_the_same_photos(tmp_path, capsys):
+    other = tmp_path / "other"
+    other.write_text('#!/bin/sh\nfor f in "$@"; do test -s "$f" || exit 3; done\n')
+    other.chmod(0o755)
+    assert cli.main(["bench", "--rows", "4", "--versus", str(other)]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts["rows"] == 4
+    assert set(facts["times_as_fast"]) == {"other", "verified", "unverified"}
+    assert cli.main(["bench", "--versus", "no-such-program"]) == 2

@@ -10,7 +10,11 @@ import json
 import os
 import platform
 import resource
+import shlex
 import shutil
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -81,6 +85,63 @@ def bench(
     _print(facts)
     print(json.dumps(facts))
     return facts
+
+
+def versus(command: str, src: str | None = None, rows: int = 64, rounds: int = 3) -> dict[str, Any]:
+    """Time a separately installed face anonymizer against this program, faces only, whole commands in turn.
+
+    Args:
+        command: the other program with its options, such as "deface"; it gets a folder's files as arguments.
+        src: a folder of readable photos; those of the scikit-image package where none is given.
+        rows: how many photos.
+        rounds: how often each command is run; the ratios are medians over the rounds.
+
+    Returns:
+        What the JSON line holds: seconds per round, and our images per second over the other's.
+
+    Raises:
+        SetupError: the other command is not there or fails.
+    """
+    words = shlex.split(command)
+    if not words or shutil.which(words[0]) is None:
+        raise SetupError(f"there is no command {command!r}; install it in an environment of its own and give its path")
+    ours = [sys.executable, "-m", "u2s_datasets.cli", "anonymize"]
+    seconds: dict[str, list[float]] = {"other": [], "verified": [], "unverified": []}
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        files = _copy_of(src, rows, root)
+        for n in range(rounds):
+            shutil.copytree(root / "in", root / f"other{n}")
+            seconds["other"].append(_command([*words, *(str(root / f"other{n}" / f) for f in files)]))
+            for kind, option in (("verified", []), ("unverified", ["--no-verify"])):
+                out = ["--out", str(root / f"{kind}{n}"), "--detectors", "faces", "-q", *option]
+                seconds[kind].append(_command([*ours, str(root / "in"), *out]))
+    ratios = {k: statistics.median(o / s for o, s in zip(seconds["other"], seconds[k], strict=True)) for k in seconds}
+    facts = {"command": command, "rows": len(files), "seconds": seconds, "times_as_fast": ratios}
+    print(f"faces only, {len(files)} photos, {rounds} rounds, images per second over those of {command!r}:")
+    print(f"  with verification {ratios['verified']:.2f}, without {ratios['unverified']:.2f}")
+    print(json.dumps(facts))
+    return facts
+
+
+def _copy_of(src: str | None, rows: int, root: Path) -> list[str]:
+    if src is None:
+        write_samples(root / "samples", copies=-(-rows // len(PHOTOS)))
+    source = FolderSource(Path(src) if src else root / "samples", src or "samples")
+    (root / "in").mkdir()
+    names = []
+    for n, file in enumerate(source.files[:rows]):
+        names.append(f"{n:06d}{Path(file).suffix}")
+        shutil.copyfile(source.root / file, root / "in" / names[-1])
+    return names
+
+
+def _command(words: list[str]) -> float:
+    start = time.monotonic()
+    result = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if result.returncode:
+        raise SetupError(f"{words[0]!r} failed with {result.returncode}: {result.stderr.strip()[-300:]}")
+    return time.monotonic() - start
 
 
 def stage_rates(chosen: Profile, items: Sequence[Item]) -> dict[str, float]:

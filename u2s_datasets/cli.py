@@ -103,6 +103,7 @@ def _add_bench(commands: Any) -> None:
     p.add_argument(
         "--num-proc", type=int, metavar="N", help="worker processes; default: one per core, as far as memory goes"
     )
+    p.add_argument("--versus", metavar="COMMAND", help="instead: time faces only against a program such as deface")
 
 
 def _anonymize(a: argparse.Namespace) -> int:
@@ -173,8 +174,11 @@ def _doctor(_: argparse.Namespace) -> int:
 
 
 def _bench(a: argparse.Namespace) -> int:
-    from u2s_datasets.bench import bench
+    from u2s_datasets.bench import bench, versus
 
+    if a.versus is not None:
+        versus(a.versus, a.src, a.rows)
+        return 0
     bench(a.src, rows=a.rows, detectors=_names(a.detectors) or None, num_proc=a.num_proc)
     return 0
 
