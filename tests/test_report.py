@@ -27,8 +27,9 @@ from PIL import Image
 from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError, SetupError, U2SError
 from u2s_datasets.metrics import private_page
-from u2s_datasets.metrics.report import report, summarize, write_reports
+from u2s_datasets.metrics.report import Report, report, write_reports
 from u2s_datasets.metrics.scores import GOALS, MEANINGS, SCALES, Score
+from u2s_datasets.metrics.summary import summarize
 from u2s_datasets.metrics.svg import thumbnail
 
 NAMES = ("astronaut", "coffee", "chelsea", "rocket", "page", "text", "brick")
@@ -203,7 +204,7 @@ def test_edges_and_open_ends_of_bins() -> None:
 
 def test_few_rows_have_no_public_figures() -> None:
     batch = pa.RecordBatch.from_pydict({c.SSIM: [0.123456, 0.2, 0.3, 0.4]})
-    made = summarize([batch])
+    made = Report(**vars(summarize([batch])))
     assert json.loads(made.to_json())["scores"][c.SSIM] == {"n": 4, "missing": 0}
     assert json.loads(made.to_json(private=True))["scores"][c.SSIM]["worst"] == 0.4
     assert "0.25" not in made.to_markdown() and "0.25" in made.to_markdown(private=True)
@@ -415,7 +416,7 @@ def test_what_was_found_is_one_line_per_category(tmp_path: Path) -> None:
 
 def test_tables_have_no_worst_for_how_much_was_copied() -> None:
     batch = pa.RecordBatch.from_pydict({c.SSIM: [0.25, 1.0], c.LPIPS: [0.5, 0.0], c.RESIDUAL_TEXT: [0, 3]})
-    text = str(summarize([batch]))
+    text = str(Report(**vars(summarize([batch]))))
     cells = {line.split()[0]: line.split()[-1] for line in text.splitlines() if line.startswith("  ")}
     assert (cells[c.SSIM], cells[c.LPIPS], cells[c.RESIDUAL_TEXT]) == ("–", "–", "3")
     assert "low (less copied)" in text

@@ -14,7 +14,7 @@ from u2s_datasets.metrics.run_folder import BATCH
 if TYPE_CHECKING:
     from PIL import Image
 
-    from u2s_datasets.metrics.report import Report
+    from u2s_datasets.metrics.summary import Summary
 
 
 class DatasetRows:
@@ -48,7 +48,7 @@ class DatasetRows:
                 start += len(batch)
                 yield batch.append_column(c.ROW_ID, ids)
 
-    def check(self, made: Report) -> None:
+    def check(self, made: Summary) -> None:
         """Nothing else counts these rows."""
 
     def ids(self) -> list[str]:

@@ -15,7 +15,7 @@ from u2s_datasets import columns as c
 from u2s_datasets.metrics.svg import bar, esc, photo, thumbnail
 
 if TYPE_CHECKING:
-    from u2s_datasets.metrics.report import Report
+    from u2s_datasets.metrics.summary import Summary
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -93,7 +93,7 @@ def section(title: str, content: str) -> str:
     return f"<section><h2>{title}</h2>{content}</section>" if content else ""
 
 
-def verdict(report: Report) -> str:
+def verdict(report: Summary) -> str:
     """The one sentence at the top."""
     if report.statuses is None:
         return f"{report.rows:,} images, not anonymized yet."
@@ -118,7 +118,7 @@ def banner(run: dict[str, Any]) -> str:
     )
 
 
-def status_bar(report: Report) -> str:
+def status_bar(report: Summary) -> str:
     """The rows per status, drawn and counted."""
     if not report.statuses:
         return ""

@@ -18,7 +18,7 @@ from u2s_datasets.metrics.svg import esc, photo, thumbnail
 from u2s_datasets.metrics.tables import REASONS, html_table, numbers
 
 if TYPE_CHECKING:
-    from u2s_datasets.metrics.report import Original, Report
+    from u2s_datasets.metrics.summary import Original, Summary
 
 MOST = 60
 """Rows of each kind on the private page."""
@@ -29,7 +29,7 @@ FEW_WORDS = 12
 _log = logging.getLogger(__name__)
 
 
-def private_page(report: Report, original: Original | None = None) -> str:
+def private_page(report: Summary, original: Original | None = None) -> str:
     """The owner's page: the rows withheld and why, then original and published side by side, worst first.
 
     Worst is what is still found, then the number of attempts, then the least alike (ssim).
@@ -67,12 +67,12 @@ def private_page(report: Report, original: Original | None = None) -> str:
     return frame("Private report", body)
 
 
-def _rows(report: Report, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _rows(report: Summary, names: Iterable[str]) -> Iterator[dict[str, Any]]:
     batches = report.data.batches(tuple(names)) if report.data is not None else ()
     return (row for batch in batches for row in batch.to_pylist())
 
 
-def _choose(report: Report) -> tuple[list[int], list[int]]:
+def _choose(report: Summary) -> tuple[list[int], list[int]]:
     """The numbers of the first withheld rows, and of the worst published ones; no more than these are held."""
     held: list[int] = []
 
@@ -103,7 +103,7 @@ def _left_out(shown: int, total: int, order: str) -> str:
     return f'<p class="quiet">{shown:,} of {total:,}, {order}.{rest}</p>' if total else '<p class="quiet">None.</p>'
 
 
-def _article(row: dict[str, Any], original: Original | None, report: Report, published: str = "") -> str:
+def _article(row: dict[str, Any], original: Original | None, report: Summary, published: str = "") -> str:
     known = {f"detected: {name}" for name in report.run.get("inspected_criteria") or ()}
     figures = f"<figure>{_original(row, original, report)}<figcaption>original</figcaption></figure>"
     if published:
@@ -118,7 +118,7 @@ def _article(row: dict[str, Any], original: Original | None, report: Report, pub
     )
 
 
-def _original(row: dict[str, Any], original: Original | None, report: Report) -> str:
+def _original(row: dict[str, Any], original: Original | None, report: Summary) -> str:
     """The original with its boxes, or a placeholder: one unreadable file must not cost the page."""
     try:
         image = original(row.get(c.SOURCE) or "") if original else report.data.original(row)

@@ -18,7 +18,7 @@ from u2s_datasets.metrics.svg import esc, histogram
 from u2s_datasets.metrics.tables import REASONS, Table, html_table, number, ranked
 
 if TYPE_CHECKING:
-    from u2s_datasets.metrics.report import Report
+    from u2s_datasets.metrics.summary import Summary
 
 _PRIVATE_WORDS = {"seed", "secret", "token", "password", "key", "source", "src", "out", "path", "dir", "folder"} | {
     "root", "url", "user", "host", "cache"
@@ -34,7 +34,7 @@ _GLOSSARY = (
 )
 
 
-def public_page(report: Report, max_images: int = 48, seed: int = 0) -> str:
+def public_page(report: Summary, max_images: int = 48, seed: int = 0) -> str:
     """The page for anyone: counts, what was and was not looked for, histograms, and a sample of what is published.
 
     Args:
@@ -61,12 +61,12 @@ def public_page(report: Report, max_images: int = 48, seed: int = 0) -> str:
     return frame("Privacy report", body)
 
 
-def _reasons(report: Report) -> str:
+def _reasons(report: Summary) -> str:
     rows = [(REASONS[code], f"{k:,}", code) for code, k in report.reasons.items()]
     return html_table(Table("", ("reason", "rows", "code"), rows)) if rows else ""
 
 
-def _gallery(report: Report, max_images: int, seed: int) -> str:
+def _gallery(report: Summary, max_images: int, seed: int) -> str:
     ids = report.data.ids() if report.data is not None else []
     chosen = sorted(random.Random(seed).sample(ids, min(max_images, len(ids))))
     rows = report.data.published(chosen) if chosen else ()
@@ -86,7 +86,7 @@ def _figure(row: dict[str, Any]) -> str:
     return f"<figure>{picture(row, 320)}{caption}</figure>"
 
 
-def _histograms(report: Report) -> str:
+def _histograms(report: Summary) -> str:
     shown, few = [s for s in report.scores if s.n >= FEW], [s.name for s in report.scores if 0 < s.n < FEW]
     cards = "".join(
         f"<figure>{histogram(s)}<figcaption><b>{s.name}</b>, goal: {s.goal}<span>{esc(MEANINGS[s.name])}; "

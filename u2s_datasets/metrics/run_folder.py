@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
+from u2s_datasets.metrics.summary import Summary, values_of
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from u2s_datasets.metrics.report import Report
 
 BATCH = 1024
 """Rows of text and numbers at a time; pictures are read 16 at a time, from one row group."""
@@ -45,7 +44,7 @@ class Folder:
         """These columns, as far as they are there, of every row in the order of the source."""
         return (batch for path in self.rows for batch in _read(path, names))
 
-    def check(self, made: Report) -> None:
+    def check(self, made: Summary) -> None:
         """Raise `U2SError` unless `run.json` and `data/` count what `private/rows` counts."""
         counted = {"rows": made.rows, **(made.statuses or {})}
         said = {k: self.run.get(k) for k in counted}
@@ -85,11 +84,6 @@ def _read(
             yield from file.iter_batches(size, row_groups=groups, columns=there)
     except pa.ArrowInvalid as error:
         raise U2SError(f"{path.name} cannot be read; remove it and run the same command again") from error
-
-
-def values_of(batch: pa.RecordBatch, name: str) -> list[Any]:
-    """A column as a list; empty where it is not there."""
-    return batch.column(name).to_pylist() if name in batch.schema.names else []
 
 
 def adding_up(rows: Any, counts: dict[str, Any]) -> str:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from u2s_datasets import columns as c
 from u2s_datasets.metrics.scores import COPYING, Score
+from u2s_datasets.metrics.summary import UNRECORDED, Summary
 from u2s_datasets.metrics.svg import esc, printable
 
-if TYPE_CHECKING:
-    from u2s_datasets.metrics.report import Report
-
-UNRECORDED = "unrecorded"
 REASONS = c.REASON_CODES | {UNRECORDED: "no known reason code was recorded"}
 
 _WIDTH = 96  # characters of a line of prose in a terminal
@@ -28,7 +25,7 @@ class Table(NamedTuple):
     rows: Sequence[tuple[str, ...]] = ()
 
 
-def tables(report: Report, private: bool) -> list[Table]:
+def tables(report: Summary, private: bool) -> list[Table]:
     """The whole report as tables.
 
     Args:
@@ -37,7 +34,7 @@ def tables(report: Report, private: bool) -> list[Table]:
     return [_counts(report), *numbers(report, private), *_scope(report)]
 
 
-def numbers(report: Report, private: bool) -> Iterator[Table]:
+def numbers(report: Summary, private: bool) -> Iterator[Table]:
     """The tables between the counts of the rows and what was looked for."""
     if report.reasons:
         why = [(code, f"{k:,}", REASONS[code]) for code, k in report.reasons.items()]
@@ -53,7 +50,7 @@ def numbers(report: Report, private: bool) -> Iterator[Table]:
         yield Table("Skipped, no images", ("kind", "files"), ranked(skipped))
 
 
-def _counts(report: Report) -> Table:
+def _counts(report: Summary) -> Table:
     if report.statuses is None:
         return Table(f"{report.rows:,} rows, not anonymized yet")
     parts = [("rows", report.rows), *report.statuses.items()]
@@ -74,7 +71,7 @@ def _scores(measured: Sequence[Score], private: bool) -> Table:
     return Table("Scores", ("score", "goal", "n", "missing", *names), rows)
 
 
-def _scope(report: Report) -> Iterator[Table]:
+def _scope(report: Summary) -> Iterator[Table]:
     for key, words in (("inspected_criteria", "Looked for"), ("not_inspected", "Not looked for")):
         if report.run.get(key):
             yield Table(words, rows=[(printable(name),) for name in report.run[key]])
