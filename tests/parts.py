@@ -41,6 +41,19 @@ class Touchy(RedSquares):
 
 
 @dataclass(frozen=True)
+class Careless(RedSquares):
+    """A detector that answers nothing, or no number, where it found something."""
+
+    answer: str = "none"
+
+    def _one(self, image: np.ndarray) -> list[Detection]:
+        found = super()._one(image)
+        if self.answer == "none":
+            return None if found else []  # type: ignore[return-value]
+        return [Detection(d.category, d.box, float("nan")) for d in found]
+
+
+@dataclass(frozen=True)
 class Broken(Editor):
     """An editor that goes wrong in the way it is told."""
 
@@ -52,6 +65,8 @@ class Broken(Editor):
             raise RuntimeError("no memory left")
         if self.how == "fewer":
             return []
+        if self.how == "array":
+            return [np.asarray(e.image) for e in edits]  # type: ignore[misc]
         if self.how == "size":
             return [Image.new("RGB", (5, 5)) for _ in edits]
         if self.how == "elsewhere":

@@ -155,3 +155,18 @@ def test_openvino_is_imported_without_its_telemetry():
     from openvino.tools import ovc
 
     assert type(ovc.telemetry).__module__ == "openvino.tools.ovc.telemetry_stub"
+
+
+def test_values_that_are_no_numbers_are_an_error_and_not_nothing_found():
+    image = np.full((1, 3, 64, 64), np.nan, np.float32)
+    with pytest.raises(ValueError, match="no numbers"):
+        Faces(engine="onnxruntime").model(image)
+
+
+def test_a_model_that_cannot_be_loaded_is_a_setup_fault():
+    class Torn(Faces):
+        def load(self):
+            raise RuntimeError("half a file")
+
+    with pytest.raises(SetupError, match="Torn cannot be loaded: RuntimeError: half a file"):
+        Torn().detect([np.zeros((32, 32, 3), np.uint8)])

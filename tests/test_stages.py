@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from parts import Broken, Persistent, RedSquares, Rewriter, Touchy, picture
+from parts import Broken, Careless, Persistent, RedSquares, Rewriter, Touchy, picture
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
@@ -40,6 +40,7 @@ def test_safe_leaves_as_it_is_and_flagged_loses_its_red_square():
         ("raises", "edit_failed"),
         ("fewer", "edit_failed"),
         ("size", "edit_failed"),
+        ("array", "edit_failed"),
         ("elsewhere", "residue"),
     ],
 )
@@ -109,7 +110,7 @@ def test_flagged_without_a_region_is_withheld_by_redaction():
 
 def test_boxes_of_the_user_are_hidden_too():
     original = picture()
-    batch = {"image": [original, original], "mine": [[[10, 10, 30, 30]], None]}
+    batch = {"image": [original, original], "mine": [[[10, 10, 30, 30]], []]}
     answer = u2s.Anonymize(inspect=RED, boxes_column="mine", format="png")(batch)
     assert answer[c.STATUS] == [c.ANONYMIZED, c.SAFE]
     inside = np.s_[10:30, 10:30]
@@ -159,3 +160,77 @@ def test_the_published_file_has_no_metadata_and_the_same_size(photos):
     assert stored.size == (512, 512)
     assert stored.format == "JPEG"
     assert images.metadata_in(stored._data) == []
+
+
+def test_the_pattern_that_is_painted_tells_nothing_of_what_it_hides():
+    """Two pictures that differ only inside the box come out alike: no hash of the inside enters the noise."""
+    first, second = picture(), picture()
+    second.paste((0, 90, 180), (12, 12, 28, 28))
+    batch = {"image": [first, second], "mine": [[[10, 10, 30, 30]]] * 2}
+    answer = u2s.Anonymize(inspect=RED, boxes_column="mine", format="png")(batch)
+    assert np.array_equal(pixels(answer, 0), pixels(answer, 1))
+    assert answer[c.SEED][0] == answer[c.SEED][1]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "words"),
+    [
+        (None, "no boxes were given"),
+        ([[0.2, 0.2, 0.7, 0.7]], "relative to the image's size"),
+        ([[10, 10, 30, 30], [500, 500, 600, 600]], "outside the image"),
+        ([[30, 10, 10, 30]], "no area"),
+        ([[1, 2, 3]], "is no box"),
+        ([[10, 10, 30, float("nan")]], "no area"),
+    ],
+)
+def test_boxes_that_cannot_be_meant_withhold_their_row(boxes, words):
+    batch = {"image": [picture(), picture()], "mine": [boxes, []]}
+    answer = u2s.Anonymize(inspect=RED, boxes_column="mine")(batch)
+    assert answer[c.STATUS] == [c.WITHHELD, c.SAFE]
+    assert answer[c.NOTE][0].startswith("boxes: ") and words in answer[c.NOTE][0]
+
+
+def test_a_boxes_column_that_is_not_there_stops_the_run():
+    with pytest.raises(u2s.SetupError, match="no column 'bboxes'"):
+        u2s.Anonymize(inspect=RED, boxes_column="bboxes")({"image": [picture()], "boxes": [[]]})
+
+
+def test_an_inspection_of_another_image_does_not_pass_for_one_of_this():
+    stale = RED({"image": [picture(), picture(red=True), picture()]})
+    private = picture(red=True)
+    answer = u2s.Anonymize(inspect=RED, format="png")({"image": [private, private, picture()], **stale})
+    assert answer[c.STATUS] == [c.ANONYMIZED, c.ANONYMIZED, c.SAFE]
+    assert all(RedSquares().detect([pixels(answer, i)]) == [[]] for i in range(2))
+    trusting = u2s.Anonymize(inspect=RED, verify=False)({"image": [private] * 3, **stale})
+    assert json.loads(trusting[c.PROVENANCE][0])["inspected"] == []
+
+
+def test_a_region_that_the_editor_left_as_it_was_is_residue():
+    """Also where no detector can see it: somebody else reported it, or the user drew it."""
+    review = [[c.review_item("tattoo", "", "a model said so", (50, 30, 80, 60), 0.9)]]
+    batch = {"image": [picture()], c.PRIVACY_FLAG: [True], c.PRIVACY_SCORE: [0.9], c.PRIVACY_REVIEW: review}
+    assert u2s.Anonymize(inspect=RED, editor=Broken("elsewhere"))(batch)[c.STATUS] == [c.WITHHELD]
+    assert u2s.Anonymize(inspect=RED)(batch)[c.STATUS] == [c.ANONYMIZED]
+
+
+@pytest.mark.parametrize("how", ["none", "nan"])
+def test_no_answer_is_not_nothing_found(how):
+    inspect = Inspect(detectors=(Careless(answer=how),))
+    answer = anonymize([picture(red=True), picture()], inspect=inspect)
+    assert answer[c.STATUS] == [c.WITHHELD, c.SAFE]
+    assert answer[c.NOTE][0].startswith("inspect_failed")
+
+
+def test_words_of_a_review_stay_out_of_public_texts():
+    review = [[c.review_item("Dr. Alice Smith, red car", "", "", (50, 30, 80, 60), 0.9)]]
+    batch = {"image": [picture()], c.PRIVACY_FLAG: [True], c.PRIVACY_SCORE: [0.9], c.PRIVACY_REVIEW: review}
+    answer = u2s.Anonymize(inspect=RED)(batch)
+    public = " ".join(str(answer[name][0]) for name in (c.PUBLIC_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION))
+    assert "Alice" not in public and "one region" in public
+
+
+def test_provenance_names_no_path_and_no_key():
+    editor = Broken("/home/alice/weights.safetensors")
+    answer = anonymize([picture(red=True)], editor=editor, verify=False)
+    assert "alice" not in answer[c.PROVENANCE][0]
+    assert json.loads(anonymize([picture(red=True)])[c.PROVENANCE][0])["editor"]["method"] == "inpaint"

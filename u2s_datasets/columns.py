@@ -106,6 +106,7 @@ REASON_CODES = {
     "unsupported": "the format or mode is not supported",
     "inspect_failed": "the inspection failed, so nothing is known of the image",
     "nothing_to_edit": "flagged, but no region is known that could be hidden",
+    "boxes": "the boxes given for the row cannot be used",
     "edit_failed": "the editor failed",
     "residue": "something private was still found after the last attempt",
     "encode_failed": "the result could not be written",

@@ -21,6 +21,8 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from u2s_datasets.errors import SetupError
+
 Box = tuple[float, float, float, float]
 """(x0, y0, x1, y1) in pixels of the upright image, x1 and y1 exclusive. The only box convention here."""
 
@@ -74,6 +76,9 @@ class Part:
 
     libraries: ClassVar[tuple[str, ...]] = ()
 
+    shown: ClassVar[tuple[str, ...]] = ()
+    """Fields whose text may be published, such as a method's name. Numbers are; a path or a key never may."""
+
     def load(self) -> Any:
         """Build the model. Called once per process, at first use, under a lock."""
         return None
@@ -84,15 +89,25 @@ class Part:
         if "_model" not in self.__dict__:
             with _LOAD:
                 if "_model" not in self.__dict__:
-                    object.__setattr__(self, "_model", self.load())
+                    object.__setattr__(self, "_model", self._loaded())
         return self.__dict__["_model"]
+
+    def _loaded(self) -> Any:
+        try:
+            return self.load()
+        except SetupError:
+            raise
+        except Exception as error:
+            name = type(self).__name__
+            raise SetupError(f"{name} cannot be loaded: {type(error).__name__}: {error}; see `u2s doctor`") from error
 
     def check(self) -> None:
         """Raise `SetupError` where this part cannot work here. Runs before the first row; loads nothing big."""
 
     def config(self) -> dict[str, Any]:
-        """The constructor arguments, parts included, as plain values for `run.json` and cards."""
-        return {"part": type(self).__name__} | {f.name: _plain(getattr(self, f.name)) for f in _fields(self)}
+        """The constructor arguments, parts included, as plain values for anyone: provenance, `run.json`, cards."""
+        fields = {f.name: _plain(getattr(self, f.name), f.name in self.shown) for f in _fields(self)}
+        return {"part": type(self).__name__} | fields
 
     def __getstate__(self) -> dict[str, Any]:
         state = {f.name: getattr(self, f.name) for f in _fields(self)}
@@ -176,9 +191,11 @@ def _fields(part: Any) -> tuple[dataclasses.Field, ...]:
     return dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, shown: bool) -> Any:
     if isinstance(value, Part):
         return value.config()
     if isinstance(value, (tuple, list)):
-        return [_plain(v) for v in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+        return [_plain(v, shown) for v in value]
+    if isinstance(value, (int, float, bool, type(None))) or (shown and isinstance(value, str)):
+        return value
+    return "(not shown)"

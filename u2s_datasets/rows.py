@@ -29,6 +29,7 @@ class Row:
     Attributes:
         fields: the row's columns, given and written.
         failure: the first error that withheld it, if any.
+        found: what `inspect` found in these very pixels; none where it has not looked at them here.
         edited: the publishable pixels before encoding, once there are any.
         residue: what the last look at `edited` found; none where nobody looked.
     """
@@ -37,6 +38,7 @@ class Row:
         self.image = image
         self.fields = fields
         self.failure: RowError | None = None
+        self.found: list[Detection] | None = None
         self.edited: Image.Image | None = None
         self.residue: list[Detection] | None = None
         self._decoded: images.Decoded | UnreadableImage | None = None
@@ -68,11 +70,13 @@ class Row:
             log.debug("row withheld (%s): %s", error.code, error, exc_info=error)
 
 
-def rows_of(batch: Mapping[str, Any], image_column: str, others: Iterable[str] = ()) -> list[Row]:
-    """The rows of a batch, with those of the `others` columns that it has.
+def rows_of(
+    batch: Mapping[str, Any], image_column: str, others: Iterable[str] = (), required: Iterable[str] = ()
+) -> list[Row]:
+    """The rows of a batch, with those of the `others` columns that it has and all of the `required` ones.
 
     Raises:
-        SetupError: there is no such image column, or the batch is no batch.
+        SetupError: there is no such image or required column, or the batch is no batch.
     """
     if not isinstance(batch, Mapping):
         raise SetupError(f"a step takes a batch of columns, not {type(batch).__name__}; drop input_columns=")
@@ -81,6 +85,9 @@ def rows_of(batch: Mapping[str, Any], image_column: str, others: Iterable[str] =
         raise SetupError(
             f"there is no column {image_column!r}; the columns are {names}; say image_column='...' in the step"
         )
+    for name in required:
+        if name not in names:
+            raise SetupError(f"there is no column {name!r}, which this step was told to read; the columns are {names}")
     table = getattr(batch, "pa_table", None)
     values_of_one_row = (
         type(batch).__name__ == "LazyRow"
@@ -89,7 +96,7 @@ def rows_of(batch: Mapping[str, Any], image_column: str, others: Iterable[str] =
     )
     if values_of_one_row:
         raise SetupError("a step works on batches; call .map(step, batched=True)")
-    wanted = [image_column, *(n for n in others if n in names and n != image_column)]
+    wanted = list(dict.fromkeys([image_column, *(n for n in (*others, *required) if n in names)]))
     values = {n: table[n].to_pylist() if table is not None else list(batch[n]) for n in wanted}
     present = wanted[1:]
     return [
@@ -131,10 +138,10 @@ def _columns_to_remove() -> set[str]:
     """
     frame = inspect.currentframe()
     while frame is not None:
-        if frame.f_code.co_name == "_map_single":
-            return set(frame.f_locals.get("remove_columns") or ())
+        if frame.f_code.co_name == "_map_single" and "remove_columns" in frame.f_locals:
+            return set(frame.f_locals["remove_columns"] or ())
         frame = frame.f_back
-    return set()
+    raise SetupError("a batch of an Arrow dataset came from elsewhere than Dataset.map; give a dict of lists instead")
 
 
 class EncodedImage(Image.Image):
@@ -176,5 +183,5 @@ def _fetched(value: Any) -> Any:
     try:
         with xopen(path, "rb") as file:
             return {"bytes": file.read(), "path": path}
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a store's own library may be missing, or raise anything: this row has no image
         raise UnreadableImage(f"{path} could not be fetched: {error}", "missing") from error

@@ -50,7 +50,10 @@ class OnnxModel:
         Args:
             array: the input, in the shape that the network expects, such as (N, 3, H, W) float32.
         """
-        return self._run(np.ascontiguousarray(array))
+        outputs = self._run(np.ascontiguousarray(array))
+        if not all(np.isfinite(output).all() for output in outputs):
+            raise ValueError("the network gave values that are no numbers, which would read as nothing found")
+        return outputs
 
 
 def import_openvino() -> Any:

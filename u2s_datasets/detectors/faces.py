@@ -54,6 +54,7 @@ class Faces(Detector):
     threads: int = 1
 
     categories: ClassVar[tuple[str, ...]] = ("face",)
+    shown: ClassVar[tuple[str, ...]] = ("engine",)
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "onnxruntime", "openvino")
 
     def check(self) -> None:

@@ -61,6 +61,7 @@ class Text(Detector):
     threads: int = 1
 
     categories: ClassVar[tuple[str, ...]] = ("text",)
+    shown: ClassVar[tuple[str, ...]] = ("engine",)
     libraries: ClassVar[tuple[str, ...]] = ("rapidocr",)
 
     def load(self) -> TextNetworks:

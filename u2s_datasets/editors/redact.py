@@ -99,6 +99,7 @@ class Redact(Editor):
     margin: float = 0.15
 
     redacts: ClassVar[bool] = True
+    shown: ClassVar[tuple[str, ...]] = ("method",)
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow")
 
     def __post_init__(self) -> None:

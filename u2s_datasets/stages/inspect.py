@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from u2s_datasets import columns, criteria
 from u2s_datasets.detectors.faces import Faces
 from u2s_datasets.detectors.text import Text
-from u2s_datasets.errors import RowError, SetupError, UnreadableImage
+from u2s_datasets.errors import RowError, SetupError
 from u2s_datasets.parts import Detection, Detector
 from u2s_datasets.rows import Row
-from u2s_datasets.stages.step import Step, each
+from u2s_datasets.stages.step import Step, each, each_row, sound
 
 
 @dataclass(frozen=True)
@@ -48,38 +48,44 @@ class Inspect(Step):
 
     def run(self, batch: Sequence[Row]) -> None:
         """Write `privacy_flag`, `privacy_score` and `privacy_review`."""
-        readable = [row for row in batch if _is_readable(row)]
-        found: dict[int, list[tuple[Detector, Detection]]] = {id(row): [] for row in batch}
-        for detector in self.detectors:
-            alive = [row for row in readable if row.failure is None]
+        self.look(batch)
+        for row in batch:
+            row.fields.update(_failed(row.failure) if row.failure else self._verdict(row))
 
-            def look(rs: Sequence[Row], d: Detector = detector) -> list[list[Detection]]:
-                return d.detect([r.array for r in rs])
+    def look(self, batch: Sequence[Row]) -> None:
+        """Set `Row.found` to everything that the detectors find, weak evidence included, and write no column."""
+        each_row(batch, _open, "unreadable")
+        for detector in self.detectors:
+            alive = [row for row in batch if row.failure is None]
+
+            def look(rs: Sequence[Row], d: Detector = detector) -> Sequence[Sequence[Detection]]:
+                return sound(d.detect([r.array for r in rs]))
 
             for row, detections in zip(alive, each(alive, look, "inspect_failed"), strict=True):
-                found[id(row)] += [(detector, d) for d in detections or ()]
-        for row in batch:
-            row.fields.update(_verdict(row, found[id(row)]))
+                if detections is not None:
+                    row.found = [*(row.found or ()), *detections]
+
+    def flags(self, found: Sequence[Detection]) -> bool:
+        """Whether one of these detections is evidence enough by itself.
+
+        A category that no detector here claims was reported by somebody else, who is believed.
+        """
+        limits = {c: d.flag_threshold for d in self.detectors for c in d.categories}
+        return any(d.score >= limits.get(d.category, 0.0) for d in found)
+
+    def _verdict(self, row: Row) -> dict:
+        found = row.found or []
+        flag = self.flags(found)
+        return {
+            columns.PRIVACY_FLAG: flag,
+            columns.PRIVACY_SCORE: max((d.score for d in found), default=0.0),
+            columns.PRIVACY_REVIEW: [_item(d) for d in found] if flag else [],
+        }
 
 
-def _is_readable(row: Row) -> bool:
-    try:
-        row.decoded  # noqa: B018  decoding is what is tried
-    except UnreadableImage as error:
-        row.fail(error)
-    return row.failure is None
-
-
-def _verdict(row: Row, found: list[tuple[Detector, Detection]]) -> dict:
-    if row.failure is not None:
-        return _failed(row.failure)
-    flag = any(d.score >= detector.flag_threshold for detector, d in found)
-    score = max((d.score for _, d in found), default=0.0)
-    return {
-        columns.PRIVACY_FLAG: flag,
-        columns.PRIVACY_SCORE: score,
-        columns.PRIVACY_REVIEW: [_item(d) for _, d in found] if flag else [],
-    }
+def _open(row: Row) -> None:
+    row.found = None
+    row.decoded  # noqa: B018  decoding is what is tried
 
 
 def _failed(error: RowError) -> dict:

@@ -10,6 +10,7 @@ from u2s_datasets.parts import Box
 _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 _NOUNS = {"face": ("face", "faces"), "text": ("piece of text", "pieces of text")}
+_OTHER = "region"
 
 
 def place(box: Box, size: tuple[int, int]) -> str:
@@ -32,17 +33,21 @@ def shape(size: tuple[int, int]) -> str:
 
 def counted(number: int, category: str) -> str:
     """A number of regions of a category in words, such as "two faces" or "several faces"."""
-    one, many = _NOUNS.get(category, (f"{category} region", f"{category} regions"))
+    one, many = _NOUNS.get(category, (_OTHER, f"{_OTHER}s"))
     words = _NUMBERS[number] if number < len(_NUMBERS) else "several"
     return f"{words} {one if number == 1 else many}"
 
 
 def regions(review: Sequence[dict[str, Any]], size: tuple[int, int]) -> dict[str, list[str]]:
-    """Category -> place of each of its boxes, in a steady order. Nothing that was read is used."""
+    """Category -> place of each of its boxes, in a steady order.
+
+    Nothing that was read is used, and no category beyond our own words: a user's or a model's may say anything.
+    """
     found: dict[str, list[str]] = {}
     for item in review:
         if item["box"] is not None:
-            found.setdefault(item["category"], []).append(place(tuple(item["box"]), size))
+            category = item["category"] if item["category"] in _NOUNS else _OTHER
+            found.setdefault(category, []).append(place(tuple(item["box"]), size))
     return dict(sorted(found.items()))
 
 

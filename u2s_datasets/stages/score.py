@@ -14,7 +14,7 @@ from u2s_datasets.metrics.quality import ssim
 from u2s_datasets.parts import Detection, Detector
 from u2s_datasets.rows import Row
 from u2s_datasets.stages.inspect import Inspect
-from u2s_datasets.stages.step import Step, each, each_row
+from u2s_datasets.stages.step import Step, each, each_row, sound
 
 log = logging.getLogger(__name__)
 _told: set[str] = set()
@@ -62,8 +62,8 @@ class Score(Step):
         found: dict[int, list[Detection]] = {id(row): [] for row in unseen}
         for detector in self.inspect.detectors if self.inspect else ():
 
-            def look(rs: Sequence[Row], d: Detector = detector) -> list[list[Detection]]:
-                return d.detect([np.asarray(r.edited) for r in rs])
+            def look(rs: Sequence[Row], d: Detector = detector) -> Sequence[Sequence[Detection]]:
+                return sound(d.detect([np.asarray(r.edited) for r in rs]))
 
             results = each(unseen, look, "error")
             for row, detections in zip(unseen, results, strict=True):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from u2s_datasets import columns, rows
 from u2s_datasets.errors import RowError, SetupError
-from u2s_datasets.parts import Part
+from u2s_datasets.parts import Detection, Part
 from u2s_datasets.rows import Row
 
 log = logging.getLogger(__name__)
@@ -39,20 +40,24 @@ class Step(Part):
             rank: the worker's number, for parts that choose a device by it.
 
         Raises:
-            SetupError: before any row, where the call or the machine is wrong.
+            SetupError: the call or the machine is wrong.
         """
         self.check()
-        batch_rows = rows.rows_of(batch, self.image_column, self.inputs())
+        batch_rows = rows.rows_of(batch, self.image_column, self.inputs(), self.required())
         self.run(batch_rows)
         return rows.with_columns(batch, batch_rows, self.answers(set(batch)))
 
     def run(self, batch: Sequence[Row]) -> None:
-        """Write this step's columns into the rows. A row that fails says so in itself; none raises."""
+        """Write this step's columns into the rows. A row that fails says so in itself; only `SetupError` is raised."""
         raise NotImplementedError
 
     def inputs(self) -> tuple[str, ...]:
         """The columns to read, beside the image, where the batch has them."""
         return self.reads
+
+    def required(self) -> tuple[str, ...]:
+        """Columns that the batch must have, beside the image."""
+        return ()
 
     def answers(self, present: set[str]) -> tuple[str, ...]:
         """The columns to answer with, for a batch that has these columns."""
@@ -71,7 +76,17 @@ class Step(Part):
                     yield item
 
 
-def each(batch: Sequence[Row], work: Callable[[Sequence[Row]], Sequence[T]], code: str) -> list[T | None]:
+class Failing(Protocol):
+    """A row, or something that stands for one."""
+
+    def fail(self, error: RowError) -> None:
+        """Withhold it for this reason."""
+
+
+R = TypeVar("R", bound=Failing)
+
+
+def each(batch: Sequence[R], work: Callable[[Sequence[R]], Sequence[T]], code: str) -> list[T | None]:
     """`work` over all rows at once; where that raises, over one row at a time, so that a fault stays its row's own.
 
     Args:
@@ -92,10 +107,10 @@ def each(batch: Sequence[Row], work: Callable[[Sequence[Row]], Sequence[T]], cod
     return [_one(row, work, code) for row in batch]
 
 
-def each_row(batch: Sequence[Row], work: Callable[[Row], None], code: str) -> None:
+def each_row(batch: Sequence[R], work: Callable[[R], None], code: str) -> None:
     """`work` on one row after another; a row that raises says so in itself."""
 
-    def alone(rows: Sequence[Row]) -> list[bool]:
+    def alone(rows: Sequence[R]) -> list[bool]:
         work(rows[0])
         return [True]
 
@@ -103,7 +118,23 @@ def each_row(batch: Sequence[Row], work: Callable[[Row], None], code: str) -> No
         _one(row, alone, code)
 
 
-def _one(row: Row, work: Callable[[Sequence[Row]], Sequence[T]], code: str) -> T | None:
+def sound(found: Sequence[Sequence[Detection]]) -> Sequence[Sequence[Detection]]:
+    """A detector's answer, once it is known to be one: no answer, or no number, must not pass for "nothing found".
+
+    Raises:
+        ValueError: a list is none, or a detection has no finite box of positive area or no score in [0, 1].
+    """
+    for detections in found:
+        if detections is None:
+            raise ValueError("the detector gave no answer")
+        for d in detections:
+            x0, y0, x1, y1 = d.box
+            if not (all(map(math.isfinite, (*d.box, d.score))) and x1 > x0 and y1 > y0 and 0 <= d.score <= 1):
+                raise ValueError(f"the detector gave box {d.box} with score {d.score}")
+    return found
+
+
+def _one(row: R, work: Callable[[Sequence[R]], Sequence[T]], code: str) -> T | None:
     try:
         return _counted(work, [row])[0]
     except SetupError:
@@ -115,7 +146,7 @@ def _one(row: Row, work: Callable[[Sequence[Row]], Sequence[T]], code: str) -> T
     return None
 
 
-def _counted(work: Callable[[Sequence[Row]], Sequence[T]], batch: Sequence[Row]) -> Sequence[T]:
+def _counted(work: Callable[[Sequence[R]], Sequence[T]], batch: Sequence[R]) -> Sequence[T]:
     results = work(batch)
     if len(results) != len(batch):
         raise ValueError(f"{len(batch)} rows went in and {len(results)} results came out")

@@ -1,0 +1,143 @@
+"""What `anonymize` knows of one row while it works on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from u2s_datasets import columns, images
+from u2s_datasets.editors.redact import regions
+from u2s_datasets.errors import EditFailed, RowError
+from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor
+from u2s_datasets.rows import Row
+from u2s_datasets.stages import verify
+
+USER = "user"
+"""Category of boxes that the user gave: any detector may find something in them."""
+
+
+class Plan:
+    """One row's edit.
+
+    Attributes:
+        flagged: whether the row is to be edited.
+        hidden: what the editor is to change, residue of earlier attempts included.
+        boxes: their regions, grown and merged.
+        residue: what the last look at the output found; empty where nobody looked.
+        attempts: a record of each, for the provenance.
+        seed: seed of the first attempt.
+    """
+
+    def __init__(self, row: Row) -> None:
+        self.row = row
+        self.flagged = True
+        self.hidden: list[Detection] = []
+        self.boxes: list[Box] = []
+        self.residue: list[Detection] = []
+        self.attempts: list[dict[str, Any]] = []
+        self.seed: int | None = None
+        self.start: Image.Image | None = None
+        self.edited = np.empty(0, np.uint8)
+
+    def fail(self, error: RowError) -> None:
+        """Withhold the row."""
+        self.row.fail(error)
+
+    @property
+    def alive(self) -> bool:
+        """Whether nothing has withheld the row yet."""
+        return self.row.failure is None
+
+    def hide(self, detections: Sequence[Detection]) -> None:
+        """From now on the editor is to change the regions of these."""
+        self.hidden = list(detections)
+        self.boxes = regions(self.hidden, self.row.decoded.pixels.size)
+
+    def order(self, editor: Editor, run_seed: int, strength: int) -> Edit:
+        """The editor's order for this attempt: another seed at every attempt, the row's own texts."""
+        start, fields = self.start or self.row.decoded.pixels, self.row.fields
+        seed = self._seed(start, editor, run_seed + len(self.attempts))
+        if self.seed is None:
+            self.seed = seed
+        return Edit(
+            image=start,
+            source_prompt=fields.get(columns.PRIVATE_CAPTION) or "",
+            target_prompt=fields.get(columns.EDIT_CAPTION) or "",
+            instruction=fields.get(columns.EDIT_INSTRUCTION) or "",
+            public_caption=fields.get(columns.PUBLIC_CAPTION) or "",
+            boxes=tuple(self.boxes),
+            seed=seed,
+            strength=strength,
+        )
+
+    def _seed(self, picture: Image.Image, editor: Editor, run_seed: int) -> int:
+        """The content's seed. Of what redaction hides nothing enters it: a pattern drawn from the seed would tell."""
+        if editor.redacts:
+            picture = picture.copy()
+            draw = ImageDraw.Draw(picture)
+            for x0, y0, x1, y1 in self.boxes:
+                draw.rectangle((math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)), fill=0)
+        return images.content_seed(picture, run_seed)
+
+    def accept(self, output: Image.Image | None) -> None:
+        """Take an editor's output. Raises `EditFailed` where it cannot be one."""
+        original = self.row.decoded.pixels
+        if not isinstance(output, Image.Image):
+            raise EditFailed(f"the editor gave {type(output).__name__} instead of an image")
+        if output.size != original.size or output.mode != "RGB":
+            raise EditFailed(f"the editor gave {output.mode} {output.size} for RGB {original.size}")
+        self.edited = np.asarray(output)
+        if np.array_equal(self.edited, self.row.array):
+            raise EditFailed("the editor gave the original back")
+        self.row.edited = output
+
+    def to_look_at(self, detector: Detector, others: set[str], absolute: bool) -> list[Box]:
+        """Where a detector looks again: around what it found itself, or everywhere if everything was rewritten.
+
+        Args:
+            others: categories of the other detectors; what none of them claims, every detector looks at.
+            absolute: whether pixels outside the boxes are those that the detector saw before.
+        """
+        size = self.row.decoded.pixels.size
+        if not absolute:
+            return [(0.0, 0.0, float(size[0]), float(size[1]))]
+        return regions([d for d in self.hidden if d.category not in others - {*detector.categories}], size)
+
+    def judge(self, found: Sequence[Detection], absolute: bool) -> None:
+        """Set the residue from what was found in the output."""
+        self.residue = verify.remaining(found, self.row.array, self.edited, self.hidden, absolute)
+        self.row.residue = self.residue
+        self.attempts[-1]["residue"] = len(self.residue)
+
+
+def given_boxes(values: Any, size: tuple[int, int]) -> list[Detection]:
+    """The boxes that a user gave for a row, none for an empty list.
+
+    Args:
+        values: boxes (x0, y0, x1, y1) in pixels of the upright image.
+        size: (width, height) of the image.
+
+    Raises:
+        RowError: they are none, or one is no box, is relative to the image's size, or shows no pixel of it.
+    """
+    if values is None:
+        raise RowError("no boxes were given for this row; an empty list means that there are none", "boxes")
+    return [_given_box(value, size) for value in values]
+
+
+def _given_box(value: Any, size: tuple[int, int]) -> Detection:
+    try:
+        x0, y0, x1, y1 = (float(v) for v in value)
+    except (TypeError, ValueError) as error:
+        raise RowError(f"{value!r} is no box; give (x0, y0, x1, y1) in pixels", "boxes") from error
+    if not (math.isfinite(x0 + y0 + x1 + y1) and x1 > x0 and y1 > y0):
+        raise RowError(f"the box {value!r} has no area; give (x0, y0, x1, y1) in pixels", "boxes")
+    if max(x1, y1) <= 1 and min(size) > 1:
+        raise RowError(f"the box {value!r} is relative to the image's size; give pixels", "boxes")
+    if x0 >= size[0] or y0 >= size[1] or x1 <= 0 or y1 <= 0:
+        raise RowError(f"the box {value!r} lies outside the image of {size[0]} x {size[1]} pixels", "boxes")
+    return Detection(USER, (x0, y0, x1, y1), 1.0)
