@@ -1,15 +1,18 @@
 """What is read from where, and what may travel along."""
 
-import datetime
 import os
+import shutil
+import zipfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_dataset
 from parts import picture
 
 import u2s_datasets as u2s
 from u2s_datasets import images
-from u2s_datasets.sources import open_source
+from u2s_datasets.sources import DatasetSource, open_source
 
 PIXELS = {"bytes": images.encode(picture(), "png"), "path": None}
 
@@ -95,33 +98,123 @@ def test_the_image_column_is_found_or_asked_for(tmp_path):
         open_source(str(tmp_path / "two"), image_column="third")
 
 
-@pytest.mark.parametrize(
-    ("name", "feature", "values", "words"),
-    [
-        ("person_id", Value("int64"), range(30), "its name"),
-        ("moment", Value("timestamp[s]"), [datetime.datetime(2020, 1, 1)] * 30, "its type"),
-        ("latitude", Value("float32"), [1.5] * 30, "its name"),
-        ("x", Value("float64"), [48.20849 + i / 7 for i in range(30)], "coordinates"),
-        ("when", Value("int64"), [1_600_000_000 + i for i in range(30)], "seconds since 1970"),
-        ("number", Value("int64"), [52_001 + 17 * i for i in range(30)], "identifiers"),
-        ("who", ClassLabel(names=["anna@example.org", "other"]), [0] * 30, "e-mail"),
-    ],
+def test_a_suffix_that_could_be_a_name_is_not_published(tmp_path):
+    picture().save(tmp_path / "a.png")
+    for name in ("letter.to-dr-alice-smith", "b.PDF", "c.md"):
+        (tmp_path / name).write_text("x")
+    assert open_source(str(tmp_path)).skipped == {".md file": 1, ".pdf file": 1, "other file": 1}
+
+
+def test_two_files_never_share_a_name_and_each_finds_its_original(tmp_path):
+    for color, name in ((9, b"caf\xe9.png"), (99, b"caf\\xe9.png"), (200, b"plain.png")):
+        picture(corner=(color, 0, 0)).save(tmp_path / "x.png")
+        os.rename(tmp_path / "x.png", os.fsencode(tmp_path) + b"/" + name)
+    source = open_source(str(tmp_path))
+    names = [item.source for item in source.read(0, 9)]
+    assert names == ["caf\\\\xe9.png", "caf\\xe9.png", "plain.png"]
+    assert [source.original(name).getpixel((0, 0))[0] for name in names] == [99, 9, 200]
+
+
+def test_an_original_is_shown_of_items_only(tmp_path):
+    (tmp_path / "in").mkdir()
+    picture().save(tmp_path / "in/a.png")
+    picture().save(tmp_path / "outside.png")
+    assert open_source(str(tmp_path / "in")).original("../outside.png") is None
+
+
+def test_linked_folders_are_counted_and_not_followed(tmp_path):
+    (tmp_path / "other").mkdir()
+    picture().save(tmp_path / "other/b.png")
+    for kind in ("images", "tables"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "linked").symlink_to(tmp_path / "other")
+    picture().save(tmp_path / "images/a.png")
+    table(2).to_parquet(tmp_path / "tables/a.parquet")
+    for kind, rows in (("images", 1), ("tables", 2)):
+        source = open_source(str(tmp_path / kind))
+        assert len(source) == rows and source.skipped == {"symbolic link": 1}
+
+
+def test_a_folder_that_cannot_be_read_stops_the_run(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    picture().save(tmp_path / "a.png")
+    real = os.scandir
+
+    def scandir(path):
+        if os.fspath(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(u2s.SetupError, match=r"locked' cannot be read .*right to read it"):
+        open_source(str(tmp_path))
+
+
+@pytest.fixture
+def strangers(tmp_path):
+    """A folder of a stranger's data beside a private picture; one relative picture lies inside."""
+    (tmp_path / "data/near").mkdir(parents=True)
+    picture().save(tmp_path / "private.png")
+    picture().save(tmp_path / "data/near/a.png")
+    (tmp_path / "data/near/link.png").symlink_to(tmp_path / "private.png")
+    return tmp_path
+
+
+NAMED = (
+    "{}/private.png",
+    "../private.png",
+    "near/link.png",
+    "file://{}/private.png",
+    "https://example.org/a.png",
+    "\0",
 )
-def test_what_looks_identifying_needs_to_be_allowed(tmp_path, name, feature, values, words):
-    src = saved(tmp_path, **{name: (feature, values)})
-    with pytest.raises(u2s.SetupError, match=f"keep='{name}'.*{words}.*--allow {name}"):
-        open_source(src, keep=[name])
-    assert len(open_source(src, keep=[name], allow=[name])) == 30
 
 
-def test_what_is_harmless_passes(tmp_path):
-    src = saved(tmp_path, score=(Value("float32"), [0.5, 0.25] * 15), count=(Value("int32"), [1, 2, 3] * 10))
-    assert list(open_source(src, keep=["score", "count"]).kept) == ["score", "count"]
+@pytest.mark.parametrize("plain_strings", [False, True])
+def test_parquet_names_no_file_but_those_beside_it(strangers, plain_strings):
+    paths = ["near/a.png", *(name.format(strangers) for name in NAMED), f"{strangers}/data/near/a.png"]
+    values = paths if plain_strings else [{"bytes": None, "path": p} for p in paths]
+    pq.write_table(pa.table({"image": values}), strangers / "data/a.parquet")
+    source = open_source(str(strangers / "data/a.parquet"))
+    found = [item.image for item in source.read(0, 99)]
+    assert found[0] == {"bytes": None, "path": str(strangers / "data/near/a.png")}
+    assert found[1:] == [{"bytes": None, "path": None}] * (len(paths) - 1)
+    facts = u2s.run(source.location, strangers / "out", detectors=["parts:RedSquares"], num_proc=1)
+    assert (facts["safe"], facts["reasons"]) == (1, {"missing": len(paths) - 1})
 
 
-def test_images_and_own_columns_are_never_kept(tmp_path):
-    src = saved(tmp_path, original=(Image(), [PIXELS] * 30), provenance=(Value("string"), ["x"] * 30))
-    with pytest.raises(u2s.SetupError, match="nothing has inspected"):
-        open_source(src, keep=["original"], image_column="image")
-    with pytest.raises(u2s.SetupError, match="rename it"):
-        open_source(src, keep=["provenance"], image_column="image")
+def test_datasets_name_no_file_but_those_in_their_folders(strangers):
+    own = strangers / "data"
+    with zipfile.ZipFile(own / "a.zip", "w") as archive:
+        archive.write(own / "near/a.png", "a.png")
+    shutil.copy(own / "a.zip", strangers / "b.zip")
+    good = ["near/a.png", f"{own}/near/a.png", f"zip://a.png::{own}/a.zip"]
+    bad = [*(name.format(strangers) for name in NAMED), f"zip://a.png::{strangers}/b.zip", f"zip://a::file://{own}/a"]
+    data = Dataset.from_dict({"image": [{"bytes": None, "path": p} for p in good + bad]})
+    source = DatasetSource(data.cast_column("image", Image(decode=False)), "x", folders=[own])
+    found = [item.image["path"] for item in source.read(0, 99)]
+    assert found == [f"{own}/near/a.png"] * 2 + good[2:] + [None] * len(bad)
+
+
+def test_a_saved_dataset_holds_the_bytes_of_a_folder_of_images(tmp_path):
+    (tmp_path / "photos").mkdir()
+    picture().save(tmp_path / "photos/a.png")
+    data = load_dataset("imagefolder", data_dir=str(tmp_path / "photos"), split="train", cache_dir=str(tmp_path / "c"))
+    data.save_to_disk(tmp_path / "saved")
+    (item,) = open_source(str(tmp_path / "saved")).read(0, 1)
+    assert item.image["bytes"] == (tmp_path / "photos/a.png").read_bytes()
+
+
+def test_a_split_of_parquet_is_a_whole_word(tmp_path):
+    for name, rows in (("test-00000.parquet", 1), ("test.parquet", 2), ("test_b.parquet", 4), ("testing-0.parquet", 8)):
+        table(rows).to_parquet(tmp_path / name)
+    assert len(open_source(str(tmp_path), split="test")) == 7
+
+
+@pytest.mark.parametrize("src", ["here/missing", "a./b", "~/missing", "/no/such", "./fam", "../fam/alice"])
+def test_the_hub_is_never_asked_for_a_local_path(tmp_path, monkeypatch, src):
+    monkeypatch.setattr("datasets.load_dataset", lambda name: pytest.fail(f"asked the Hub for {name}"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    with pytest.raises(u2s.SetupError, match="no file or folder"):
+        open_source(src)

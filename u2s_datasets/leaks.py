@@ -1,81 +1,187 @@
 """What may not stand in a public text or travel as a kept column: a first, plain rule set.
 
 It errs towards stopping: a kept text that shares a telling word with what was read in its image, or that looks
-like a contact, a date or a long number, stays home; a kept number that looks like an identifier, a date or a
-coordinate needs to be allowed by name.
+like a contact, a date, a place or a long number, stays home.
 """
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
-_PATTERNS = {
-    "an e-mail address": re.compile(r"[\w.+-]+@[\w-]+\.\w+"),
-    "a link": re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE),
-    "a path": re.compile(r"(?:[A-Za-z]:\\|~?/)[\w.-]+[/\\]"),
-    "a date": re.compile(r"\b\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b"),
-    "a long number": re.compile(r"(?<![\w.])\+?\d(?:[ ().-]?\d){6,}(?!\w)"),
-    "coordinates": re.compile(r"-?\d{1,3}\.\d{3,}\s*[,;]\s*-?\d{1,3}\.\d{3,}"),
+_MONTH = (
+    "(?:jan(?:uary|uar|v|vier)?|janner|enero|ene|feb(?:ruary|ruar|rero)?|fevr?(?:ier)?|mar(?:ch|s|z|zo)?|maerz"
+    "|apr(?:il)?|avr(?:il)?|abr(?:il)?|may|mayo|mai|june?|juni|juin|junio|july?|juli|juil(?:let)?|julio"
+    "|aug(?:ust)?|aout|agosto|sept?(?:ember|embre|iembre)?|setiembre|o[ck]t(?:ober|obre|ubre)?"
+    "|nov(?:ember|embre|iembre)?|de[cz](?:ember|embre)?|dic(?:iembre)?)(?![a-z])"
+)
+_GAP = r"[\s.,_/'-]{0,3}"
+
+_PATTERNS = {  # quantifiers are bounded, so that a long text costs no more than its length
+    "encoded data": re.compile(r"[A-Za-z0-9+/=_-]{80}"),
+    "a digest or key": re.compile(r"(?<![^\W_])(?:[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-)", re.IGNORECASE),
+    "an e-mail address": re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}\.\w"),
+    "an account": re.compile(r"(?<![\w@])@[^\W\d_]\w"),
+    "a link": re.compile(
+        r"\b(?:[a-z][a-z0-9+]{1,9}://|www\.)\S|(?<![\w-])[\w-]{1,63}(?:\.[\w-]{1,63}){0,5}\.[a-z]{2,24}/\w"
+        r"|\w\.(?:com|org|net|edu|gov|info|biz)(?!\w)",
+        re.IGNORECASE,
+    ),
+    "a file name": re.compile(
+        r"[\w)]\.(?:jpe?g|png|gif|webp|tiff?|bmp|hei[cf]|avif|dng|nef|cr[23w]|arw|raw|mp4|mov|pdf)(?![^\W_])",
+        re.IGNORECASE,
+    ),
+    "a path": re.compile(r"(?:[A-Za-z]:[\\/]|\\\\|~?/)[\w.-]{1,255}[/\\]|(?<!\S)~?/\w"),
+    "a date": re.compile(
+        r"(?<![^\W_])\d{1,4}[-/._]\d{1,2}[-/._]\d{1,4}(?!\d)"
+        r"|(?<!\d)\d{1,2}[-/.]\s\d{1,2}[-/.]\s\d{4}(?!\d)"
+        r"|(?<!\d)(?:19|20)\d\d[-/._ ]?(?:0[1-9]|1[0-2])[-/._ ]?(?:0[1-9]|[12]\d|3[01])(?!\d)"
+        r"|\d{1,4}\s?[年년]\s?\d{1,2}\s?[月월]"
+        rf"|(?<!\d)(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th|er)?{_GAP}(?:(?:of|de|del|the)\s)?(?<![a-z]){_MONTH}"
+        rf"|(?<!\d)(?:0?[1-9]|[12]\d|3[01]){_MONTH}"
+        rf"|(?<![a-z]){_MONTH}{_GAP}(?:(?:of|de|del|the)\s)?(?:\d{{1,2}}|\d{{4}})(?!\d)",
+        re.IGNORECASE,
+    ),
+    "coordinates": re.compile(
+        r"-?\d{1,3}[.,]\d{3,15}\s*[,;/\s]\s*-?\d{1,3}[.,]\d{3}"
+        r"|\d{1,3}(?:[.,]\d{1,15})?\s*[°º˚]\s*(?:\d{1,2}(?:[.,]\d{1,15})?\s*['′’‘´]|[NSEWO](?!\w))"
+        r"|\d{1,3}[.,]\d{3,15}\s*[°º˚]?\s*[NSEWO](?!\w)|\d{1,3}\s\d{1,2}\s\d{1,2}(?:[.,]\d{1,15})?\s?[NSEWO](?!\w)"
+    ),
+    # A letter before it makes it no number, unless there are seven digits in a row; n02085936 is a WordNet synset.
+    "a long number": re.compile(
+        r"(?<![^\W_])(?<!\.)\+?\d(?:[ ()./_-]{0,2}\d){6}|(?<![\d.])(?!(?<=(?<![^\W_])n)\d{8}(?!\d))\d{7}"
+    ),
 }
 _TELLING_NAME = re.compile(
-    r"(?:^|_)(?:id|ids|uid|uuid|guid|key|hash|md5|sha\d*|lat|latitude|lon|lng|long|longitude|gps|coords?|coordinates"
-    r"|date|datetime|day|month|year|time|timestamp|created|taken|birth|dob|phone|tel|zip|postcode|ssn|file|path|url"
-    r"|name|email|user|username|author|owner)(?:_|$)"
+    r"(?:^|_|\d)(?:id|ids|uid|uuid|guid|key|hash|md5|sha\d*|lat|latitude|lon|lng|long|longitude|gps|coords?"
+    r"|coordinates|geo|location|address|street|date|datetime|day|month|year|time|timestamp|created|taken|birth|dob"
+    r"|phone|tel|zip|postcode|ssn|passport|iban|serial|ip|file|filename|path|filepath|url|name|names|firstname"
+    r"|lastname|surname|fullname|email|user|username|login|account|author|owner|patient|exif)(?:_|\d|$)"
 )
-_WORD = re.compile(r"[^\W_]{3,}")
+_RUN = re.compile(r"[^\W_]+")
+_CAMEL = re.compile("(?<=[a-zà-öø-ÿа-яё])(?=[A-ZÀ-ÖØ-ÞА-ЯЁ])")
+_EDGE = re.compile(rf"{_CAMEL.pattern}|(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]{2,}"
+)
+"""Scripts that put no spaces between words, and Korean, whose particles cling to names."""
+
+_PASSING = (bool, int, float, decimal.Decimal, datetime.date, datetime.time, datetime.timedelta)
 
 
 def telling(text: str) -> str | None:
-    """What in a text could identify by its shape alone, such as "a date"; none where nothing does."""
-    return next((kind for kind, pattern in _PATTERNS.items() if pattern.search(text)), None)
+    """What in a text could identify by its shape alone, such as "a date"; none where nothing does.
+
+    Months are known by their English, German, French and Spanish names.
+    """
+    forms = (text, _plain(text))
+    return next((kind for kind, pattern in _PATTERNS.items() if any(pattern.search(f) for f in forms)), None)
 
 
 def shared_words(text: str, private: Iterable[str]) -> set[str]:
-    """Words of three letters or digits and more that a public text shares with private ones, case-folded."""
-    return _words(text) & {word for other in private for word in _words(other)}
+    """What a public text shares with private ones, folded to letters and digits without case or accents.
+
+    Shared are words of three characters and more; a private text as a whole, however it is spaced ("JohnSmith",
+    "JOHN SMITH"), from word edge to word edge or, from four characters, inside a word; a word of five letters
+    inside words that were read without their spaces; and, in scripts without spaces, two or three characters in a
+    row. A private text of fewer than three characters (two in such scripts) is ignored.
+    """
+    public = _Folded(text)
+    return {word for other in private for word in public.shared(_Folded(other))}
 
 
 def telling_name(name: str) -> bool:
     """Whether a column's name says that it identifies, dates or locates."""
-    return bool(_TELLING_NAME.search(re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z0-9]", "_", name).lower()))
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]", "_", name).lower()
+    return bool(_TELLING_NAME.search(words))
 
 
-def identifying_numbers(values: Sequence[Any]) -> str | None:
-    """Why these numbers look like identifiers, dates or coordinates; none where they do not."""
-    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    whole = [v for v in numbers if float(v).is_integer()]
-    if len(numbers) < 2:
-        return None
-    if len(whole) == len(numbers):
-        if all(9e8 <= v <= 4e9 or 9e11 <= v <= 4e12 for v in whole):
-            return "seconds since 1970"
-        if len(set(whole)) == len(whole) and max(abs(v) for v in whole) >= 10_000:
-            return "distinct large whole numbers, as identifiers are"
-    elif all(-180 <= v <= 180 and round(v, 4) != round(v, 1) for v in numbers):
-        return "coordinates"
-    return None
+def says(text: str, names: Iterable[str]) -> bool:
+    """Whether a text holds one of these names whole, whatever its case and punctuation.
+
+    A file's name is compared so, and not word by word: beside `dog_01.jpg` a text may speak of a dog.
+    """
+    glued = "".join(_RUN.findall(_plain(text))).casefold().replace("_", "")
+    folded = ("".join(_RUN.findall(_plain(name))).casefold().replace("_", "") for name in names)
+    return any(name in glued for name in folded if name)
 
 
-def withheld_text(value: Any, private: Sequence[str]) -> tuple[Any, int]:
+def withheld_text(value: Any, private: Sequence[str], names: Sequence[str] = ()) -> tuple[Any, int]:
     """A kept value with every text that leaks replaced by none, and how many were.
 
     Args:
-        value: text, or lists and dicts of it; other values pass.
+        value: text, or lists and dicts of it; numbers, dates and none pass, for `kept.check_kept` judged them.
         private: the private texts of the same row.
+        names: names of the row's own file, see `says`.
+
+    Raises:
+        TypeError: for bytes and whatever else no rule knows; `kept.check_kept` lets no such column through.
     """
     if isinstance(value, str):
-        leaks = telling(value) or shared_words(value, private)
+        leaks = telling(value) or shared_words(value, private) or says(value, names)
         return (None, 1) if leaks else (value, 0)
     if isinstance(value, dict):
-        pairs = {k: withheld_text(v, private) for k, v in value.items()}
+        pairs = {k: withheld_text(v, private, names) for k, v in value.items()}
         return {k: v for k, (v, _) in pairs.items()}, sum(n for _, n in pairs.values())
     if isinstance(value, (list, tuple)):
-        items = [withheld_text(v, private) for v in value]
+        items = [withheld_text(v, private, names) for v in value]
         return [v for v, _ in items], sum(n for _, n in items)
-    return value, 0
+    if value is None or isinstance(value, _PASSING):
+        return value, 0
+    raise TypeError(f"a kept value is {type(value).__name__}, which nothing has inspected; leave its column out")
 
 
-def _words(text: str) -> set[str]:
-    return {w.casefold() for w in _WORD.findall(text)}
+def _plain(text: str) -> str:
+    """The text without accents and invisible characters, with plain dashes, digits and spaces."""
+    kept = (k for k in unicodedata.normalize("NFKD", text) if unicodedata.category(k) not in ("Mn", "Cf"))
+    plain = ("-" if unicodedata.category(k) == "Pd" else k for k in kept)
+    return unicodedata.normalize("NFC", "".join(plain))
+
+
+class _Folded:
+    """A text in the shapes that are compared."""
+
+    def __init__(self, text: str) -> None:
+        self._runs = _RUN.findall(_plain(text))
+        self.runs = [run.casefold() for run in self._runs]
+        self.joined = "".join(self.runs)
+
+    @cached_property
+    def words(self) -> set[str]:
+        """Whole words and the parts of camel case, of three characters and more."""
+        parts = {part.casefold() for run in self._runs for part in _CAMEL.split(run)}
+        return {word for word in {*self.runs, *parts} if len(word) >= 3}
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        """The text cut wherever a word could begin."""
+        return [piece.casefold() for run in self._runs for piece in _EDGE.split(run)]
+
+    def shared(self, private: _Folded) -> Iterator[str]:
+        """What of the private text stands here."""
+        yield from self.words & private.words
+        whole = private.joined
+        inside = len(whole) >= 4 and any(whole in run for run in self.runs)
+        if inside or (len(whole) >= 3 and self._spells(whole)):
+            yield whole
+        read = [run for run in private.runs if run.isalpha()]
+        yield from (w for w in self.words if len(w) >= 5 and w.isalpha() and any(w in run for run in read))
+        for run in _UNSPACED.findall(whole):
+            size = min(len(run), 3)
+            yield from (run[i : i + size] for i in range(len(run) - size + 1) if run[i : i + size] in self.joined)
+
+    def _spells(self, word: str) -> bool:
+        """Whether some pieces in a row make up the word."""
+        pieces = self.pieces
+        for first in range(len(pieces)):
+            rest, at = word, first
+            while at < len(pieces) and rest.startswith(pieces[at]):
+                rest, at = rest[len(pieces[at]) :], at + 1
+                if not rest:
+                    return True
+        return False

@@ -5,56 +5,28 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from u2s_datasets import columns, leaks
-from u2s_datasets.errors import RowError, SetupError, U2SError
-from u2s_datasets.output import Output, check_free, row_id
+from u2s_datasets import columns
+from u2s_datasets.errors import SetupError, U2SError
+from u2s_datasets.output import Output, check_apart, check_free
 from u2s_datasets.parts import code_digest
+from u2s_datasets.pipeline import Pipeline, parts_of
 from u2s_datasets.profiles import Profile, profile
-from u2s_datasets.rows import Row
 from u2s_datasets.sources import Item, Source, open_source
-from u2s_datasets.stages import score
-from u2s_datasets.workers import Workers, default_number
+from u2s_datasets.workers import Workers, chunks_of, default_number
 
-_CHUNK_ROWS = 4
-_CHUNK_BYTES = 4_000_000
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 _VERSIONS = ("u2s_datasets", "datasets", "numpy", "onnxruntime", "openvino", "pillow", "pyarrow", "rapidocr")
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """What a worker does with a chunk of items: both steps on rows that are decoded once."""
-
-    profile: Profile
-    secret: bytes
-
-    def __call__(self, items: Sequence[Item]) -> list[dict[str, Any]]:
-        """Items to one dict of private and public columns each."""
-        score.say_nothing()
-        rows = [Row(item.image, {}) for item in items]
-        self.profile.anonymize.run(rows)
-        self.profile.score.run(rows)
-        return [self._answer(item, row.fields) for item, row in zip(items, rows, strict=True)]
-
-    def dead(self, item: Item) -> dict[str, Any]:
-        """The answer for an item that killed its process."""
-        row = Row(None, {})
-        row.fail(RowError("the process that worked on this row died", "worker_died"))
-        self.profile.anonymize.run([row])
-        return self._answer(item, row.fields)
-
-    def _answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
-        review = fields.get(columns.PRIVACY_REVIEW) or ()
-        private = [i["item"] for i in review if i["category"] != columns.ERROR and i["item"]]
-        kept, stopped = leaks.withheld_text(item.kept, private)
-        identity = {columns.ROW_ID: row_id(self.secret, item.source), columns.SOURCE: item.source}
-        return {**kept, **fields, **identity, "kept_texts_withheld": stopped}
 
 
 def run(
@@ -80,6 +52,8 @@ def run(
 ) -> dict[str, Any]:
     """Anonymize a source into a folder; continue where an earlier call with the same arguments was stopped.
 
+    Rows that were withheld stay withheld when a call is repeated, also those that killed their process.
+
     Args:
         src: a folder of images, parquet, a saved dataset, or a Hub dataset id "ORG/NAME".
         out: the output folder; see `output.py` for what lies where.
@@ -88,7 +62,8 @@ def run(
         secret: file with the key of the row ids; without it one is made and kept in `private/`.
         limit: at most so many rows, the first ones.
         shard_size: source rows per shard.
-        num_proc: worker processes; one per core, as far as the memory goes, where none.
+        num_proc: worker processes; where none, one per core, as far as the memory goes. 1 works in this process:
+            a row that crashes the interpreter ends the run.
         dry_run: look at everything and write nothing.
         progress: show a progress bar on standard error.
 
@@ -102,11 +77,11 @@ def run(
     out = Path(out).expanduser()
     check_free(out)
     chosen = profile(profile_name, detectors=detectors, editor=editor, seed=seed, format=format, verify=verify)
+    check_apart(Path(str(src)).expanduser(), out)
     source = open_source(str(src), split=split, image_column=image_column, keep=keep, allow=allow)
-    _check_apart(Path(str(src)).expanduser(), out)
-    workers = num_proc or default_number()
     chosen = chosen.with_engine("openvino", threads=1)
-    plan = _Run(source, chosen, min(len(source), limit or len(source)), shard_size, workers, split, image_column)
+    rows = min(len(source), limit or len(source))
+    plan = _Run(source, chosen, rows, shard_size, num_proc, split, image_column)
     if dry_run:
         return {**plan.facts(), "dry_run": True}
     with Output(out) as output:
@@ -124,32 +99,41 @@ class _Run:
     profile: Profile
     rows: int
     shard_size: int
-    workers: int
+    num_proc: int | None
     split: str | None = None
     image_column: str | None = None
 
     def configuration(self) -> dict[str, Any]:
-        """What shaped the rows, in plain values: nothing here names a source."""
+        """What shaped the rows, in plain values for anyone: nothing here names a source or holds a seed."""
         return {
             "profile": self.profile.name,
-            "anonymize": self.profile.anonymize.config(),
+            "anonymize": _without_seeds(self.profile.anonymize.config()),
             "kept_columns": list(self.source.kept),
             "shard_size": self.shard_size,
             "code": code_digest(),
         }
 
     def binding(self, secret: bytes) -> dict[str, Any]:
-        """What an output folder belongs to."""
+        """What an output folder belongs to. Private: the whole configuration, texts and seeds included."""
         return {
-            "source": self.source.location,
+            "source": _absolute(self.source.location),
             "source_kind": self.source.kind,
             "split": self.split,
             "image_column": self.image_column,
             "source_content": self.source.fingerprint(),
             "rows": self.rows,
-            "configuration": self.configuration(),
+            "configuration": {**self.configuration(), **self._private_configuration()},
             "versions": _versions(),
             "secret": hashlib.sha256(b"u2s" + secret).hexdigest(),
+        }
+
+    def _private_configuration(self) -> dict[str, Any]:
+        steps = (self.profile.anonymize, self.profile.score)
+        modules = {type(part).__module__ for step in steps for part in parts_of(step)}
+        return {
+            "seed": self.profile.anonymize.seed,
+            "parts": [re.sub(r" at 0x[0-9a-f]+", "", repr(step)) for step in steps],
+            "foreign_code": sorted(code_digest(m) for m in modules if not m.startswith("u2s_datasets.")),
         }
 
     def work(self, output: Output, shards: list[dict], secret: bytes, progress: bool) -> dict[str, Any]:
@@ -159,8 +143,12 @@ class _Run:
         done = {shard["shard"] for shard in shards}
         todo = [n for n in range(-(-self.rows // self.shard_size)) if n not in done]
         ready = sum(shard["rows"] for shard in shards)
+        if todo:
+            output.withdraw()
         pipeline = Pipeline(self.profile, secret)
-        pool: Workers = Workers(pipeline, pipeline.dead, min(self.workers, max(1, self.rows - ready)))
+        workers = self.num_proc or default_number()
+        number = min(workers, max(1, self.rows - ready))
+        pool: Workers = Workers(pipeline, pipeline.dead, number, here=self.num_proc == 1)
         start, first = time.monotonic(), None
         with tqdm(total=self.rows, initial=ready, unit="img", disable=not progress, smoothing=0.05) as bar:
             collected: dict[int, list[dict]] = {n: [] for n in todo}
@@ -176,26 +164,17 @@ class _Run:
             "seconds": round(seconds, 3),
             "rows_per_second": round((self.rows - ready) / seconds, 3) if self.rows > ready else None,
             "seconds_to_first_rows": round(first - start, 3) if first else None,
-            "workers": self.workers,
+            "workers": workers,
         }
 
     def _length(self, number: int) -> int:
         return min(self.shard_size, self.rows - number * self.shard_size)
 
     def _chunks(self, shards: Sequence[int]) -> Iterator[tuple[int, list[Item]]]:
-        """(shard, items), few enough for a worker's memory: the split changes no result."""
         for number in shards:
             start = number * self.shard_size
-            chunk: list[Item] = []
-            size = 0
-            for item in self.source.read(start, start + self._length(number)):
-                chunk.append(item)
-                size += _stored_bytes(item.image)
-                if len(chunk) == _CHUNK_ROWS or size > _CHUNK_BYTES:
-                    yield number, chunk
-                    chunk, size = [], 0
-            if chunk:
-                yield number, chunk
+            items = self.source.read(start, start + self._length(number))
+            yield from ((number, chunk) for chunk in chunks_of(items, lambda item: _stored_bytes(item.image)))
 
     def facts(self) -> dict[str, Any]:
         """What can be said before any row is done."""
@@ -230,7 +209,11 @@ def _finish(output: Output, source: Source, facts: dict[str, Any]) -> None:
 
     text = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     output.write(output.root / "run.json", text.encode("utf-8", "backslashreplace"))
-    write_reports(output.root, original=source.original)
+    try:
+        write_reports(output.root, original=source.original)  # it counts the rows once more, in the files themselves
+    except U2SError:
+        output.withdraw()
+        raise
 
 
 def rewrite_reports(out: str | Path) -> None:
@@ -246,12 +229,34 @@ def rewrite_reports(out: str | Path) -> None:
     if not manifest.exists() or not (root / "run.json").exists():
         raise SetupError(f"{str(out)!r} holds no finished run; finish it with the same `u2s anonymize` call")
     with Output(root) as output:
-        known = json.loads(manifest.read_text())
-        try:
-            original = open_source(known["source"], image_column=known["image_column"], split=known["split"]).original
-        except SetupError:
-            original = None  # the page then says that the originals are not there
+        original = _original(json.loads(manifest.read_text("utf-8")))
         write_reports(output.root, original=original)
+
+
+def _original(known: dict[str, Any]) -> Callable[[str], Image | None] | None:
+    """Gives the originals of a manifest's run; none where its source is not in its place.
+
+    Only a dataset that came from the Hub is looked for there: the name of a folder is nobody else's business.
+    """
+    if known["source_kind"] != "dataset" and not Path(known["source"]).exists():
+        return None
+    try:
+        source = open_source(known["source"], image_column=known["image_column"], split=known["split"])
+    except (SetupError, OSError):
+        return None
+    return source.original if source.kind == known["source_kind"] else None
+
+
+def _absolute(location: str) -> str:
+    """A local source's own name, wherever it is called from; a Hub dataset's id as it is."""
+    path = Path(location).expanduser()
+    return str(path.resolve()) if path.exists() else location
+
+
+def _without_seeds(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_seeds(v) for k, v in value.items() if k != "seed"}
+    return [_without_seeds(v) for v in value] if isinstance(value, list) else value
 
 
 def _versions() -> dict[str, str]:
@@ -264,16 +269,12 @@ def _stored_bytes(image: Any) -> int:
         image = image.get("bytes") or image.get("path")
     if isinstance(image, bytes):
         return len(image)
-    return Path(image).stat().st_size if isinstance(image, str) and Path(image).is_file() else 0
+    with suppress(OSError, ValueError):  # a string may be too long for a path, or hold a null
+        return Path(image).stat().st_size if isinstance(image, str) else 0
+    return 0
 
 
 def _check_numbers(**numbers: int | None) -> None:
     for name, value in numbers.items():
         if value is not None and value < 1:
             raise SetupError(f"{name}={value} is below 1; give a whole number of 1 or more")
-
-
-def _check_apart(src: Path, out: Path) -> None:
-    """An output inside the source would be read as more source."""
-    if src.is_dir() and out.resolve().is_relative_to(src.resolve()):
-        raise SetupError(f"the output {str(out)!r} lies inside the source {str(src)!r}; choose a folder beside it")

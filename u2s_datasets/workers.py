@@ -27,8 +27,11 @@ Result = TypeVar("Result")
 
 _AHEAD = 4  # chunks per worker under way: a slow one must not keep the others waiting
 
-_work: Callable[[Any], Any] | None = None
+_CHUNK_ITEMS = 4
+_CHUNK_BYTES = 4_000_000
 
+_work: Callable[[Any], Any] | None = None
+_fault: Exception | None = None
 
 WORKER_BYTES = 2 * 2**30
 """What one worker of the profile `cpu` may come to need: reading text in a large photo takes 1.7 GiB."""
@@ -52,21 +55,36 @@ class Workers(Generic[Key, Item, Result]):
     """An ordered parallel map over chunks of items.
 
     Args:
-        work: picklable callable from a chunk to one result per item; it should not raise.
-        dead: from the item that killed its process to its result.
-        number: processes; 1 works in this process.
+        work: picklable callable from a chunk to one result per item; it should not raise. Its method `prepare()`,
+            if it has one, is called in every process before its first chunk, and in one before any chunk: what that
+            raises ends the map.
+        dead: from the item that killed its process to its result. Only a death counts: a `MemoryError` that is
+            raised is a failure that `work` has to answer for.
+        number: processes.
+        here: work in this process instead, where an item that crashes the interpreter ends everything.
     """
 
     def __init__(
-        self, work: Callable[[Sequence[Item]], list[Result]], dead: Callable[[Item], Result], number: int
+        self,
+        work: Callable[[Sequence[Item]], list[Result]],
+        dead: Callable[[Item], Result],
+        number: int,
+        here: bool = False,
     ) -> None:
-        self.work, self.dead, self.number = work, dead, number
+        self.work, self.dead, self.number, self.here = work, dead, number, here
         self._pool: ProcessPoolExecutor | None = None
 
     def map(self, chunks: Iterable[tuple[Key, Sequence[Item]]]) -> Iterator[tuple[Key, list[Result]]]:
-        """(key, results) in the order of the chunks; a few more chunks than there are workers are under way."""
-        if self.number == 1:
-            yield from ((key, self.work(items)) for key, items in chunks)
+        """(key, results) in the order of the chunks; a few more chunks than there are workers are under way.
+
+        Raises:
+            SetupError: the workers cannot start or prepare.
+        """
+        if self.here:
+            for number, (key, items) in enumerate(chunks):
+                if number == 0:
+                    _prepare(self.work)
+                yield key, self.work(items)
             return
         waiting: deque[tuple[Key, Sequence[Item], Future[list[Result]]]] = deque()
         try:
@@ -106,11 +124,14 @@ class Workers(Generic[Key, Item, Result]):
             return self.dead(item)
 
     def _start_pool(self) -> ProcessPoolExecutor:
-        """A pool whose first process is up: one that cannot start would look like one that every row kills."""
+        """A pool whose first process is up and ready: one that is not would look like one that every row kills."""
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(self.number, context, initializer=_start, initargs=(self.work,))
         try:
             pool.submit(_is_up).result()
+        except SetupError:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
         except (BrokenProcessPool, RuntimeError) as error:
             pool.shutdown(wait=False, cancel_futures=True)
             raise SetupError(
@@ -130,20 +151,53 @@ class Workers(Generic[Key, Item, Result]):
             return broken
 
 
+def chunks_of(items: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """The items in chunks that are few and small enough for a worker's memory: the split changes no result.
+
+    Args:
+        items: in order.
+        size_of: an item's encoded size in bytes.
+    """
+    chunk: list[Item] = []
+    size = 0
+    for item in items:
+        chunk.append(item)
+        size += size_of(item)
+        if len(chunk) == _CHUNK_ITEMS or size > _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
 def _start(work: Callable[[Any], Any]) -> None:
-    global _work
+    global _work, _fault
     _work = work
     cv2.setNumThreads(1)  # as many processes as cores: more threads would wait for each other
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        _prepare(work)
+    except SetupError as error:  # an initializer that raises breaks the pool, and its words would be lost
+        _fault = error
+    except Exception as error:  # noqa: BLE001  whatever it is, nothing can be done here
+        _fault = SetupError(f"a worker cannot start: {type(error).__name__}: {error}")
+
+
+def _prepare(work: Any) -> None:
+    if hasattr(work, "prepare"):
+        work.prepare()
 
 
 def _call(items: Any) -> Any:
+    _is_up()
     if _work is None:
         raise RuntimeError("a worker was asked to work before it was started")
     return _work(items)
 
 
 def _is_up() -> bool:
+    if _fault is not None:
+        raise _fault
     return _work is not None
 
 

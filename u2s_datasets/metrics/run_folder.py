@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 BATCH = 1024
 """Rows of text and numbers at a time; pictures are read 16 at a time, from one row group."""
 
+_AGAIN = "run the same `u2s anonymize` again, which makes missing and changed files anew"
+
 
 class Folder:
     """The folder of a finished run, read in batches.
@@ -50,10 +52,10 @@ class Folder:
         said = {k: self.run.get(k) for k in counted}
         held = adding_up(made.rows, counted)
         if said != counted:
-            raise U2SError(f"run.json says {adding_up(said['rows'], said)}; private/rows holds {held}")
+            raise U2SError(f"run.json says {adding_up(said['rows'], said)}; private/rows holds {held}; {_AGAIN}")
         public = Counter(s for path in self.public for b in _read(path, [c.STATUS]) for s in values_of(b, c.STATUS))
         if public != Counter({s: counted[s] for s in (c.SAFE, c.ANONYMIZED)}):
-            raise U2SError(f"data/ holds {dict(public)}; private/rows holds {held}")
+            raise U2SError(f"data/ holds {dict(public)}; private/rows holds {held}; {_AGAIN}")
 
     def ids(self) -> list[str]:
         """The row ids of all that is published, sorted."""
@@ -82,7 +84,7 @@ def _read(
         with pq.ParquetFile(path) as file:
             there = [n for n in names if n in file.schema_arrow.names]
             yield from file.iter_batches(size, row_groups=groups, columns=there)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:  # which of them depends on where the file is damaged
         raise U2SError(f"{path.name} cannot be read; remove it and run the same command again") from error
 
 

@@ -1,0 +1,229 @@
+"""The output folder: whose it is, what a damaged or half-written one becomes, and who may read what."""
+
+import fcntl
+import json
+import os
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from datasets import Features, Value
+from parts import RedSquares, picture
+from test_runner import QUICK, files_of, private_rows, public_rows
+
+import u2s_datasets as u2s
+from u2s_datasets import columns as c
+from u2s_datasets import images
+from u2s_datasets.output import Output, check_apart, row_id
+from u2s_datasets.pipeline import Pipeline
+from u2s_datasets.profiles import profile
+from u2s_datasets.sources import Item
+
+SHARDS = {**QUICK, "shard_size": 2}
+
+
+@dataclass(frozen=True)
+class Moody(RedSquares):
+    """Fails where the environment says so."""
+
+    def _one(self, image):
+        if os.environ.get("U2S_TEST_MOOD") == "bad":
+            raise MemoryError("no memory just now")
+        return super()._one(image)
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory) -> Path:
+    """Six small pictures, two with a red square."""
+    folder = tmp_path_factory.mktemp("six")
+    for i in range(6):
+        picture(red=i in (1, 4), seed=i).save(folder / f"img{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(six, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "out"
+    u2s.run(six, out, **SHARDS)
+    return out
+
+
+@pytest.fixture
+def out(finished, tmp_path) -> Path:
+    """A copy of a finished run of three shards, to be damaged."""
+    return Path(shutil.copytree(finished, tmp_path / "out"))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def test_a_second_run_into_the_same_folder_refuses(six, tmp_path):
+    out = tmp_path / "out"
+    (out / "private").mkdir(parents=True)
+    with (out / "private/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(u2s.SetupError, match="another run is writing"):
+            u2s.run(six, out, **QUICK)
+    assert u2s.run(six, out, **QUICK)["rows"] == 6
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["thesis.tex"],
+        ["private/tmp/wedding.jpg"],
+        ["private/diary.txt", "private/lock"],
+        ["private/manifest.json"],
+        ["private/secret"],
+        ["private/rows/part-00000.parquet", "data/part-00000.parquet"],
+        ["private/lock", "data/thesis.csv"],
+        ["private/lock", "private/rows/thesis.parquet"],
+        ["private"],
+        ["data/part-00000.parquet"],
+    ],
+    ids=str,
+)
+def test_a_folder_of_somebody_else_is_left_alone(six, tmp_path, files):
+    mine = tmp_path / "mine"
+    for name in files:
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).write_text("[1]")
+    before = names(mine)
+    with pytest.raises(u2s.SetupError, match="holds something else"):
+        u2s.run(six, mine, **QUICK)
+    assert names(mine) == before
+
+
+@pytest.mark.parametrize("name", ["private", "data", "private/rows", "private/tmp"])
+def test_links_in_place_of_folders_are_refused(six, out, tmp_path, name):
+    (out / "private/tmp").mkdir()
+    (out / name).rename(tmp_path / "elsewhere")
+    (out / name).symlink_to(tmp_path / "elsewhere")
+    before = names(tmp_path)
+    with pytest.raises(u2s.SetupError, match=f"{name}, which is no folder"):
+        u2s.run(six, out, **SHARDS)
+    assert names(tmp_path) == before
+
+
+def test_source_and_output_do_not_lie_in_each_other(six, out, tmp_path):
+    with pytest.raises(u2s.SetupError, match=r"output .* lies inside the source"):
+        u2s.run(six, six / "out", **QUICK)
+    with pytest.raises(u2s.SetupError, match=r"source .* lies inside the output"):
+        u2s.run(out / "data", out, **QUICK)
+    (tmp_path / "link").symlink_to(out)
+    with pytest.raises(u2s.SetupError, match=r"source .* lies inside the output"):
+        u2s.run(out / "data/part-00000.parquet", tmp_path / "link", **QUICK)
+    check_apart(six, out)
+
+
+def test_a_kill_before_the_lock_is_there_leaves_a_folder_that_can_be_used(six, tmp_path):
+    (tmp_path / "out/private").mkdir(parents=True)
+    assert u2s.run(six, tmp_path / "out", **QUICK)["rows"] == 6
+
+
+@pytest.mark.parametrize("half", ["data", "private/rows"])
+@pytest.mark.parametrize("damage", ["removed", "truncated", "exchanged"])
+def test_a_missing_or_changed_file_is_made_anew(six, finished, out, half, damage):
+    path = out / half / "part-00001.parquet"
+    if damage == "removed":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:100])
+        with pytest.raises(u2s.U2SError, match="remove it and run the same command again"):
+            u2s.report(out)
+    else:
+        shutil.copy(out / half / "part-00002.parquet", path)
+    assert u2s.run(six, out, **SHARDS)["rates"]["rows"] == 2
+    assert files_of(out) == files_of(finished)
+
+
+def test_files_of_no_shard_are_removed(six, finished, out):
+    for half in ("data", "private/rows"):
+        shutil.copy(out / half / "part-00001.parquet", out / half / "part-00077.parquet")
+    assert u2s.run(six, out, **SHARDS)["rates"]["rows"] == 0
+    assert files_of(out) == files_of(finished)
+
+
+def test_rows_withheld_after_a_kill_do_not_stay_public(six, tmp_path, monkeypatch):
+    options = {"detectors": ["test_output:Moody"], "num_proc": 1}
+    u2s.run(six, tmp_path / "out", **options)
+    manifest = tmp_path / "out/private/manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "shards": []}))  # killed after the renames
+    monkeypatch.setenv("U2S_TEST_MOOD", "bad")
+    assert u2s.run(six, tmp_path / "out", **options)["withheld"] == 6
+    assert public_rows(tmp_path / "out") == []
+
+
+def test_run_json_is_gone_while_shards_are_missing(six, out, monkeypatch):
+    (out / "data/part-00001.parquet").unlink()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Output, "add_shard", killed)
+    with pytest.raises(KeyboardInterrupt):
+        u2s.run(six, out, **SHARDS)
+    assert not [p for p in ("run.json", "report.html", "private/report.html") if (out / p).exists()]
+
+
+def test_run_json_is_gone_where_the_report_does_not_add_up(six, tmp_path, monkeypatch):
+    monkeypatch.setattr("u2s_datasets.metrics.run_folder.Folder.check", _disagree)
+    with pytest.raises(u2s.U2SError, match="data/ holds"):
+        u2s.run(six, tmp_path / "out", **QUICK)
+    assert not (tmp_path / "out/run.json").exists()
+
+
+def _disagree(*_):
+    raise u2s.U2SError("data/ holds too much")
+
+
+@pytest.mark.parametrize("status", [None, "unsafe"])
+def test_only_rows_of_a_known_status_are_written(tmp_path, status):
+    row = dict.fromkeys([*c.PUBLIC, *c.PRIVATE]) | {"kept": {}, "kept_texts_withheld": 0, c.STATUS: status}
+    with Output(tmp_path / "out") as output:
+        output.manifest({"source": "x"})
+        with pytest.raises(u2s.U2SError, match="rows of status"):
+            output.add_shard([], 0, [row], {})
+        assert private_rows(tmp_path / "out") == public_rows(tmp_path / "out") == []
+
+
+def test_kept_columns_named_like_our_own_do_not_clash(tmp_path):
+    kept = {"kept": "one", "kept_texts_withheld": 70, "row_id": "mine", "reason_code": "none"}
+    pipeline = Pipeline(profile(detectors=["parts:RedSquares"]), b"0123456789abcdef")
+    (row,) = pipeline([Item("a.png", images.encode(picture(), "png"), kept)])
+    features = Features({name: Value("int32" if name == "kept_texts_withheld" else "string") for name in kept})
+    done: list[dict] = []
+    with Output(tmp_path / "out") as output:
+        output.manifest({"source": "x"})
+        output.add_shard(done, 0, [row], features)
+    assert (done[0]["kept_texts_withheld"], done[0]["reasons"]) == (0, {})
+    (public,), (private,) = public_rows(tmp_path / "out"), private_rows(tmp_path / "out")
+    assert list(public) == [*c.PUBLIC, "kept", "kept_texts_withheld", "reason_code"]
+    assert (public["kept"], public["kept_texts_withheld"]) == ("one", 70)
+    assert public["row_id"] == private["row_id"] == row_id(b"0123456789abcdef", "a.png")
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_private_files_are_their_owners_whatever_the_umask(six, tmp_path, umask):
+    old = os.umask(umask)
+    try:
+        u2s.run(six, tmp_path / "out", **QUICK)
+    finally:
+        os.umask(old)
+    private = tmp_path / "out/private"
+    modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in private.rglob("*") if p.is_file()}
+    assert set(modes) == {"lock", "secret", "manifest.json", "report.html", "part-00000.parquet"}
+    assert set(modes.values()) == {0o600}
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
+def test_a_forgotten_secret_leaves_no_stray_key(six, tmp_path):
+    (tmp_path / "key").write_text("0123456789abcdef" * 4)
+    u2s.run(six, tmp_path / "out", secret=tmp_path / "key", **QUICK)
+    with pytest.raises(u2s.SetupError, match="another secret"):
+        u2s.run(six, tmp_path / "out", **QUICK)
+    assert not (tmp_path / "out/private/secret").exists()
+    assert u2s.run(six, tmp_path / "out", secret=tmp_path / "key", **QUICK)["rates"]["rows"] == 0

@@ -1,0 +1,150 @@
+"""Processes that die, cannot start or cannot load their models: what a run makes of them."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from parts import RedSquares, picture
+from test_runner import private_rows
+
+import u2s_datasets as u2s
+from u2s_datasets import columns as c
+from u2s_datasets.errors import MissingWeights
+from u2s_datasets.workers import Workers
+
+
+@dataclass(frozen=True)
+class BrokenEngine(RedSquares):
+    """Its model cannot be loaded; without it, it finds nothing."""
+
+    def load(self):
+        raise MissingWeights("zebra.onnx is missing; run: get zebra")
+
+
+@dataclass(frozen=True)
+class Double:
+    """Doubles numbers, once it is prepared; dies of 13."""
+
+    fault: Exception | None = None
+
+    def prepare(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+        os.environ["U2S_TEST_PREPARED"] = "yes"
+
+    def __call__(self, items: Sequence[int]) -> list[tuple[int, int, str | None]]:
+        if 13 in items:
+            os._exit(9)
+        return [(2 * i, os.getpid(), os.environ.get("U2S_TEST_PREPARED")) for i in items]
+
+
+def double(numbers: Sequence[int], workers: int, here: bool = False, fault: Exception | None = None) -> list:
+    pool: Workers = Workers(Double(fault), lambda item: (0, 0, None), workers, here)
+    return [answer for _, answers in pool.map(("key", [n]) for n in numbers) for answer in answers]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_processes_are_prepared_before_they_work(workers):
+    answers = double(range(8), workers)
+    assert [a for a, _, _ in answers] == list(range(0, 16, 2))
+    assert {prepared for _, _, prepared in answers} == {"yes"}
+    assert os.getpid() not in {pid for _, pid, _ in answers}
+
+
+def test_work_in_this_process_is_prepared_too(monkeypatch):
+    monkeypatch.setenv("U2S_TEST_PREPARED", "no")
+    assert double([1, 2], 1, here=True) == [(2, os.getpid(), "yes"), (4, os.getpid(), "yes")]
+
+
+def test_a_row_may_kill_the_only_worker():
+    assert [a for a, _, _ in double([1, 13, 2], 1)] == [2, 0, 4]
+    assert [a for a, _, _ in double([13], 4)] == [0]
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_a_setup_error_of_a_worker_keeps_its_type_and_words(here):
+    with pytest.raises(MissingWeights, match=r"^zebra is missing$"):
+        double([1, 2, 3], 2, here, MissingWeights("zebra is missing"))
+
+
+def test_any_other_fault_of_a_start_is_a_setup_error():
+    with pytest.raises(u2s.SetupError, match="a worker cannot start: RuntimeError: driver says no"):
+        double([1], 2, fault=RuntimeError("driver says no"))
+
+
+def test_nothing_is_started_for_no_work():
+    assert double([], 2, fault=MissingWeights("zebra")) == double([], 1, True, MissingWeights("zebra")) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_that_cannot_be_loaded_stops_the_run_before_the_first_row(tmp_path, workers):
+    folder = some_pictures(tmp_path / "in", blue=())
+    with pytest.raises(MissingWeights, match=r"^zebra\.onnx is missing; run: get zebra$"):
+        u2s.run(folder, tmp_path / "out", detectors=["test_workers:BrokenEngine"], num_proc=workers)
+    assert private_rows(tmp_path / "out") == []
+    assert not (tmp_path / "out/run.json").exists()
+
+
+def test_a_row_that_kills_its_worker_is_withheld_and_the_others_are_done(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(12):
+        picture(red=i % 2 == 0, corner=(0, 0, 255) if i in (3, 7) else None, seed=i).save(folder / f"{i:02d}.png")
+    facts = u2s.run(folder, tmp_path / "out", detectors=["parts:Touchy"], num_proc=2)
+    assert facts["reasons"] == {"worker_died": 2}
+    assert (facts["safe"], facts["anonymized"], facts["withheld"]) == (4, 6, 2)
+    dead = [row[c.SOURCE] for row in private_rows(tmp_path / "out") if row[c.STATUS] == c.WITHHELD]
+    assert dead == ["03.png", "07.png"]
+
+
+def test_the_default_uses_processes_even_for_one_row(tmp_path):
+    folder = some_pictures(tmp_path / "in", blue=(0,), number=1)
+    facts = u2s.run(folder, tmp_path / "out", detectors=["parts:Touchy"])
+    assert facts["reasons"] == {"worker_died": 1}
+    assert u2s.run(folder, tmp_path / "out", detectors=["parts:Touchy"])["rates"]["rows"] == 0
+
+
+def test_the_default_uses_a_process_where_there_is_memory_for_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("u2s_datasets.runner.default_number", lambda: 1)
+    facts = u2s.run(some_pictures(tmp_path / "in", blue=(2,)), tmp_path / "out", detectors=["parts:Touchy"])
+    assert (facts["reasons"], facts["rows"], facts["rates"]["workers"]) == ({"worker_died": 1}, 4, 1)
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path, photos):
+    call = [sys.executable, "-m", "u2s_datasets.cli", "anonymize", str(photos), "--out", str(tmp_path / "out"), "-q"]
+    process = subprocess.Popen(call, start_new_session=True)
+    group = process.pid
+    deadline = time.monotonic() + 60
+    while _alive(group) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    while _alive(group) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _alive(group) == 0
+
+
+def some_pictures(folder: Path, blue: Sequence[int], number: int = 4) -> Path:
+    """Pictures of which those with a blue corner kill a `Touchy` detector."""
+    folder.mkdir()
+    for i in range(number):
+        picture(corner=(0, 0, 255) if i in blue else None, seed=i).save(folder / f"{i}.png")
+    return folder
+
+
+def _alive(group: int) -> int:
+    """Processes of a session that are not zombies."""
+    count = 0
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            count += fields[3] == str(group) and fields[0] != "Z"
+    return count

@@ -1,0 +1,87 @@
+"""What a worker does with a chunk of rows: both steps on rows that are decoded once, then what may be said of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from u2s_datasets import columns, leaks
+from u2s_datasets.errors import RowError
+from u2s_datasets.output import row_id
+from u2s_datasets.parts import Part
+from u2s_datasets.profiles import Profile
+from u2s_datasets.rows import Row
+from u2s_datasets.sources import Item
+from u2s_datasets.stages import score
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Items in, private and public columns out.
+
+    Args:
+        profile: the steps.
+        secret: key of the row ids.
+    """
+
+    profile: Profile
+    secret: bytes
+
+    def prepare(self) -> None:
+        """Load every model, so that one that cannot be loaded stops the run before its first row.
+
+        Raises:
+            SetupError: naming the part and what is wrong with it.
+        """
+        ready = list(parts_of(self.profile.anonymize))
+        for part in (*ready, *(p for p in parts_of(self.profile.score) if p not in ready)):
+            part.model  # noqa: B018  loads it
+
+    def __call__(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        """Items to one dict each: private and public columns, and under "kept" the columns that the user keeps."""
+        score.say_nothing()
+        rows = [Row(item.image, {}) for item in items]
+        self.profile.anonymize.run(rows)
+        self.profile.score.run(rows)
+        return [self._answer(item, row.fields) for item, row in zip(items, rows, strict=True)]
+
+    def dead(self, item: Item) -> dict[str, Any]:
+        """The answer for an item that killed its process. It stays: the same command later does not try it again."""
+        row = Row(None, {})
+        row.fail(RowError("the process that worked on this row died", "worker_died"))
+        self.profile.anonymize.run([row])
+        return self._answer(item, row.fields)
+
+    def _answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
+        review = fields.get(columns.PRIVACY_REVIEW) or ()
+        private = [i["item"] for i in review if i["category"] != columns.ERROR and i["item"]]
+        kept, stopped = leaks.withheld_text(item.kept, private, own_names(item))
+        identity = {columns.ROW_ID: row_id(self.secret, item.source), columns.SOURCE: item.source}
+        return {**fields, **identity, "kept": kept, "kept_texts_withheld": stopped}
+
+
+def parts_of(part: Part) -> Iterator[Part]:
+    """A part and all the parts in its fields."""
+    yield part
+    for value in vars(part).values():
+        for inner in value if isinstance(value, tuple) else (value,):
+            if isinstance(inner, Part):
+                yield from parts_of(inner)
+
+
+def own_names(item: Item) -> list[str]:
+    """What the row's own file is called, whole and without its suffix: a kept text must not say it.
+
+    Row numbers and names of one or two letters are left out; they would stop texts by chance.
+    """
+    path = item.image.get("path") if isinstance(item.image, dict) else item.image
+    names = []
+    for value in (item.source, path):
+        if isinstance(value, str):
+            name = re.split(r"[/\\]", value[-1000:])[-1]  # the column may hold any string, even an image in base64
+            stem = Path(name).stem
+            names += [name, stem] if len(stem) >= 3 and not stem.isdigit() else []
+    return names
