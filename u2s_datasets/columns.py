@@ -105,6 +105,7 @@ REASON_CODES = {
     "too_large": "the image has more pixels than the limit",
     "unsupported": "the format or mode is not supported",
     "inspect_failed": "the inspection failed, so nothing is known of the image",
+    "unparsable_answer": "the model's answer could not be understood, even when asked again",
     "nothing_to_edit": "flagged, but no region is known that could be hidden",
     "boxes": "the boxes given for the row cannot be used",
     "edit_failed": "the editor failed",
