@@ -16,11 +16,15 @@ _LAZY = {
     "Inspect": "stages.inspect",
     "Instruct": "stages.instruct",
     "Score": "stages.score",
+    "Backend": "parts",
     "Detection": "parts",
     "Detector": "parts",
     "Edit": "parts",
     "Editor": "parts",
+    "Message": "parts",
     "Part": "parts",
+    "Request": "parts",
+    "Scripted": "backends.scripted",
     "Faces": "detectors.faces",
     "Text": "detectors.text",
     "Redact": "editors.redact",
@@ -36,6 +40,7 @@ _LAZY = {
     "RowError": "errors",
     "SetupError": "errors",
     "U2SError": "errors",
+    "UnparsableAnswer": "errors",
     "UnreadableImage": "errors",
 }
 _STEPS = ("inspect", "caption", "instruct", "anonymize", "score")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 
+from u2s_datasets.errors import UnparsableAnswer
 from u2s_datasets.stages import marks
 from u2s_datasets.stages.captions import Captions, ReviewItem, parse_caption
-from u2s_datasets.stages.marks import UnparsableAnswer
 
 __all__ = [
     "Captions",

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from u2s_datasets.errors import UnparsableAnswer
 from u2s_datasets.stages import marks
-from u2s_datasets.stages.marks import UnparsableAnswer
 
 MAX_ITEMS = 32
 MAX_ITEM_CHARS = 600

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from u2s_datasets.errors import RowError
+from u2s_datasets.errors import UnparsableAnswer
 from u2s_datasets.parts import CUT
 
 MAX_CHARS = 8_000
@@ -27,12 +27,6 @@ _PAIRS = (
     *(("**", "**"), ("__", "__"), ("```", "```"), ("*", "*"), ("_", "_"), ("`", "`"), ('"', '"'), ("'", "'")),
     *(("“", "”"), ("‘", "’"), ("[", "]"), ("(", ")"), ("<", ">"), ("{", "}"), ("【", "】")),
 )
-
-
-class UnparsableAnswer(RowError):
-    """A model's answer does not say, beyond doubt, what was asked for."""
-
-    code = "unparsable_answer"
 
 
 def thought_and_answer(text: str) -> tuple[str, str]:
