@@ -28,6 +28,7 @@ _LAZY = {
     "Faces": "detectors.faces",
     "Text": "detectors.text",
     "Redact": "editors.redact",
+    "load_criteria": "criteria",
     "Profile": "profiles",
     "profile": "profiles",
     "Report": "metrics.report",

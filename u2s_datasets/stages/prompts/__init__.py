@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 _PLACE = re.compile(r"\{([a-z_]+)\}")
@@ -25,6 +26,9 @@ def render(name: str, /, **values: object) -> str:
     return re.sub(r"\n{3,}", "\n\n", _PLACE.sub(lambda match: str(values[match.group(1)]), text))
 
 
-def criteria_lines(criteria: dict[str, str]) -> str:
+def criteria_lines(criteria: Mapping[str, str]) -> str:
     """Criteria as a list, each with the name by which an answer may call it: "- people: faces whole or partial, …"."""
-    return "\n".join(f"- {name}: {words.removeprefix(f'{name}: ')}" for name, words in criteria.items())
+    return "\n".join(
+        f"- {name}" if words == name else f"- {name}: {words.removeprefix(f'{name}: ')}"
+        for name, words in criteria.items()
+    )

@@ -1,0 +1,108 @@
+"""The leak check on a small labelled table: what it misses and what it stops without need, counted both."""
+
+import pytest
+
+from u2s_datasets import columns as c
+from u2s_datasets.stages.leak_check import leaks, private_of
+
+BOX = (1, 1, 9, 9)
+
+LEAKING = [  # (what the model named, or what a detector read; the public text)
+    ("Name tag reading Anna Schmidt", "A person named Anna sits at a desk."),
+    ("Anna Schmidt", "anna sits at a desk."),
+    ("name tag 'Müller'", "A person, Muller, at a desk."),
+    ("McDonald's logo", "People eat in front of a McDonalds."),
+    ("Nike shoes", "A person in nike shoes runs."),
+    ("Starbucks cup", "A person holds a Star-bucks cup."),
+    ("license plate B-MW 4711", "A car with the plate BMW 4711 is parked."),
+    ("phone number 555-0142 99", "Call 5550142 99, a sign says."),
+    ("house number 42", "A house with the number 42."),
+    ("year 1987 on a banner", "A banner from 1987 hangs on a wall."),
+    ("a wheelchair", "A person in a wheelchair near a table."),
+    ("woman wearing a hijab", "A person in a hijab holds a cup."),
+    ("tattoo of an anchor", "A person with an anchor on the arm."),
+    ("Eiffel Tower in the background", "The Eiffel tower stands behind trees."),
+    ("sign 'Harvard Medical School'", "A group outside Harvard."),
+    ("Red Cross vest", "People in Red Cross vests stand."),
+    ("shirt that says 'vote green now'", "A shirt asks to vote green now."),
+    ("street sign Rose Street", "A path at Rose Street with trees."),
+    ("police uniform", "A person in a police uniform."),
+    ("a crucifix on the wall", "A crucifix hangs above a bed."),
+    ("date 12/05/2019", "A receipt from 12/05/2019."),
+    ("email anna.s@web.de", "A screen shows anna.s@web.de."),
+    ("東京駅", "The 東京駅 sign hangs above a door."),
+    ("Pfizer vaccine card", "A person holds a pfizer card."),
+    ("teenage boy", "A teenage person on a bench."),
+    ("pregnant belly", "A pregnant person stands by a window."),
+    ("@sunnyjane on a screen", "A screen with @sunnyjane."),
+    ("jersey with number 7", "A player wears the number seven."),  # a number in words
+    ("man named Will", "will is seated at a desk."),  # a name that is a common word, in lower case
+    ("Munich", "A street in München."),  # another language
+]
+READ_LEAKING = [
+    ("QUIET PLEASE EXAM IN PROGRESS", "A door says quiet please exam in progress."),
+    ("Black Lives Matter", "A banner with black lives matter."),
+    ("OPEN HOUSE", "An open house sign."),
+    ("Dr. Weber", "The office of dr. Weber."),
+]
+HARMLESS = [
+    ("a person's face", "A person sits at a table."),
+    ("man in a red jacket", "A person in a blue coat stands near a red car."),
+    ("Name tag reading Anna Schmidt", "A person with a name tag sits at a desk."),
+    ("license plate B-MW 4711", "A dark car is parked on a street."),
+    ("Open sign", "An open door leads to a bright room."),
+    ("sign 'OPEN'", "A shop with an open door and a plain sign."),
+    ("two faces in the background", "Two people stand in the background."),
+    ("woman with an umbrella", "A person with an umbrella walks along a wet road."),
+    ("Personal photographs on the wall", "Pictures hang on a wall above a sofa."),
+    ("laptop screen with an email", "A laptop stands on a wooden table."),
+    ("House number 42", "A brick house with a white door."),
+    ("Blue Car With A Brand Logo", "A blue car is parked under a tree."),
+    ("a bicycle with a basket", "A bicycle leans against a wall."),
+    ("child's drawing", "A paper is attached to a fridge."),
+    ("Eiffel Tower", "A tall tower stands behind trees under a cloudy sky."),
+    ("handwritten note on the table", "A note lies on a table beside a cup of coffee."),
+    ("Mark Stone", "Large stones lie on the shore."),
+    ("family dinner", "Some people share a meal at a round table."),
+    ("Apple logo", "A red apple lies beside a laptop."),
+    ("people hugging", "Some people stand close together."),
+    ("Rose Miller", "A vase with a rose stands on a table."),  # a name that is also a flower
+    ("a guitar with a sticker", "Someone plays a guitar on a bench."),  # a harmless thing that is not in the list
+]
+READ_HARMLESS = [
+    ("EXIT", "A door at the end of a hall."),
+    ("OPEN", "An open window above a street."),
+    ("in the", "A cup in the sink."),
+    ("STOP", "A car has stopped at a corner."),
+    ("bus stop", "People wait at a bus stop."),  # a reading of two common words
+]
+
+
+def found(item: str, text: str, read: bool) -> list[str]:
+    return leaks(text, private_of([c.review_item("text", item, "", BOX if read else None, 1.0)]))
+
+
+def table(plain, read):
+    return [(*pair, False) for pair in plain] + [(*pair, True) for pair in read]
+
+
+def test_leaks_missed_and_texts_stopped_without_need():
+    missed = [case[:2] for case in table(LEAKING, READ_LEAKING) if not found(*case)]
+    needless = [case[:2] for case in table(HARMLESS, READ_HARMLESS) if found(*case)]
+    print(f"missed {len(missed)} of {len(LEAKING + READ_LEAKING)}: {missed}")
+    print(f"needless {len(needless)} of {len(HARMLESS + READ_HARMLESS)}: {needless}")
+    assert missed == [tuple(pair) for pair in LEAKING[-3:]]
+    assert needless == [*HARMLESS[-2:], READ_HARMLESS[-1]]
+
+
+@pytest.mark.parametrize("caption", ["A man, Anna Schmidt, waits.", "It says 'no guns allowed'. Call 4711."])
+def test_of_a_private_caption_names_numbers_and_quotations_are_telling(caption):
+    private = private_of([], caption)
+    assert not leaks("A man waits under a lantern.", private)
+    assert leaks("anna waits" if "Anna" in caption else "no guns allowed here", private)
+
+
+def test_what_the_user_named_may_be_said():
+    private = private_of([c.review_item("text", "grand accordion", "", None, 1.0)])
+    assert leaks("A person plays an accordion.", private) == ["accordion"]
+    assert leaks("A person plays an accordion.", private, allowed="accordion") == []
