@@ -35,8 +35,9 @@ LEAKING = [  # (what the model named, or what a detector read; the public text)
     ("teenage boy", "A teenage person on a bench."),
     ("pregnant belly", "A pregnant person stands by a window."),
     ("@sunnyjane on a screen", "A screen with @sunnyjane."),
+    ("man named Will", "will is seated at a desk."),
     ("jersey with number 7", "A player wears the number seven."),  # a number in words
-    ("man named Will", "will is seated at a desk."),  # a name that is a common word, in lower case
+    ("name tag: Summer", "A person, summer by name, at a desk."),  # a name that is a common word, in lower case
     ("Munich", "A street in München."),  # another language
 ]
 READ_LEAKING = [
@@ -89,8 +90,6 @@ def table(plain, read):
 def test_leaks_missed_and_texts_stopped_without_need():
     missed = [case[:2] for case in table(LEAKING, READ_LEAKING) if not found(*case)]
     needless = [case[:2] for case in table(HARMLESS, READ_HARMLESS) if found(*case)]
-    print(f"missed {len(missed)} of {len(LEAKING + READ_LEAKING)}: {missed}")
-    print(f"needless {len(needless)} of {len(HARMLESS + READ_HARMLESS)}: {needless}")
     assert missed == [tuple(pair) for pair in LEAKING[-3:]]
     assert needless == [*HARMLESS[-2:], READ_HARMLESS[-1]]
 

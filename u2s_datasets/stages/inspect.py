@@ -102,7 +102,7 @@ class Inspect(Step):
 
     @property
     def _limit(self) -> float:
-        return self.threshold if self.method == "choose" else 1.0
+        return self.threshold - 1e-6 if self.method == "choose" else 1.0  # 1 - 0.8 is below 0.2
 
     def _request(self, row: Row, lead: str = "") -> Request:
         words = render("flag", criteria=criteria_lines(dict(self.criteria)))

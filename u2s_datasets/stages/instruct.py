@@ -95,9 +95,7 @@ class Instruct(Step):
             self._write(self.backend, flagged, columns.EDIT_CAPTION, self._merge)
             note_failures(batch, columns.INSTRUCT)
 
-    def _write(
-        self, backend: Backend, batch: Sequence[Row], column: str, request_of: Callable[[Row], Request]
-    ) -> None:
+    def _write(self, backend: Backend, batch: Sequence[Row], column: str, request_of: Callable[[Row], Request]) -> None:
         answers = ask(backend, batch, request_of, lambda text: (text, parse_instruction(text)), "no_answer")
         drafts = []
         for row, answer in zip(batch, answers, strict=True):
