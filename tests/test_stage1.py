@@ -186,6 +186,16 @@ def test_options_that_cannot_work(options, words):
         choose(0, 1, **options)
 
 
+def test_a_report_says_what_a_model_was_asked_for_and_repeats_no_criterion_of_the_users():
+    inspected, left = u2s.Inspect(detectors=(RedSquares(),), backend=SEES).scope()
+    assert "health indicators (judged by a model)" in inspected and left == []
+    mine = u2s.load_criteria(["health", "divorce: papers of Anna's divorce"])
+    inspected, left = u2s.Inspect(detectors=(), backend=SEES, criteria=mine).scope()
+    assert inspected == ["health indicators (judged by a model)", "criteria of the user's own (judged by a model)"]
+    assert "personal interactions" in left and "health indicators" not in left
+    assert "health indicators" in u2s.Inspect(detectors=(RedSquares(),)).scope()[1]
+
+
 # --- caption
 
 

@@ -45,12 +45,30 @@ BEYOND_DETECTORS = (
 )
 """What no detector here looks for, whatever is switched on."""
 
+_COVERED = {
+    "people": (DETECTED["face"], BEYOND_DETECTORS[0]),
+    "text": (DETECTED["text"], BEYOND_DETECTORS[1]),
+}
+"""What else a criterion covers, of what detectors may leave."""
 
-def scope(categories: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """(inspected, not inspected), in words, for a set of detector categories."""
+
+def scope(categories: tuple[str, ...], asked: Criteria = ()) -> tuple[list[str], list[str]]:
+    """(inspected, not inspected), in words for anyone: a user's own criteria are not repeated.
+
+    Args:
+        categories: what detectors look for.
+        asked: what a model is asked for.
+    """
     inspected = [words for name, words in DETECTED.items() if name in categories]
+    ours = [name for name, words in asked if CRITERIA.get(name) == words]
+    own = len(asked) > len(ours)
+    judged = [CRITERIA[name] for name in ours] + (["criteria of the user's own"] if own else [])
     left = [words for name, words in DETECTED.items() if name not in categories and name != "user"]
-    return inspected, left + list(BEYOND_DETECTORS)
+    covered = {*judged, *(words for name in ours for words in _COVERED.get(name, ()))}
+    return (
+        inspected + [f"{words} (judged by a model)" for words in judged],
+        [words for words in (*left, *BEYOND_DETECTORS) if words not in covered],
+    )
 
 
 def load_criteria(given: str | Path | Iterable[str]) -> Criteria:

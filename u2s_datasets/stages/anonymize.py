@@ -28,7 +28,7 @@ class Anonymize(Step):
 
     The earlier arrows run first where their columns are absent. Where `inspect`'s are given they add to what its
     detectors find here and never replace it, since they may be of another image; with `verify=False` they are
-    trusted. Rows that were not flagged are re-encoded; flagged
+    trusted, and a model is never asked for its judgement again. Rows that were not flagged are re-encoded; flagged
     rows are edited and inspected again. On residue follow a new seed with a stronger setting and the residue's own
     boxes, then redaction of what remains, then withholding (law 4).
 

@@ -73,7 +73,7 @@ class Inspect(Step):
 
     def scope(self) -> tuple[list[str], list[str]]:
         """(inspected, not inspected) in words, for reports and cards."""
-        return criteria_.scope(self.categories)
+        return criteria_.scope(self.categories, () if self.backend is None else self.criteria)
 
     def run(self, batch: Sequence[Row]) -> None:
         """Write `privacy_flag`, `privacy_score` and `privacy_review`."""
