@@ -27,7 +27,7 @@ from u2s_datasets.stages.ask import objection
 from u2s_datasets.stages.step import each, each_row
 
 _WORD = re.compile(r"[^\W_]+")
-_LONG_NUMBER = re.compile(r"\d(?:[ \-./()]*\d){4,}")
+_LONG_NUMBER = re.compile(r"\d(?:[ \-./(),]*\d){3,}")
 _QUOTED = re.compile(r"[\"“„«]([^\"“”„«»]+)[\"”“»]|(?<!\w)['‘]([^'‘’]+)['’](?!\w)")
 _ENDINGS = ("", "s", "es", "d", "ed", "ing", "ly")
 
