@@ -15,6 +15,10 @@ DETECTORS: dict[str, Entry] = {
     "text": ("u2s_datasets.detectors.text:Text", {}),
 }
 
+BACKENDS: dict[str, Entry] = {
+    "scripted": ("u2s_datasets.backends.scripted:Scripted", {}),
+}
+
 EDITORS: dict[str, Entry] = {
     "redact": ("u2s_datasets.editors.redact:Redact", {}),
     "solid": ("u2s_datasets.editors.redact:Redact", {"method": "solid"}),
@@ -30,7 +34,7 @@ def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> A
     Args:
         kind: the word for it in errors, such as "editor".
         name: a key of `entries`, or "package.module:Class".
-        entries: `DETECTORS` or `EDITORS`.
+        entries: `DETECTORS`, `BACKENDS` or `EDITORS`.
         arguments: constructor arguments over those of the catalog.
 
     Raises:

@@ -96,6 +96,9 @@ STATUSES = (SAFE, ANONYMIZED, WITHHELD)
 ERROR = "error"
 """Category of the review item by which `inspect` marks a row that it could not judge."""
 
+LEAK = "leak"
+"""Category of the review item that says which public text said something private and was replaced."""
+
 REASON_CODES = {
     "unreadable": "the file is no image that can be decoded whole",
     "truncated": "the file ends before its image does",
@@ -105,6 +108,8 @@ REASON_CODES = {
     "too_large": "the image has more pixels than the limit",
     "unsupported": "the format or mode is not supported",
     "inspect_failed": "the inspection failed, so nothing is known of the image",
+    "unparsable_answer": "the model's answer could not be understood, even when asked again",
+    "no_answer": "the model failed or gave no answer",
     "nothing_to_edit": "flagged, but no region is known that could be hidden",
     "boxes": "the boxes given for the row cannot be used",
     "edit_failed": "the editor failed",

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
+from u2s_datasets.columns import ERROR, LEAK
+from u2s_datasets.errors import SetupError
+
+Criteria = tuple[tuple[str, str], ...]
+"""(name, words) of each, as the steps hold them: ordered, hashable, part of the fingerprint."""
+
 CRITERIA = {
     "people": "people: faces whole or partial, skin in private contexts, tattoos, emotion",
     "appearance": "appearance that tells gender, culture, religion, status or role",
@@ -13,6 +22,14 @@ CRITERIA = {
     "affiliations": "cultural, political and religious identifiers",
     "belongings": "private belongings and behaviours",
 }
+
+DEFAULT: Criteria = tuple(CRITERIA.items())
+
+UNKNOWN = "unknown"
+"""Category of a review item that a model put under no criterion that it was given."""
+
+_RESERVED = (ERROR, LEAK, UNKNOWN)
+_HINT = f"use a name ({', '.join(CRITERIA)}), or your own as 'name: words'"
 
 DETECTED = {
     "face": "faces of 16 pixels and more, seen from the front or at an angle",
@@ -28,9 +45,92 @@ BEYOND_DETECTORS = (
 )
 """What no detector here looks for, whatever is switched on."""
 
+_COVERED = {
+    "people": (DETECTED["face"], BEYOND_DETECTORS[0]),
+    "text": (DETECTED["text"], BEYOND_DETECTORS[1]),
+}
+"""What else a criterion covers, of what detectors may leave."""
 
-def scope(categories: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """(inspected, not inspected), in words, for a set of detector categories."""
+
+def scope(categories: tuple[str, ...], asked: Criteria = ()) -> tuple[list[str], list[str]]:
+    """(inspected, not inspected), in words for anyone: a user's own criteria are not repeated.
+
+    Args:
+        categories: what detectors look for.
+        asked: what a model is asked for.
+    """
     inspected = [words for name, words in DETECTED.items() if name in categories]
+    ours = [name for name, words in asked if CRITERIA.get(name) == words]
+    own = len(asked) > len(ours)
+    judged = [CRITERIA[name] for name in ours] + (["criteria of the user's own"] if own else [])
     left = [words for name, words in DETECTED.items() if name not in categories and name != "user"]
-    return inspected, left + list(BEYOND_DETECTORS)
+    covered = {*judged, *(words for name in ours for words in _COVERED.get(name, ()))}
+    return (
+        inspected + [f"{words} (judged by a model)" for words in judged],
+        [words for words in (*left, *BEYOND_DETECTORS) if words not in covered],
+    )
+
+
+def load_criteria(given: str | Path | Iterable[str]) -> Criteria:
+    """Criteria for the steps' `criteria`, of the nine by name and of your own.
+
+    Args:
+        given: names of `CRITERIA` or own criteria, "name: words" or a phrase; one or several; or a text file with
+            one to a line, where empty lines and those that begin with "#" do not count.
+
+    Raises:
+        SetupError: no such file or name, none at all, or the same name twice.
+    """
+    if isinstance(given, Path) or (isinstance(given, str) and _names_a_file(given)):
+        lines = _lines(Path(given))
+    else:
+        lines = [given] if isinstance(given, str) else list(given)
+    found = tuple(_criterion(line) for line in lines)
+    check(found)
+    return found
+
+
+def check(criteria: Criteria) -> None:
+    """Raise `SetupError` where these are no criteria that a step can ask for."""
+    if not criteria:
+        raise SetupError(f"criteria=() asks for nothing; {_HINT}")
+    for pair in criteria:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(v, str) and v.strip() for v in pair)):
+            raise SetupError(f"the criterion {pair!r} is no (name, words); make them with u2s.load_criteria")
+    names = [name.casefold() for name, _ in criteria]
+    for name in names:
+        if names.count(name) > 1:
+            raise SetupError(f"the criterion {name!r} is given twice; name each once")
+        if name in _RESERVED:
+            raise SetupError(f"{name!r} cannot name a criterion, it has a meaning here; choose another name")
+
+
+def category(said: str, criteria: Criteria) -> str:
+    """The criterion that a model means by this word, or `UNKNOWN`: never a category that has a meaning here."""
+    return next((name for name, _ in criteria if name.casefold() == said.strip().casefold()), UNKNOWN)
+
+
+def _names_a_file(given: str) -> bool:
+    return "\n" not in given and (given.endswith(".txt") or (":" not in given and Path(given).is_file()))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"criteria file {str(path)!r} cannot be read: {error}; give a UTF-8 text file") from error
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _criterion(line: str) -> tuple[str, str]:
+    if not isinstance(line, str) or not line.strip():
+        raise SetupError(f"{line!r} is no criterion; {_HINT}")
+    text = " ".join(line.split())
+    if text in CRITERIA:
+        return text, CRITERIA[text]
+    name, colon, words = (part.strip() for part in text.partition(":"))
+    if colon and not (name and words):
+        raise SetupError(f"the criterion {text!r} lacks its name or its words; write 'name: words'")
+    if not colon and " " not in text:
+        raise SetupError(f"unknown criterion {text!r}; {_HINT}")
+    return (name, words) if colon else (text, text)

@@ -6,6 +6,7 @@ U2SError
 │   └── MissingWeights  a model's weights are not on this machine
 └── RowError            this row cannot be made safe; the rest of the run goes on
     ├── UnreadableImage
+    ├── UnparsableAnswer
     ├── EditFailed
     └── ResidueFound
 """
@@ -48,6 +49,12 @@ class UnreadableImage(RowError):
     """The image could not be decoded whole and within the limits."""
 
     code = "unreadable"
+
+
+class UnparsableAnswer(RowError):
+    """A model's answer does not say, beyond doubt, what was asked for."""
+
+    code = "unparsable_answer"
 
 
 class EditFailed(RowError):

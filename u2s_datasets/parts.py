@@ -1,4 +1,4 @@
-"""The vocabulary on one screen: what flows (`Detection`, `Edit`) and what loads (`Part`, `Detector`, `Editor`).
+"""The vocabulary on one screen: what flows (`Detection`, `Edit`, `Request`) and what loads (`Part` and its kinds).
 
 A part is a frozen dataclass: configured now, loaded later, in the process that uses it. Its pickled state is
 its configuration and a digest of the code that shapes its results, never its model, so that `datasets`
@@ -66,6 +66,41 @@ class Edit:
     boxes: Sequence[Box] = ()
     seed: int = 0
     strength: int = 0
+
+
+CUT = " …[cut]"
+"""What a backend puts behind an answer that the token limit cut off, so that no half answer passes for a whole one."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation.
+
+    Args:
+        role: "system", "user" or "assistant". An assistant message at the end is a beginning to be continued.
+        content: texts and upright RGB images, in the order in which they are shown. Images first, and the same
+            text behind them, lets a backend share its work between requests.
+    """
+
+    role: str
+    content: tuple[str | Image.Image, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a backend.
+
+    Args:
+        messages: the conversation so far.
+        max_tokens: the most tokens to write.
+        temperature: 0 for the likeliest answer; above, a sample.
+        seed: seed of the sample, in [0, 2**63), so that batches and their order change nothing (law 5).
+    """
+
+    messages: tuple[Message, ...]
+    max_tokens: int = 256
+    temperature: float = 0.0
+    seed: int = 0
 
 
 class Part:
@@ -143,6 +178,38 @@ class Detector(Part):
             edited: per image the boxes that were changed; pixels elsewhere are those that `detect` saw.
         """
         return self.detect(images)
+
+
+class Backend(Part):
+    """Conversations in, words or the weights of given words out. A language model, or one that sees.
+
+    Every answer depends on its own request alone: neither its neighbours in a batch nor their order changes it.
+    """
+
+    sees: ClassVar[bool] = True
+    """False where it takes no images."""
+
+    def generate(self, requests: Sequence[Request]) -> list[str]:
+        """One answer per request, in order; what the token limit cut off ends in `CUT`.
+
+        Raises:
+            RowError: a request failed; the caller then tries them one by one.
+            SetupError: the backend as a whole cannot work, such as a server that is not there.
+        """
+        raise NotImplementedError
+
+    def choose(self, requests: Sequence[Request], choices: Sequence[str]) -> list[dict[str, float]]:
+        """How likely each choice is as the next words, from one pass over the prompt and without decoding.
+
+        Args:
+            requests: conversations that end where a choice would begin.
+            choices: two or more different texts.
+
+        Returns:
+            Per request every choice with its probability in [0, 1], as it is and not scaled to a sum of 1: what is
+            missing went to other words, and a caller that fails closed counts it as the worst choice.
+        """
+        raise NotImplementedError
 
 
 class Editor(Part):

@@ -98,11 +98,23 @@ def rows_of(
         raise SetupError("a step works on batches; call .map(step, batched=True)")
     wanted = list(dict.fromkeys([image_column, *(n for n in (*others, *required) if n in names)]))
     values = {n: table[n].to_pylist() if table is not None else list(batch[n]) for n in wanted}
+    if table is not None:
+        values |= {n: _class_names(table.schema, n, values[n]) for n in required}
     present = wanted[1:]
     return [
         Row(image, dict(zip(present, rest, strict=True)))
         for image, *rest in zip(*(values[n] for n in wanted), strict=True)
     ]
+
+
+def _class_names(schema: pa.Schema, column: str, values: list[Any]) -> list[Any]:
+    """A `ClassLabel` column's names instead of its numbers, none for a number that has no name."""
+    from datasets import ClassLabel, Features
+
+    feature = Features.from_arrow_schema(schema)[column]
+    if not isinstance(feature, ClassLabel):
+        return values
+    return [feature.names[v] if v is not None and 0 <= v < len(feature.names) else None for v in values]
 
 
 def with_columns(batch: Mapping[str, Any], rows: Sequence[Row], names: Sequence[str]) -> Any:

@@ -17,7 +17,7 @@ from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
 from u2s_datasets.stages.plan import Plan, given_boxes
-from u2s_datasets.stages.step import Step, each, each_row, sound
+from u2s_datasets.stages.step import Step, each, each_row, recall_failure, sound
 
 FORMATS = ("auto", *images.ENCODED_FORMATS)
 
@@ -28,7 +28,7 @@ class Anonymize(Step):
 
     The earlier arrows run first where their columns are absent. Where `inspect`'s are given they add to what its
     detectors find here and never replace it, since they may be of another image; with `verify=False` they are
-    trusted. Rows that were not flagged are re-encoded; flagged
+    trusted, and a model is never asked for its judgement again. Rows that were not flagged are re-encoded; flagged
     rows are edited and inspected again. On residue follow a new seed with a stronger setting and the residue's own
     boxes, then redaction of what remains, then withholding (law 4).
 
@@ -72,13 +72,13 @@ class Anonymize(Step):
         return (*columns.INSPECT, *columns.CAPTION, *columns.INSTRUCT)
 
     def required(self) -> tuple[str, ...]:
-        """The boxes' column, where one was named."""
-        return () if self.boxes_column is None else (self.boxes_column,)
+        """The boxes' and the classes' columns, where they were named."""
+        return tuple(name for name in (self.boxes_column, self.instruct.label_column) if name is not None)
 
     def answers(self, present: set[str]) -> tuple[str, ...]:
         """This step's columns and those of the earlier arrows that ran."""
         earlier = [s for s in (self.inspect, self.caption, self.instruct) if not set(s.writes) <= present]
-        return (*(name for step in earlier for name in step.writes), *self.writes)
+        return tuple(dict.fromkeys([*(name for step in earlier for name in step.answers(present)), *self.writes]))
 
     def run(self, batch: Sequence[Row]) -> None:
         """Write the image, status, note, seed and provenance, and the earlier arrows' columns where absent."""
@@ -100,7 +100,7 @@ class Anonymize(Step):
             if flag is True:  # a flag that the user gave alone is not taken back by a detector
                 row.fields[columns.PRIVACY_FLAG] = True
         for row in given:
-            _recall_failure(row)
+            recall_failure(row)
         if self.verify:
             self.inspect.look([row for row in given if row.failure is None])
 
@@ -191,7 +191,7 @@ class Anonymize(Step):
         facts = {
             "editor": self.editor.config() if plan.flagged else None,
             "attempts": plan.attempts,
-            "verified": self.verify,
+            "verified": self.verify and (not plan.flagged or bool(self.inspect.detectors)),
             "inspected": list(self.inspect.categories) if plan.row.found is not None else [],
             "versions": {"u2s_datasets": importlib.metadata.version("u2s_datasets")},
         }
@@ -211,10 +211,3 @@ def _detections(review: Sequence[dict[str, Any]]) -> list[Detection]:
         if item["box"] is not None
     ]
     return list(sound([found])[0])
-
-
-def _recall_failure(row: Row) -> None:
-    """A row that an earlier `map` could not judge carries its failure in its review."""
-    for item in row.fields.get(columns.PRIVACY_REVIEW) or ():
-        if item["category"] == columns.ERROR:
-            row.fail(RowError(item["reason"], item["item"]))

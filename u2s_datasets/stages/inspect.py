@@ -2,39 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from u2s_datasets import columns, criteria
+from u2s_datasets import columns
+from u2s_datasets import criteria as criteria_
 from u2s_datasets.detectors.faces import Faces
 from u2s_datasets.detectors.text import Text
 from u2s_datasets.errors import RowError, SetupError
-from u2s_datasets.parts import Detection, Detector
+from u2s_datasets.parts import Backend, Detection, Detector, Message, Request
 from u2s_datasets.rows import Row
+from u2s_datasets.stages.answers import parse_flag
+from u2s_datasets.stages.ask import ask
+from u2s_datasets.stages.prompts import criteria_lines, render
 from u2s_datasets.stages.step import Step, each, each_row, sound
+
+METHODS = ("choose", "generate")
+CHOICES = ("TRUE", "FALSE")
+LEAD = "PRIVACY_FLAG:"
+"""The answer's beginning, given to the model, so that the next word is the flag itself."""
 
 
 @dataclass(frozen=True)
 class Inspect(Step):
-    """Flag an image by what detectors find in it.
+    """Flag an image by what detectors find in it, by what a model says of it, or by either.
 
     One detection at or above its detector's `flag_threshold` flags the image; once it is flagged, weaker
     detections are listed too, because hiding too much costs less than showing a face. An image that cannot be
     read or judged is flagged, with a review item of category "error".
 
+    With a model the flag is its judgement by the criteria and `privacy_score` its probability that FALSE is not
+    the answer; whatever goes to other words counts as unsafe. With both, either flags and the higher score stands.
+
     Args:
-        detectors: parts that look for private regions.
+        detectors: parts that look for private regions; () where a model alone is to judge.
         image_column: the column that holds the source image.
+        backend: a model that sees.
+        criteria: (name, words) of what counts as private, from `load_criteria`.
+        method: "choose" weighs TRUE against FALSE in one pass and writes no token; "generate" has the flag written,
+            as in the paper, with a score of 0 or 1.
+        threshold: in (0, 1]; at this score and above "choose" flags. Low, because doubt is TRUE.
     """
 
     detectors: tuple[Detector, ...] = (Faces(), Text())
+    backend: Backend | None = None
+    criteria: criteria_.Criteria = criteria_.DEFAULT
+    method: str = "choose"
+    threshold: float = 0.2
 
     writes = columns.INSPECT
 
     def check(self) -> None:
-        """Raises `SetupError` where there is nothing to inspect with."""
-        if not self.detectors:
-            raise SetupError("detectors=() inspects nothing; give at least one, such as u2s.Faces()")
+        """Raises `SetupError` where there is nothing to inspect with, or a value that cannot work."""
+        if not self.detectors and self.backend is None:
+            raise SetupError("detectors=() inspects nothing; give at least one, such as u2s.Faces(), or a backend")
+        if self.backend is not None and not self.backend.sees:
+            raise SetupError(f"backend={type(self.backend).__name__} takes no images; give one that sees")
+        if self.method not in METHODS:
+            raise SetupError(f"method={self.method!r} is unknown; use one of: {', '.join(METHODS)}")
+        if not 0 < self.threshold <= 1:
+            raise SetupError(f"threshold={self.threshold!r} is not in (0, 1]; the lower, the more is flagged")
+        criteria_.check(self.criteria)
         super().check()
 
     @property
@@ -44,13 +73,41 @@ class Inspect(Step):
 
     def scope(self) -> tuple[list[str], list[str]]:
         """(inspected, not inspected) in words, for reports and cards."""
-        return criteria.scope(self.categories)
+        return criteria_.scope(self.categories, () if self.backend is None else self.criteria)
 
     def run(self, batch: Sequence[Row]) -> None:
         """Write `privacy_flag`, `privacy_score` and `privacy_review`."""
         self.look(batch)
+        alive = [row for row in batch if row.failure is None]
+        scores = dict(zip(map(id, alive), self.judge(alive), strict=True))
         for row in batch:
-            row.fields.update(_failed(row.failure) if row.failure else self._verdict(row))
+            row.fields.update(_failed(row.failure) if row.failure else self._verdict(row, scores[id(row)]))
+
+    def judge(self, batch: Sequence[Row]) -> list[float | None]:
+        """How sure the model is, per row and in [0, 1], that its image is private; None without a model.
+
+        A row whose answer is missing, is no number or cannot be understood fails.
+        """
+        if self.backend is None:
+            return [None] * len(batch)
+        if self.method == "generate":
+            flags = ask(self.backend, batch, self._request, parse_flag, "inspect_failed")
+            return [None if flag is None else float(flag) for flag in flags]
+        backend = self.backend
+
+        def weigh(rows: Sequence[Row]) -> list[float]:
+            return [_unsafe(p) for p in backend.choose([self._request(row, LEAD) for row in rows], CHOICES)]
+
+        return each(batch, weigh, "inspect_failed")
+
+    @property
+    def _limit(self) -> float:
+        return self.threshold - 1e-6 if self.method == "choose" else 1.0  # 1 - 0.8 is below 0.2
+
+    def _request(self, row: Row, lead: str = "") -> Request:
+        words = render("flag", criteria=criteria_lines(dict(self.criteria)))
+        begun = (Message("assistant", (lead,)),) if lead else ()
+        return Request((Message("user", (row.decoded.pixels, words)), *begun), max_tokens=16)
 
     def look(self, batch: Sequence[Row]) -> None:
         """Set `Row.found` to everything that the detectors find, weak evidence included, and write no column."""
@@ -73,14 +130,22 @@ class Inspect(Step):
         limits = {c: d.flag_threshold for d in self.detectors for c in d.categories}
         return any(d.score >= limits.get(d.category, 0.0) for d in found)
 
-    def _verdict(self, row: Row) -> dict:
+    def _verdict(self, row: Row, judged: float | None) -> dict:
         found = row.found or []
-        flag = self.flags(found)
+        flag = self.flags(found) or (self.backend is not None and (judged is None or judged >= self._limit))
         return {
             columns.PRIVACY_FLAG: flag,
-            columns.PRIVACY_SCORE: max((d.score for d in found), default=0.0),
+            columns.PRIVACY_SCORE: max((*(d.score for d in found), judged or 0.0)),
             columns.PRIVACY_REVIEW: [_item(d) for d in found] if flag else [],
         }
+
+
+def _unsafe(probabilities: Mapping[str, float]) -> float:
+    """1 - p(FALSE). Raises `ValueError` where the answer holds no such probabilities."""
+    true, false = (float(probabilities[choice]) for choice in CHOICES)
+    if not (math.isfinite(true + false) and min(true, false) >= 0 and true + false <= 1 + 1e-3):
+        raise ValueError("the model gave no probabilities of TRUE and FALSE")
+    return min(1.0, max(0.0, 1.0 - false))
 
 
 def _open(row: Row) -> None:
@@ -94,5 +159,5 @@ def _failed(error: RowError) -> dict:
 
 
 def _item(detection: Detection) -> dict:
-    words = criteria.DETECTED.get(detection.category, detection.category)
+    words = criteria_.DETECTED.get(detection.category, detection.category)
     return columns.review_item(detection.category, detection.text, f"detected: {words}", detection.box, detection.score)

@@ -76,6 +76,25 @@ class Step(Part):
                     yield item
 
 
+def recall_failure(row: Row) -> None:
+    """A row that an earlier `map` could not judge or describe carries its failure in its review."""
+    for item in row.fields.get(columns.PRIVACY_REVIEW) or ():
+        if item["category"] == columns.ERROR:
+            row.fail(RowError(item["reason"], item["item"]))
+
+
+def note_failures(batch: Sequence[Row], names: Sequence[str]) -> None:
+    """Failed rows lose these columns, and their review says why, so that a later `map` withholds them."""
+    for row in batch:
+        if row.failure is None:
+            continue
+        row.fields.update(dict.fromkeys(names))
+        review = row.fields.get(columns.PRIVACY_REVIEW) or []
+        if all(item["category"] != columns.ERROR for item in review):
+            error = columns.review_item(columns.ERROR, row.failure.code, str(row.failure), None, 1.0)
+            row.fields[columns.PRIVACY_REVIEW] = [*review, error]
+
+
 class Failing(Protocol):
     """A row, or something that stands for one."""
 

@@ -1,0 +1,134 @@
+"""The caption answer: a privacy review, a private and a public caption, in any markdown or in JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from u2s_datasets.errors import UnparsableAnswer
+from u2s_datasets.stages import marks
+
+MAX_ITEMS = 32
+MAX_ITEM_CHARS = 600
+MAX_CAPTION_WORDS = 120
+"""Hard limits, well above what the prompt asks for; beyond them an answer has run away and is asked for again."""
+
+
+@dataclass(frozen=True)
+class ReviewItem:
+    """One private thing that the model names. `category` and `reason` are empty where it gave none."""
+
+    category: str
+    item: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Captions:
+    """The three sections of a caption answer. `review` and `private` are private."""
+
+    review: tuple[ReviewItem, ...]
+    private: str
+    public: str
+
+
+_HEAD = re.compile(
+    r"^[ \t>*_`#\-+\[(\"\d.)]*(?:section\b[ \t]*\d*[ \t]*[:.\-]?[ \t]*)?[*_`\[(\"]*"
+    r"(privacy[ _-]?review|private[ _-]?caption|public[ _-]?caption)"
+    r"[*_`\])\"]*[ \t]*(?:\([^()\n]{0,40}\))?[*_`\"]*[ \t]*(?:[:：=–—-][*_`]*|$)",
+    re.IGNORECASE | re.MULTILINE | re.ASCII,
+)
+_SECTIONS = {"privacyreview": "privacy review", "privatecaption": "private caption", "publiccaption": "public caption"}
+
+
+def parse_caption(text: str) -> Captions:
+    """The review, the private and the public caption.
+
+    Args:
+        text: the whole answer to a caption prompt: headed sections in any markdown, or one JSON object.
+
+    Raises:
+        UnparsableAnswer: a section is missing, given twice, empty (the review may say "none"), a refusal, an echo
+            of the prompt, of several paragraphs, or longer than the limits.
+    """
+    bare = marks.unfenced(marks.thought_and_answer(text)[1])
+    sections = _json_sections(bare) if bare.startswith("{") else _headed_sections(bare)
+    for key, words in _SECTIONS.items():
+        if key not in sections:
+            raise UnparsableAnswer(f"the {words} is missing: give all three sections, each under its name")
+    return Captions(
+        review=_review(sections["privacyreview"]),
+        private=_caption(sections["privatecaption"], "private caption"),
+        public=_caption(sections["publiccaption"], "public caption"),
+    )
+
+
+def _json_sections(text: str) -> dict[str, Any]:
+    return {marks.key(name): value for name, value in marks.json_object(text).items() if value is not None}
+
+
+def _headed_sections(text: str) -> dict[str, Any]:
+    heads = list(_HEAD.finditer(text))
+    ends = [*(head.start() for head in heads), len(text)][1:]
+    sections: dict[str, Any] = {}
+    for head, end in zip(heads, ends, strict=True):
+        name, content = marks.key(head.group(1)), marks.unruled(text[head.end() : end])
+        if content and sections.setdefault(name, content) != content:
+            raise UnparsableAnswer(f"the {_SECTIONS[name]} is given twice: give each section once")
+    return sections
+
+
+def _caption(section: Any, what: str) -> str:
+    text = section if isinstance(section, str) else ""
+    paragraphs = [p for p in re.split(r"\n\s*\n", text) if re.search(r"\w", p)]
+    if len(paragraphs) > 1 or sum(line.strip() != marks.unbulleted(line) for line in text.splitlines()) > 1:
+        raise UnparsableAnswer(f"the {what} has several paragraphs: write one, and nothing after it")
+    return marks.prose(section, what, MAX_CAPTION_WORDS)
+
+
+_NO_ITEM = re.compile(r"\W*(?:none|n/?a|nothing|no items?)(?: (?:found|visible|identified|detected))?\W*", re.I)
+_FIELD = re.compile(r"\b(item|category|reason)\b[ \t]*\d*[*_`\])\"]*[ \t]*[:：=–—-][*_`]*", re.IGNORECASE | re.ASCII)
+
+
+def _review(section: Any) -> tuple[ReviewItem, ...]:
+    """Every line becomes part of an item, understood or not: what is lost here is not looked for in public text."""
+    items: list[dict[str, str]] = []
+    for entry in section if isinstance(section, list) else [section]:
+        lines = [] if isinstance(entry, dict) else str(entry).strip().splitlines()
+        items += [_entry(entry)] if isinstance(entry, dict) else _items(lines)
+    found = tuple(dict.fromkeys(ReviewItem(i["category"].lower(), i["item"], i["reason"]) for i in items))
+    if len(found) > MAX_ITEMS or any(len(f.item) + len(f.reason) > MAX_ITEM_CHARS for f in found):
+        raise UnparsableAnswer("the privacy review is too long: list at most ten items, one short line each")
+    return found
+
+
+def _entry(entry: dict[str, Any]) -> dict[str, str]:
+    fields = {name.lower(): str(value) for name, value in entry.items() if value is not None}
+    known = {name: fields.pop(name, "").strip() for name in ("category", "item", "reason")}
+    return known | {"reason": " ".join(filter(None, [known["reason"], *fields.values()]))}
+
+
+def _items(lines: list[str]) -> list[dict[str, str]]:
+    items: list[dict[str, str]] = []
+    for name, value in (pair for line in lines for pair in _fields(line)):
+        words = marks.flattened(value).strip(" ,;|(-–—")
+        if not re.search(r"\w", words) or (len(lines) == 1 and _NO_ITEM.fullmatch(words)):
+            continue
+        last = items[-1] if items else {}
+        if not last or (name == "item" and (last["item"] or last["reason"])) or (name == "category" and last[name]):
+            items.append(last := {"category": "", "item": "", "reason": ""})
+        last[name] = f"{last[name]} {words}".strip()
+    return items
+
+
+def _fields(line: str) -> Iterable[tuple[str, str]]:
+    if line.strip().startswith("|"):
+        cells = [cell.strip("*_ ") for cell in line.strip().strip("|").split("|")]
+        if {cell.lower() for cell in cells} <= {"item", "category", "reason", "#", ""}:
+            return ()
+        names = ("item", "category", "reason") if len(cells) > 2 else ("item", "reason")
+        return zip((*names, *["reason"] * len(cells)), cells, strict=False)
+    before, *rest = _FIELD.split(marks.unbulleted(line))
+    return [("item", before), *zip((name.lower() for name in rest[::2]), rest[1::2], strict=True)]
