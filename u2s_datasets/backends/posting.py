@@ -81,6 +81,8 @@ def post(address: Address, data: bytes, key: str, timeout: float) -> tuple[int, 
         # A reply without a length ends where the connection does: cut short by the timer, it looks whole.
         if len(raw) > _MOST or timer.finished.is_set():
             raise Passing(f"the reply took longer than {timeout:g} s or more than {_MOST} bytes")
+        if response.length:
+            raise Passing("the reply is shorter than it says")
     except (OSError, http.client.HTTPException) as error:
         raise Passing(f"the connection failed: {type(error).__name__}") from error
     finally:
