@@ -14,6 +14,7 @@ import json
 import math
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,13 +26,11 @@ from PIL import Image
 
 from u2s_datasets.backends.pictures import fitted
 from u2s_datasets.backends.posting import Absent, Address, Passing, post
+from u2s_datasets.backends.replies import NO_ANSWER, answer, usable, weights_of
 from u2s_datasets.errors import RowError, SetupError
-from u2s_datasets.parts import CUT, Backend, Message, Request
+from u2s_datasets.parts import Backend, Message, Request
 
 T = TypeVar("T")
-NO_ANSWER = "no_answer"
-"""The reason code of a row for which the server had no answer that can be used."""
-
 _TOP = 20  # the most alternatives that servers list per token
 
 
@@ -98,7 +97,7 @@ class OpenAIBackend(Backend):
             SetupError: the server is not there, or refuses the key, the model's name or the kind of request.
         """
         bodies = [lambda r=r: self._body(r, r.max_tokens, r.temperature, r.seed) for r in requests]
-        return self.model.ask(bodies, _answer)
+        return self.model.ask(bodies, answer)
 
     def choose(self, requests: Sequence[Request], choices: Sequence[str]) -> list[dict[str, float]]:
         """Probabilities of each choice's beginning among the 20 likeliest next tokens; 0 for one not among them.
@@ -111,7 +110,7 @@ class OpenAIBackend(Backend):
         listed = {"logprobs": True, "top_logprobs": _TOP}
         # Temperature 1, since some servers list the probabilities that the temperature has bent.
         bodies = [lambda r=r: self._body(r, 1, 1.0, 0) | listed for r in requests]
-        return self.model.ask(bodies, lambda reply: _weights(reply, choices))
+        return self.model.ask(bodies, lambda reply: weights_of(reply, choices))
 
     def _body(self, request: Request, max_tokens: int, temperature: float, seed: int) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -156,6 +155,10 @@ class OpenAIBackend(Backend):
         return Address(tls, host, port or (443 if tls else 80), url.path.rstrip("/") + "/chat/completions")
 
 
+class _Stopped(SetupError):
+    """Another request of the batch failed for all."""
+
+
 @dataclass
 class _Client:
     """Sends requests side by side and remembers the outcomes of a batch that failed."""
@@ -185,11 +188,13 @@ class _Client:
         with ThreadPoolExecutor(max(1, min(self.options.max_concurrency, len(bodies)))) as pool:
             futures = [pool.submit(one, body) for body in bodies]
             try:
-                outcomes = [future.result() for future in futures]
+                errors = [error for future in futures if (error := future.exception())]
             except BaseException:
                 stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        if errors:  # the one that stopped the others says what is wrong
+            raise next((error for error in errors if not isinstance(error, _Stopped)), errors[0])
+        outcomes = [future.result() for future in futures]
         failed = [outcome for _, outcome in outcomes if isinstance(outcome, RowError)]
         if failed:
             self._keep(outcomes if len(outcomes) > 1 else [])
@@ -206,98 +211,30 @@ class _Client:
     def _insist(self, data: bytes, read: Callable[[Any], T], stop: threading.Event) -> T:
         """The reply to one request, after as many attempts as it may take."""
         options, key = self.options, self.options._key()
-        attempts, absent = 0, 0.0
+        attempts, absent_since = 0, math.inf
         while not stop.is_set():
             try:
                 status, reply = post(self.address, data, key, options.timeout)
-                return read(_usable(status, reply, options))
+                return read(usable(status, reply, options.model_id, options.api_key_env))
             except Absent as error:
-                pause = min(2.0, max(options.patience - absent, 0.01))
-                if absent >= options.patience:
+                absent_since = min(absent_since, time.monotonic())
+                left = absent_since + options.patience - time.monotonic()
+                if left <= 0:
                     raise SetupError(
                         f"no server takes connections at {self.address.host}:{self.address.port} "
                         f"({error}); start it, or set base_url"
                     ) from error
-                absent += pause
+                pause = min(2.0, left)
             except Passing as error:
                 if attempts >= options.retries:
                     raise RowError(f"no answer after {attempts + 1} attempts: {error}", NO_ANSWER) from error
                 pause = error.pause(options.backoff * 2**attempts)
-                attempts, absent = attempts + 1, 0.0
+                attempts, absent_since = attempts + 1, math.inf
             stop.wait(pause)
-        raise SetupError("stopped, since another request found that the server cannot be used")
+        raise _Stopped("stopped, since another request found that the server cannot be used")
 
 
 _KEPT = threading.Lock()
-
-
-def _usable(status: int, reply: Any, options: OpenAIBackend) -> Any:
-    """The reply to a request that was served; raises for one that was refused."""
-    if status == 200:
-        return reply
-    if status in (401, 403):
-        raise SetupError(f"the server refuses the key (status {status}); set the variable {options.api_key_env}")
-    if status == 404:
-        raise SetupError(f"the server knows no model {options.model_id!r} or no such path (status 404)")
-    if 300 <= status < 400:
-        raise SetupError(f"the server redirects (status {status}), which is not followed; set base_url to its address")
-    words = json.dumps(reply)
-    for name, cure in (
-        ("continue_final_message", 'ask with method="generate"'),
-        ("logprobs", 'ask with method="generate"'),
-        ("chat_template_kwargs", "set thinking=None"),
-    ):
-        if name in words:
-            raise SetupError(f"the server does not know {name} (status {status}); {cure}")
-    raise RowError(f"the server refuses the request (status {status}): {words[:300]}", NO_ANSWER)
-
-
-def _first(reply: Any) -> dict[str, Any]:
-    choices = reply.get("choices") if isinstance(reply, dict) else None
-    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-        raise Passing("the reply does not hold exactly one answer")
-    return choices[0]
-
-
-def _answer(reply: Any) -> str:
-    first = _first(reply)
-    message, reason = first.get("message"), first.get("finish_reason")
-    text = message.get("content") if isinstance(message, dict) else None
-    if reason == "length":
-        return (text if isinstance(text, str) else "") + CUT
-    if not isinstance(text, str) or reason != "stop":
-        raise Passing(f"the answer holds no text, or ended for the reason {reason!r}")
-    return text
-
-
-def _weights(reply: Any, choices: Sequence[str]) -> dict[str, float]:
-    logprobs = _first(reply).get("logprobs")
-    if not logprobs:
-        raise SetupError('the server lists no probabilities (logprobs); ask with method="generate"')
-    try:
-        listed = [(str(t["token"]), math.exp(float(t["logprob"]))) for t in logprobs["content"][0]["top_logprobs"]]
-    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
-        raise Passing("the probabilities cannot be read") from error
-    weights = dict(listed)
-    if len(weights) < len(listed) or not 0 <= sum(weights.values()) <= 1.001:
-        raise Passing("the probabilities are none")
-    return {choice: min(1.0, _weight(choice, weights, choices)) for choice in choices}
-
-
-def _weight(choice: str, weights: dict[str, float], choices: Sequence[str]) -> float:
-    """The probability of the longest listed beginning of a choice, with and without a space before it.
-
-    A single letter may begin anything, and what begins two choices tells nothing: neither counts.
-    """
-    total = 0.0
-    for space in ("", " "):
-        begins = [t for t in weights if (space + choice).startswith(t) and len(t) > len(space)]
-        token = max(begins, key=len, default=None)
-        if token is None or (len(token) == len(space) + 1 and token != space + choice):
-            continue
-        if not any(other != choice and (space + other).startswith(token) for other in choices):
-            total += weights[token]
-    return total
 
 
 def _data_uri(image: Image.Image) -> str:
