@@ -86,7 +86,9 @@ def post(address: Address, data: bytes, key: str, timeout: float) -> tuple[int, 
         if response.length:
             raise Passing("the reply is shorter than it says")
     except (OSError, http.client.HTTPException) as error:
-        raise Passing(f"the connection failed: {type(error).__name__}") from error
+        late = time.monotonic() >= deadline
+        why = f"the reply took longer than {timeout:g} s" if late else "the connection failed"
+        raise Passing(f"{why}: {type(error).__name__}") from error
     finally:
         timer.cancel()
         connection.close()
