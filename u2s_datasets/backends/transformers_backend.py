@@ -1,0 +1,279 @@
+"""Language and vision-language models by transformers, in this process.
+
+Nothing is downloaded here: weights lie in a folder or in the Hub's cache, or an error names the command that gets
+them. Prompts of different lengths are padded on the left, so that every answer begins where its prompt ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from PIL import Image
+
+from u2s_datasets.backends.pictures import fitted
+from u2s_datasets.backends.tokens import Gumbel, first_tokens
+from u2s_datasets.errors import MissingWeights, SetupError, missing_extra
+from u2s_datasets.parts import CUT, Backend, Request
+
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+
+
+@dataclass(frozen=True)
+class TransformersBackend(Backend):
+    """A model of `AutoModelForImageTextToText`, or of `AutoModelForCausalLM` where it has no eyes.
+
+    Neighbours in a batch and their order change no answer but by rounding, of 1e-6 in float32 and more in bfloat16.
+
+    Args:
+        model: a Hub id such as "OpenGVLab/InternVL3_5-8B-HF", or a folder.
+        revision: commit of the Hub repository; without one, whatever "main" is in the cache.
+        dtype: "auto" (as saved), "float32", "bfloat16" or "float16".
+        device: such as "cuda:1"; None takes the GPU number LOCAL_RANK (0 if unset), or the CPU where there is none.
+        attention: an attention kind of transformers, such as "sdpa"; None leaves the model's own choice.
+        batch_size: most requests in one forward pass.
+        max_pixels: larger pictures are scaled down to so many pixels before the model's own processor sees them.
+        thinking: False asks the chat template to leave thinking out, where it knows `enable_thinking`.
+        trust_remote_code: run Python code that comes with the weights; a Hub id then needs its revision.
+    """
+
+    model_id: str
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str | None = None
+    attention: str | None = None
+    batch_size: int = 8
+    max_pixels: int = 1_003_520
+    thinking: bool = False
+    trust_remote_code: bool = False
+
+    shown: ClassVar[tuple[str, ...]] = ("revision", "dtype", "attention")
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers")
+
+    def check(self) -> None:
+        """Raises `MissingExtra`, `MissingWeights`, or `SetupError` for an option; loads no weights."""
+        for package in ("torch", "transformers"):
+            if importlib.util.find_spec(package) is None:
+                raise missing_extra(package, "models")
+        if self.dtype not in _DTYPES:
+            raise SetupError(f"dtype={self.dtype!r}: choose one of {', '.join(_DTYPES)}")
+        if self.attention is not None and self.attention not in _ATTENTION:
+            raise SetupError(f"attention={self.attention!r}: choose one of {', '.join(_ATTENTION)}")
+        if self.batch_size < 1 or self.max_pixels < 1:
+            raise SetupError(f"batch_size={self.batch_size}, max_pixels={self.max_pixels}: both have to be 1 or more")
+        if self.trust_remote_code and self.revision is None and not Path(self.model_id).is_dir():
+            raise SetupError("trust_remote_code=True runs code from the Hub: pin it with revision='<commit>'")
+        self._folder()
+
+    def load(self) -> _Loaded:
+        """The model on its device, and what prepares its input; raises `SetupError` as `check` does."""
+        self.check()
+        return _Loaded.of(self, self._folder())
+
+    def generate(self, requests: Sequence[Request]) -> list[str]:
+        """One answer per request: the likeliest words at temperature 0, else a sample by the request's own seed."""
+        return self._in_batches(requests, lambda batch: self.model.write(batch))
+
+    def choose(self, requests: Sequence[Request], choices: Sequence[str]) -> list[dict[str, float]]:
+        """Probabilities of each choice's first token, with and without a space before it, from one forward pass.
+
+        Raises:
+            SetupError: two choices begin with the same token.
+        """
+        if len(set(choices)) < 2:
+            raise SetupError(f"choices={list(choices)!r}: give two or more different texts")
+        firsts = first_tokens(self.model.tokenizer, choices)
+        return self._in_batches(requests, lambda batch: self.model.weigh(batch, firsts))
+
+    def config(self) -> dict[str, Any]:
+        """As every part's, and the model's Hub id; a folder is not shown."""
+        public = re.fullmatch(r"[\w.-]+/[\w.-]+", self.model_id) and not Path(self.model_id).exists()
+        return super().config() | ({"model_id": self.model_id} if public else {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"weights": self._weights()}
+
+    def _in_batches(self, requests: Sequence[Request], work: Any) -> list[Any]:
+        """`work` over requests that one call of the model takes together, the results in the requests' order."""
+        results: dict[int, Any] = {}
+        kinds: dict[tuple[bool, bool], list[int]] = {}
+        for i, request in enumerate(requests):
+            kinds.setdefault((_continues(request), _has_images(request)), []).append(i)
+        for numbers in kinds.values():
+            for start in range(0, len(numbers), self.batch_size):
+                chosen = numbers[start : start + self.batch_size]
+                results.update(zip(chosen, work([requests[i] for i in chosen]), strict=True))
+        return [results[i] for i in range(len(requests))]
+
+    def _folder(self) -> Path:
+        folder = Path(self.model_id)
+        if not folder.is_dir():
+            from huggingface_hub import snapshot_download
+
+            try:
+                folder = Path(snapshot_download(self.model_id, revision=self.revision, local_files_only=True))
+            except (OSError, ValueError) as error:
+                raise self._missing("is neither a folder nor in the Hub's cache") from error
+        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+            raise self._missing("has no weights")
+        return folder
+
+    def _missing(self, why: str) -> MissingWeights:
+        revision = f" --revision {self.revision}" if self.revision else ""
+        return MissingWeights(f"the model {self.model_id!r} {why}; run: hf download {self.model_id}{revision}")
+
+    def _weights(self) -> str:
+        """What tells these weights from others under the same name, for the fingerprint."""
+        with contextlib.suppress(MissingWeights):
+            folder = self._folder()
+            files = sorted(p for p in folder.iterdir() if p.is_file())
+            shapes = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+            return hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
+        return ""
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A model with its processor (its tokenizer, where it has no eyes)."""
+
+    network: Any
+    processor: Any
+    tokenizer: Any
+    sees: bool
+    options: TransformersBackend
+    ends: frozenset[int]
+
+    @classmethod
+    def of(cls, options: TransformersBackend, folder: Path) -> _Loaded:
+        import transformers
+
+        trust = {"trust_remote_code": options.trust_remote_code, "local_files_only": True}
+        config = transformers.AutoConfig.from_pretrained(folder, **trust)
+        sees = hasattr(config, "vision_config")
+        if sees and importlib.util.find_spec("torchvision") is None:
+            raise missing_extra("torchvision", "models")
+        kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
+        more = {} if options.attention is None else {"attn_implementation": options.attention}
+        with _quiet(transformers):
+            network = kind.from_pretrained(folder, dtype=options.dtype, **more, **trust)
+            network = network.to(_device(options.device)).eval()
+            processor = (transformers.AutoProcessor if sees else transformers.AutoTokenizer).from_pretrained(
+                folder, **trust
+            )
+        tokenizer = getattr(processor, "tokenizer", processor)
+        tokenizer.padding_side = "left"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        ends = _ends(network.generation_config, tokenizer)
+        # The checkpoint's own sampling (temperature, penalties) would make "greedy" mean another thing per model.
+        network.generation_config = transformers.GenerationConfig(
+            eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id, do_sample=False
+        )
+        return cls(network, processor, tokenizer, sees, options, ends)
+
+    def write(self, requests: Sequence[Request]) -> list[str]:
+        """The answers of requests that fit into one batch."""
+        limit = max(request.max_tokens for request in requests)
+        noise = [Gumbel(requests)] if any(request.temperature > 0 for request in requests) else []
+        tokens = self._run(requests, limit, logits_processor=noise).sequences
+        return [self._text(row, request.max_tokens) for row, request in zip(tokens, requests, strict=True)]
+
+    def weigh(self, requests: Sequence[Request], firsts: dict[str, set[int]]) -> list[dict[str, float]]:
+        """The probabilities of each choice's first tokens, of requests that fit into one batch."""
+        # `generate` with one token is one forward pass, with each architecture's own positions for padded prompts.
+        logits = self._run(requests, 1, output_logits=True).logits[0]
+        shares = logits.double().softmax(-1).cpu()
+        return [{choice: float(row[sorted(ids)].sum()) for choice, ids in firsts.items()} for row in shares]
+
+    def _run(self, requests: Sequence[Request], limit: int, **more: Any) -> Any:
+        import torch
+
+        inputs = self._inputs(requests).to(self.network.device)
+        with torch.inference_mode():
+            out = self.network.generate(**inputs, max_new_tokens=limit, return_dict_in_generate=True, **more)
+        out.sequences = out.sequences[:, inputs["input_ids"].shape[1] :].cpu()
+        return out
+
+    def _inputs(self, requests: Sequence[Request]) -> Any:
+        if _has_images(requests[0]) and not self.sees:
+            raise SetupError(f"the model {self.options.model_id!r} takes no images; choose a vision-language model")
+        begun = _continues(requests[0])
+        padding: dict[str, Any] = {"padding": True, "padding_side": "left"}
+        return self.processor.apply_chat_template(
+            [[self._turn(m.role, m.content) for m in request.messages] for request in requests],
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            add_generation_prompt=not begun,
+            continue_final_message=begun,
+            enable_thinking=self.options.thinking,
+            **({"processor_kwargs": padding} if self.sees else {"padding": True}),
+        )
+
+    def _turn(self, role: str, content: Sequence[str | Image.Image]) -> dict[str, Any]:
+        if not self.sees:
+            return {"role": role, "content": "\n".join(self._plain(str(part)) for part in content)}
+        parts = [
+            {"type": "image", "image": fitted(part, self.options.max_pixels)}
+            if isinstance(part, Image.Image)
+            else {"type": "text", "text": self._plain(part)}
+            for part in content
+        ]
+        return {"role": role, "content": parts}
+
+    def _plain(self, text: str) -> str:
+        """Without control tokens: no text that was read in a picture may end a turn or stand for a picture."""
+        added = [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        for token in {*self.tokenizer.all_special_tokens, *added}:
+            text = text.replace(token, " ")
+        return text
+
+    def _text(self, row: Any, limit: int) -> str:
+        ids = row.tolist()[:limit]
+        end = next((i for i, token in enumerate(ids) if token in self.ends), None)
+        return self.tokenizer.decode(ids[:end], skip_special_tokens=True) + (CUT if end is None else "")
+
+
+def _ends(generation: Any, tokenizer: Any) -> frozenset[int]:
+    given = generation.eos_token_id
+    listed = given if isinstance(given, list) else [given]
+    return frozenset(i for i in [*listed, tokenizer.eos_token_id] if i is not None)
+
+
+def _device(wanted: str | None) -> str:
+    import torch
+
+    if wanted is not None:
+        return wanted
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+
+
+def _continues(request: Request) -> bool:
+    return request.messages[-1].role == "assistant"
+
+
+def _has_images(request: Request) -> bool:
+    return any(isinstance(part, Image.Image) for message in request.messages for part in message.content)
+
+
+@contextlib.contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """No progress bar over the loading of weights."""
+    log = transformers.utils.logging
+    shown = log.is_progress_bar_enabled()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            log.enable_progress_bar()
