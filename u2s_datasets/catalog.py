@@ -16,7 +16,9 @@ DETECTORS: dict[str, Entry] = {
 }
 
 BACKENDS: dict[str, Entry] = {
+    "openai": ("u2s_datasets.backends.openai_backend:OpenAIBackend", {}),
     "scripted": ("u2s_datasets.backends.scripted:Scripted", {}),
+    "transformers": ("u2s_datasets.backends.transformers_backend:TransformersBackend", {}),
 }
 
 EDITORS: dict[str, Entry] = {
