@@ -21,7 +21,7 @@ from u2s_datasets.parts import code_digest
 from u2s_datasets.pipeline import Pipeline, parts_of
 from u2s_datasets.profiles import Profile, profile
 from u2s_datasets.sources import Item, Source, open_source
-from u2s_datasets.workers import Workers, chunks_of, default_number
+from u2s_datasets.workers import Workers, chunks_of, default_number, give_back_memory
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -158,6 +158,7 @@ class _Run:
                 bar.update(len(answers))
                 if len(collected[number]) == self._length(number):
                     output.add_shard(shards, number, collected.pop(number), self.source.kept)
+                    give_back_memory()
         seconds = time.monotonic() - start
         return {
             "rows": self.rows - ready,

@@ -7,6 +7,7 @@ as many of them as there are cores keep every core busy with decoding, detecting
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import threading
@@ -100,7 +101,7 @@ class Workers(Generic[Key, Item, Result]):
     def close(self) -> None:
         """End the processes without waiting for chunks that nobody will read."""
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(wait=False, cancel_futures=True)  # the next thing need not wait for their end
             self._pool = None
 
     def _next(self, waiting: deque[tuple[Key, Sequence[Item], Future[list[Result]]]]) -> tuple[Key, list[Result]]:
@@ -128,7 +129,8 @@ class Workers(Generic[Key, Item, Result]):
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(self.number, context, initializer=_start, initargs=(self.work,))
         try:
-            pool.submit(_is_up).result()
+            up = [pool.submit(_is_up) for _ in range(self.number)]  # each starts a process, all at once
+            up[0].result()
         except SetupError:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -192,7 +194,15 @@ def _call(items: Any) -> Any:
     _is_up()
     if _work is None:
         raise RuntimeError("a worker was asked to work before it was started")
-    return _work(items)
+    results = _work(items)
+    give_back_memory()
+    return results
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system: glibc keeps what large pictures took, and a long run would grow by it."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no such call
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _is_up() -> bool:

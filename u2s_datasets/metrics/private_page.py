@@ -20,7 +20,7 @@ from u2s_datasets.metrics.tables import REASONS, html_table, numbers
 if TYPE_CHECKING:
     from u2s_datasets.metrics.summary import Original, Summary
 
-MOST = 60
+MOST = 40
 """Rows of each kind on the private page."""
 
 FEW_WORDS = 12
