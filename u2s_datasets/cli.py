@@ -29,6 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, and nothing where there is none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="u2s", description="Make image datasets safe to publish: find what is private, hide it, prove it."
@@ -46,7 +53,7 @@ def _add_anonymize(commands: Any) -> None:
         "anonymize",
         help="a folder or dataset in, a folder of safe parquet shards and reports out",
         description="Anonymize SRC into DIR. Killed or stopped, the same command goes on where it left off.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     p.set_defaults(call=_anonymize)
     p.add_argument("src", metavar="SRC", help="folder of images, parquet, saved dataset, or Hub dataset ORG/NAME")
@@ -94,7 +101,7 @@ def _add_bench(commands: Any) -> None:
     p = commands.add_parser(
         "bench",
         help="images per second per stage, overhead over the bare detectors, peak memory",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     p.set_defaults(call=_bench)
     p.add_argument("src", metavar="SRC", nargs="?", help="folder of photos; default: those in the scikit-image package")
