@@ -16,7 +16,7 @@ from u2s_datasets.errors import SetupError
 if TYPE_CHECKING:
     from datasets import Features
 
-    from u2s_datasets.sources import Source
+    from u2s_datasets.source import Source
 
 _RESERVED = {
     name

@@ -1,0 +1,179 @@
+"""Tables as sources: saved datasets, those from the Hub, and parquet files, which are read in place."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from u2s_datasets import columns, images
+from u2s_datasets.errors import SetupError
+from u2s_datasets.source import Item, Source
+
+if TYPE_CHECKING:
+    from datasets import Features
+    from PIL import Image
+
+_NO_IMAGE = {"bytes": None, "path": None}
+
+
+class _TableSource(Source):
+    """What parquet and datasets share: rows by number, columns by name."""
+
+    def __init__(self, location: str, features: Features, image_column: str | None, keep: Sequence[str]) -> None:
+        from datasets import Features
+
+        self.location, self.skipped = location, {}
+        self.image_column = _image_column(features, image_column, location)
+        for name in keep:
+            if name not in features or name == self.image_column:
+                raise SetupError(f"keep={name!r} is no column that can be kept; the columns are {list(features)}")
+        self.kept = Features({name: features[name] for name in keep})
+
+    def _items(self, start: int, table: Any, folders: Sequence[Path], absolute: bool) -> Iterator[Item]:
+        images_ = table[self.image_column].to_pylist()
+        kept = table.select(list(self.kept)).to_pylist() if self.kept else [{}] * len(images_)
+        for i, (image, values) in enumerate(zip(images_, kept, strict=True)):
+            yield Item(str(start + i), _own_image(image, folders, absolute), values)
+
+    def original(self, source: str) -> Image.Image | None:
+        """The upright original of this row number."""
+        if not source.isdigit() or int(source) >= len(self):
+            return None
+        return images.decode(next(self.read(int(source), int(source) + 1)).image).pixels
+
+
+def _own_image(image: Any, folders: Sequence[Path], absolute: bool) -> Any:
+    """A stored image: its bytes, or a file below one of these folders; no image for any other file or a URL.
+
+    Whoever wrote the table may name any file of this machine, and a step would read and publish it.
+    """
+    if isinstance(image, Mapping):
+        path = image.get("path") if isinstance(image.get("path"), str) else None
+        if image.get("bytes") is not None:
+            return {"bytes": image["bytes"], "path": path}
+    elif isinstance(image, str):
+        path = image
+    else:
+        return image
+    zipped = re.fullmatch(r"zip://[^:]*::(.+)", path or "") if absolute else None  # as a zipped Hub dataset has it
+    file = zipped[1] if zipped else path
+    if file is None or "://" in file or (Path(file).is_absolute() and not absolute):
+        return dict(_NO_IMAGE)
+    for folder in folders:
+        try:
+            if (folder / file).resolve().is_relative_to(folder.resolve()):
+                return {"bytes": None, "path": path if zipped else str(folder / file)}
+        except (OSError, ValueError, RuntimeError):  # a name that no file can have, or links in a circle
+            continue
+    return dict(_NO_IMAGE)
+
+
+class DatasetSource(_TableSource):
+    """A `datasets.Dataset`: saved with `save_to_disk`, or from the Hub.
+
+    Args:
+        folders: where files that rows name may lie: the saved folder, or the caches of a Hub dataset.
+            `save_to_disk` stores the bytes of images, so rows of a saved dataset name no file as a rule.
+    """
+
+    kind = "dataset"
+
+    def __init__(
+        self,
+        data: Any,
+        location: str,
+        image_column: str | None = None,
+        keep: Sequence[str] = (),
+        folders: Sequence[Path] = (),
+    ) -> None:
+        super().__init__(location, data.features, image_column, keep)
+        self.data = data.with_format("arrow")
+        self.folders = [folder.absolute() for folder in folders]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def read(self, start: int, stop: int) -> Iterator[Item]:
+        """The rows of a stretch, undecoded."""
+        for first in range(start, min(stop, len(self)), 64):
+            yield from self._items(first, self.data[first : min(first + 64, stop)], self.folders, absolute=True)
+
+    def kept_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """These kept columns of every row."""
+        data = self.data.select_columns(list(names))
+        for first in range(0, len(self), 1000):
+            yield from data[first : first + 1000].to_pylist()
+
+    def fingerprint(self) -> str:
+        """The dataset's own fingerprint."""
+        return hashlib.sha256(f"{self.data._fingerprint} {len(self)}".encode()).hexdigest()
+
+
+class ParquetSource(_TableSource):
+    """Local parquet files, read in place in the order of their names."""
+
+    kind = "parquet"
+
+    def __init__(self, files: Sequence[Path], location: str, image_column: str | None = None, keep: Sequence[str] = ()):
+        import pyarrow.dataset
+        from datasets import Features
+
+        self.files = list(files)
+        try:
+            self.data = pyarrow.dataset.dataset([str(f) for f in self.files], format="parquet")
+            self.count = self.data.count_rows()
+        except (OSError, ValueError) as error:
+            raise SetupError(f"{location!r} cannot be read as parquet: {error}") from error
+        super().__init__(location, Features.from_arrow_schema(self.data.schema), image_column, keep)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, start: int, stop: int) -> Iterator[Item]:
+        """The rows of a stretch; whole files and batches before it are passed over."""
+        names = [self.image_column, *self.kept]
+        position = 0
+        for fragment in self.data.get_fragments():
+            rows = fragment.count_rows()
+            if position + rows <= start:
+                position += rows
+                continue
+            for batch in fragment.to_batches(columns=names, batch_size=64, batch_readahead=1, fragment_readahead=0):
+                first, last = max(start, position), min(stop, position + len(batch))
+                if first < last:
+                    rows_ = batch.slice(first - position, last - first)
+                    yield from self._items(first, rows_, [Path(fragment.path).parent.absolute()], absolute=False)
+                position += len(batch)
+                if position >= stop:
+                    return
+
+    def kept_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """These kept columns of every row."""
+        for batch in self.data.to_batches(columns=list(names), batch_size=1000):
+            yield from batch.to_pylist()
+
+    def fingerprint(self) -> str:
+        """Digest of every file's name, size and time of change (not its contents)."""
+        facts = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in self.files]
+        return hashlib.sha256(repr((facts, list(self.kept), self.image_column)).encode()).hexdigest()
+
+
+def _image_column(features: Features, wanted: str | None, location: str) -> str:
+    from datasets import Image
+
+    if wanted is not None:
+        if wanted not in features:
+            raise SetupError(f"{location!r} has no column {wanted!r}; the columns are {list(features)}")
+        return wanted
+    typed = [name for name, feature in features.items() if isinstance(feature, Image)]
+    if columns.IMAGE in features:
+        return columns.IMAGE
+    if len(typed) == 1:
+        return typed[0]
+    raise SetupError(
+        f"{location!r} has {'no' if not typed else 'several'} image columns; the columns are {list(features)}; "
+        "name one with --image-column"
+    )
