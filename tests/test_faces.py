@@ -160,7 +160,7 @@ def test_openvino_is_imported_without_its_telemetry():
 def test_values_that_are_no_numbers_are_an_error_and_not_nothing_found():
     image = np.full((1, 3, 64, 64), np.nan, np.float32)
     with pytest.raises(ValueError, match="no numbers"):
-        Faces(engine="onnxruntime").model(image)
+        Faces(engine="onnxruntime").loaded(image)
 
 
 def test_a_model_that_cannot_be_loaded_is_a_setup_fault():

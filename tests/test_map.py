@@ -74,7 +74,7 @@ def test_a_second_call_is_a_cache_hit_also_after_the_models_were_loaded(photos):
     step = u2s.Inspect(detectors=(u2s.Faces(),))
     ds = load_dataset("imagefolder", data_dir=str(photos / "things"), split="train")
     first = ds.map(step, batched=True)
-    assert "_model" in vars(step.detectors[0])  # loaded by now
+    assert "_loaded" in vars(step.detectors[0])  # loaded by now
     second = ds.map(step, batched=True)
     fresh = ds.map(u2s.Inspect(detectors=(u2s.Faces(),)), batched=True)
     assert first._fingerprint == second._fingerprint == fresh._fingerprint

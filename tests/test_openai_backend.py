@@ -260,16 +260,16 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(serve, monkeyp
     with pytest.raises(RowError) as caught:
         backend.generate([ask("a")])
     assert server.seen[0][1]["Authorization"] == "Bearer sk-secret"
-    shown = f"{caught.value} {backend!r} {backend.config()} {backend.model!r}".encode() + pickle.dumps(backend)
+    shown = f"{caught.value} {backend!r} {backend.config()} {backend.loaded!r}".encode() + pickle.dumps(backend)
     assert b"sk-secret" not in shown
 
 
 def test_a_distant_host_is_warned_of(monkeypatch):
     with pytest.warns(UserWarning, match=r"sent to example\.org, readable"):
-        _ = OpenAIBackend("m", "http://example.org/v1").model
+        _ = OpenAIBackend("m", "http://example.org/v1").loaded
     with pytest.warns(UserWarning, match=r"sent to example\.org$"):
-        _ = OpenAIBackend("m", "https://example.org/v1").model
-    _ = OpenAIBackend("m", "http://localhost:1/v1").model
+        _ = OpenAIBackend("m", "https://example.org/v1").loaded
+    _ = OpenAIBackend("m", "http://localhost:1/v1").loaded
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     with pytest.raises(SetupError, match="travel readable"):
         OpenAIBackend("m", "http://example.org/v1").check()

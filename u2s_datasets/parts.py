@@ -119,15 +119,15 @@ class Part:
         return None
 
     @property
-    def model(self) -> Any:
+    def loaded(self) -> Any:
         """The loaded model."""
-        if "_model" not in self.__dict__:
+        if "_loaded" not in self.__dict__:
             with _LOAD:
-                if "_model" not in self.__dict__:
-                    object.__setattr__(self, "_model", self._loaded())
-        return self.__dict__["_model"]
+                if "_loaded" not in self.__dict__:
+                    object.__setattr__(self, "_loaded", self._load_or_say_why())
+        return self.__dict__["_loaded"]
 
-    def _loaded(self) -> Any:
+    def _load_or_say_why(self) -> Any:
         try:
             return self.load()
         except SetupError:

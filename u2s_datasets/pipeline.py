@@ -38,7 +38,7 @@ class Pipeline:
         """
         ready = list(parts_of(self.profile.anonymize))
         for part in (*ready, *(p for p in parts_of(self.profile.score) if p not in ready)):
-            part.model  # noqa: B018  loads it
+            part.loaded  # noqa: B018  loads it
 
     def __call__(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """Items to one dict each: private and public columns, and under "kept" the columns that the user keeps."""

@@ -39,7 +39,7 @@ class OpenAIBackend(Backend):
     """A model that a server runs. Requests are sent side by side; each waits for its own answer.
 
     Args:
-        model_id: the model's name at the server.
+        model: the model's name at the server.
         base_url: the server's address up to "/v1".
         api_key_env: environment variable that holds the key, if it is set; None sends none.
         max_concurrency: most requests under way at a time.
@@ -53,7 +53,7 @@ class OpenAIBackend(Backend):
             `chat_template_kwargs`, such as OpenAI's own).
     """
 
-    model_id: str
+    model: str
     base_url: str = "http://127.0.0.1:8000/v1"
     api_key_env: str | None = "OPENAI_API_KEY"
     max_concurrency: int = 8
@@ -97,7 +97,7 @@ class OpenAIBackend(Backend):
             SetupError: the server is not there, or refuses the key, the model's name or the kind of request.
         """
         bodies = [lambda r=r: self._body(r, r.max_tokens, r.temperature, r.seed) for r in requests]
-        return self.model.ask(bodies, answer)
+        return self.loaded.ask(bodies, answer)
 
     def choose(self, requests: Sequence[Request], choices: Sequence[str]) -> list[dict[str, float]]:
         """Probabilities of each choice's beginning among the 20 likeliest next tokens; 0 for one not among them.
@@ -110,11 +110,11 @@ class OpenAIBackend(Backend):
         listed = {"logprobs": True, "top_logprobs": _TOP}
         # Temperature 1, since some servers list the probabilities that the temperature has bent.
         bodies = [lambda r=r: self._body(r, 1, 1.0, 0) | listed for r in requests]
-        return self.model.ask(bodies, lambda reply: weights_of(reply, choices))
+        return self.loaded.ask(bodies, lambda reply: weights_of(reply, choices))
 
     def _body(self, request: Request, max_tokens: int, temperature: float, seed: int) -> dict[str, Any]:
         body: dict[str, Any] = {
-            "model": self.model_id,
+            "model": self.model,
             "messages": [{"role": m.role, "content": self._content(m)} for m in request.messages],
             "max_tokens": max_tokens,
             "temperature": temperature,
@@ -215,7 +215,7 @@ class _Client:
         while not stop.is_set():
             try:
                 status, reply = post(self.address, data, key, options.timeout)
-                return read(usable(status, reply, options.model_id, options.api_key_env))
+                return read(usable(status, reply, options.model, options.api_key_env))
             except Absent as error:
                 absent_since = min(absent_since, time.monotonic())
                 left = absent_since + options.patience - time.monotonic()

@@ -15,14 +15,14 @@ NO_ANSWER = "no_answer"
 """The reason code of a row for which the server had no answer that can be used."""
 
 
-def usable(status: int, reply: Any, model_id: str, key_env: str | None) -> Any:
+def usable(status: int, reply: Any, model: str, key_env: str | None) -> Any:
     """The reply to a request that was served; raises for one that was refused."""
     if status == 200:
         return reply
     if status in (401, 403):
         raise SetupError(f"the server refuses the key (status {status}); set the variable {key_env}")
     if status == 404:
-        raise SetupError(f"the server knows no model {model_id!r} or no such path (status 404)")
+        raise SetupError(f"the server knows no model {model!r} or no such path (status 404)")
     if 300 <= status < 400:
         raise SetupError(f"the server redirects (status {status}), which is not followed; set base_url to its address")
     words = json.dumps(reply)

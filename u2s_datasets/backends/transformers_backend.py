@@ -1,16 +1,12 @@
 """Language and vision-language models by transformers, in this process.
 
-Nothing is downloaded here: weights lie in a folder or in the Hub's cache, or an error names the command that gets
-them. Prompts of different lengths are padded on the left, so that every answer begins where its prompt ends.
+Nothing is downloaded here (see `checkpoints`). Prompts of different lengths are padded on the left, so that every
+answer begins where its prompt ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.util
-import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +14,13 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
+from u2s_datasets import checkpoints
 from u2s_datasets.backends.pictures import fitted
 from u2s_datasets.backends.tokens import Gumbel, first_tokens
-from u2s_datasets.errors import MissingWeights, SetupError, missing_extra
+from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import CUT, Backend, Request
 
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_DTYPES = ("auto", *checkpoints.DTYPES)
 _ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 
 
@@ -37,7 +34,7 @@ class TransformersBackend(Backend):
         model: a Hub id such as "OpenGVLab/InternVL3_5-8B-HF", or a folder.
         revision: commit of the Hub repository; without one, whatever "main" is in the cache.
         dtype: "auto" (as saved), "float32", "bfloat16" or "float16".
-        device: such as "cuda:1"; None takes the GPU number LOCAL_RANK (0 if unset), or the CPU where there is none.
+        device: such as "cuda:1"; None takes the GPU of this process's rank, or the CPU where there is none.
         attention: an attention kind of transformers, such as "sdpa"; None leaves the model's own choice.
         batch_size: most requests in one forward pass.
         max_pixels: larger pictures are scaled down to so many pixels before the model's own processor sees them.
@@ -45,7 +42,7 @@ class TransformersBackend(Backend):
         trust_remote_code: run Python code that comes with the weights; a Hub id then needs its revision.
     """
 
-    model_id: str
+    model: str
     revision: str | None = None
     dtype: str = "auto"
     device: str | None = None
@@ -60,16 +57,14 @@ class TransformersBackend(Backend):
 
     def check(self) -> None:
         """Raises `MissingExtra`, `MissingWeights`, or `SetupError` for an option; loads no weights."""
-        for package in ("torch", "transformers"):
-            if importlib.util.find_spec(package) is None:
-                raise missing_extra(package, "models")
+        checkpoints.need("models", "torch", "transformers")
         if self.dtype not in _DTYPES:
             raise SetupError(f"dtype={self.dtype!r}: choose one of {', '.join(_DTYPES)}")
         if self.attention is not None and self.attention not in _ATTENTION:
             raise SetupError(f"attention={self.attention!r}: choose one of {', '.join(_ATTENTION)}")
         if self.batch_size < 1 or self.max_pixels < 1:
             raise SetupError(f"batch_size={self.batch_size}, max_pixels={self.max_pixels}: both have to be 1 or more")
-        if self.trust_remote_code and self.revision is None and not Path(self.model_id).is_dir():
+        if self.trust_remote_code and self.revision is None and not Path(self.model).is_dir():
             raise SetupError("trust_remote_code=True runs code from the Hub: pin it with revision='<commit>'")
         self._folder()
 
@@ -80,7 +75,7 @@ class TransformersBackend(Backend):
 
     def generate(self, requests: Sequence[Request]) -> list[str]:
         """One answer per request: the likeliest words at temperature 0, else a sample by the request's own seed."""
-        return self._in_batches(requests, lambda batch: self.model.write(batch))
+        return self._in_batches(requests, lambda batch: self.loaded.write(batch))
 
     def choose(self, requests: Sequence[Request], choices: Sequence[str]) -> list[dict[str, float]]:
         """Probabilities of each choice's first token, with and without a space before it, from one forward pass.
@@ -90,16 +85,15 @@ class TransformersBackend(Backend):
         """
         if len(set(choices)) < 2:
             raise SetupError(f"choices={list(choices)!r}: give two or more different texts")
-        firsts = first_tokens(self.model.tokenizer, choices)
-        return self._in_batches(requests, lambda batch: self.model.weigh(batch, firsts))
+        firsts = first_tokens(self.loaded.tokenizer, choices)
+        return self._in_batches(requests, lambda batch: self.loaded.weigh(batch, firsts))
 
     def config(self) -> dict[str, Any]:
         """As every part's, and the model's Hub id; a folder is not shown."""
-        public = re.fullmatch(r"[\w.-]+/[\w.-]+", self.model_id) and not Path(self.model_id).exists()
-        return super().config() | ({"model_id": self.model_id} if public else {})
+        return super().config() | checkpoints.public_id(self.model)
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"weights": self._weights()}
+        return super().__getstate__() | {"weights": checkpoints.fingerprint(self.model, self.revision)}
 
     def _in_batches(self, requests: Sequence[Request], work: Any) -> list[Any]:
         """`work` over requests that one call of the model takes together, the results in the requests' order."""
@@ -114,30 +108,10 @@ class TransformersBackend(Backend):
         return [results[i] for i in range(len(requests))]
 
     def _folder(self) -> Path:
-        folder = Path(self.model_id)
-        if not folder.is_dir():
-            from huggingface_hub import snapshot_download
-
-            try:
-                folder = Path(snapshot_download(self.model_id, revision=self.revision, local_files_only=True))
-            except (OSError, ValueError) as error:
-                raise self._missing("is neither a folder nor in the Hub's cache") from error
+        folder = checkpoints.folder(self.model, self.revision)
         if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-            raise self._missing("has no weights")
+            raise checkpoints.missing(self.model, self.revision, "has no weights")
         return folder
-
-    def _missing(self, why: str) -> MissingWeights:
-        revision = f" --revision {self.revision}" if self.revision else ""
-        return MissingWeights(f"the model {self.model_id!r} {why}; run: hf download {self.model_id}{revision}")
-
-    def _weights(self) -> str:
-        """What tells these weights from others under the same name, for the fingerprint."""
-        with contextlib.suppress(MissingWeights):
-            folder = self._folder()
-            files = sorted(p for p in folder.iterdir() if p.is_file())
-            shapes = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-            return hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
-        return ""
 
 
 @dataclass(frozen=True)
@@ -158,13 +132,13 @@ class _Loaded:
         trust = {"trust_remote_code": options.trust_remote_code, "local_files_only": True}
         config = transformers.AutoConfig.from_pretrained(folder, **trust)
         sees = hasattr(config, "vision_config")
-        if sees and importlib.util.find_spec("torchvision") is None:
-            raise missing_extra("torchvision", "models")
+        if sees:
+            checkpoints.need("models", "torchvision")
         kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
         more = {} if options.attention is None else {"attn_implementation": options.attention}
         with _quiet(transformers):
             network = kind.from_pretrained(folder, dtype=options.dtype, **more, **trust)
-            network = network.to(_device(options.device)).eval()
+            network = network.to(checkpoints.device(options.device)).eval()
             processor = (transformers.AutoProcessor if sees else transformers.AutoTokenizer).from_pretrained(
                 folder, **trust
             )
@@ -204,7 +178,7 @@ class _Loaded:
 
     def _inputs(self, requests: Sequence[Request]) -> Any:
         if _has_images(requests[0]) and not self.sees:
-            raise SetupError(f"the model {self.options.model_id!r} takes no images; choose a vision-language model")
+            raise SetupError(f"the model {self.options.model!r} takes no images; choose a vision-language model")
         begun = _continues(requests[0])
         padding: dict[str, Any] = {"padding": True, "padding_side": "left"}
         return self.processor.apply_chat_template(
@@ -246,16 +220,6 @@ def _ends(generation: Any, tokenizer: Any) -> frozenset[int]:
     given = generation.eos_token_id
     listed = given if isinstance(given, list) else [given]
     return frozenset(i for i in [*listed, tokenizer.eos_token_id] if i is not None)
-
-
-def _device(wanted: str | None) -> str:
-    import torch
-
-    if wanted is not None:
-        return wanted
-    if not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
 def _continues(request: Request) -> bool:

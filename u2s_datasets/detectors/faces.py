@@ -96,7 +96,7 @@ class Faces(Detector):
         scores = [candidate[4]]
         for size in _SECOND_SIZES:
             crop, box = _face_crop(image, candidate[:4], size)
-            outputs = self.model(_canvas([crop, crop[:, ::-1]]))
+            outputs = self.loaded(_canvas([crop, crop[:, ::-1]]))
             for n in range(2):
                 found = decode(outputs, n, 0.02)
                 scores.append(found[iou(found, box) > 0.3, 4].max(initial=0.0))
@@ -123,7 +123,7 @@ class Faces(Detector):
     def _tile(self, image: np.ndarray, tile: Tile, threshold: float) -> np.ndarray:
         """Rows whose centre lies in the tile's core, in the image's pixels."""
         (x0, y0, x1, y1), (left, top, right, bottom) = tile
-        rows = decode(self.model(_canvas([image[y0:y1, x0:x1]])), 0, threshold)
+        rows = decode(self.loaded(_canvas([image[y0:y1, x0:x1]])), 0, threshold)
         rows[:, :4] += [x0, y0, x0, y0]
         x, y = (rows[:, 0] + rows[:, 2]) / 2, (rows[:, 1] + rows[:, 3]) / 2
         return rows[(x >= left) & (x < right) & (y >= top) & (y < bottom)]

@@ -85,7 +85,7 @@ class Text(Detector):
             boxes: in pixels of `image`.
         """
         crops = [straighten(image, _quad(box)) for box in boxes]
-        return [text for text, _ in self.model.read(crops)]
+        return [text for text, _ in self.loaded.read(crops)]
 
     def residue(self, images: Sequence[np.ndarray], edited: Sequence[Sequence[Box]]) -> list[list[Detection]]:
         """Words that can still be read in and around the edited boxes; see `Detector.residue`.
@@ -97,7 +97,7 @@ class Text(Detector):
         return [_distinct([d for box in boxes for d in self._left(image, box)]) for image, boxes in pairs]
 
     def _detect(self, image: np.ndarray) -> list[Detection]:
-        regions = _without_twins(self.model.regions(image, self._scales(image), *contrast(image)))
+        regions = _without_twins(self.loaded.regions(image, self._scales(image), *contrast(image)))
         limit = self.max_weak_area * image.shape[0] * image.shape[1]
         judged = [(quad, *self._judge(image, quad, score)) for quad, score in regions]
         return [found for quad, found, once in judged if once or _area(quad) <= limit]
@@ -125,7 +125,7 @@ class Text(Detector):
 
     def _word(self, image: np.ndarray, quad: Quad, grow: float) -> tuple[str, float]:
         """What stands there; confidence 0 unless it has two letters or digits."""
-        text, confidence = self.model.read([straighten(image, quad, grow)])[0]
+        text, confidence = self.loaded.read([straighten(image, quad, grow)])[0]
         return text, confidence if sum(c.isalnum() for c in text) >= 2 else 0.0
 
     def _left(self, image: np.ndarray, box: Box) -> list[Detection]:
@@ -141,7 +141,7 @@ class Text(Detector):
             return []
         scale = min(1.5 * self.max_scale * 24 / max(height, 24), 640 / max(part.shape[:2]))
         shift = np.array(window[:2], np.float32).round()
-        regions = [(quad + shift, score) for quad, score in self.model.regions(part, [scale])]
+        regions = [(quad + shift, score) for quad, score in self.loaded.regions(part, [scale])]
         judged = (self._judge(image, quad, score)[0] for quad, score in regions)
         return [d for d in judged if d.score >= self.flag_threshold]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from u2s_datasets import columns, rows
+from u2s_datasets import checkpoints, columns, rows
 from u2s_datasets.errors import RowError, SetupError
 from u2s_datasets.parts import Detection, Part
 from u2s_datasets.rows import Row
@@ -37,11 +37,12 @@ class Step(Part):
 
         Args:
             batch: columns of a `datasets` batch (`batched=True`), or a dict of lists.
-            rank: the worker's number, for parts that choose a device by it.
+            rank: the worker's number (`with_rank=True`), by which models choose their GPU.
 
         Raises:
             SetupError: the call or the machine is wrong.
         """
+        checkpoints.use_rank(rank)
         self.check()
         batch_rows = rows.rows_of(batch, self.image_column, self.inputs(), self.required())
         self.run(batch_rows)

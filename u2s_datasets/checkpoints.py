@@ -1,0 +1,96 @@
+"""Model weights on this machine and the device they go to: what every part that loads a network asks first.
+
+Nothing is downloaded here: weights lie in a folder or in the Hub's cache, or an error names the command that gets
+them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+from u2s_datasets.errors import MissingWeights, SetupError, missing_extra
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+_rank: int | None = None
+
+
+def use_rank(rank: int | None) -> None:
+    """Remember the number of this worker process, by which `device` chooses a GPU; None changes nothing.
+
+    A step calls it with the `rank` that `map(with_rank=True)` gives. A model that is loaded already stays where it is.
+    """
+    global _rank
+    if rank is not None:
+        _rank = rank
+
+
+def device(wanted: str | None = None) -> str:
+    """The device of this process: the one wanted, else the GPU of its rank, else the CPU.
+
+    The rank is that of `use_rank`, else LOCAL_RANK (torchrun, accelerate), else 0, modulo the number of GPUs.
+
+    Raises:
+        SetupError: a GPU was asked for and there is none of this number.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    if wanted is None:
+        rank = int(os.environ.get("LOCAL_RANK", "0")) if _rank is None else _rank
+        return f"cuda:{rank % count}" if count else "cpu"
+    kind, _, number = wanted.partition(":")
+    if kind == "cuda" and int(number or 0) >= count:
+        raise SetupError(f"device={wanted!r}: torch sees {count} GPUs here; choose another, or leave device out")
+    return wanted
+
+
+def folder(model_id: str, revision: str | None = None) -> Path:
+    """Where the files of a model lie: `model_id` itself if it is a folder, else the Hub's cache.
+
+    Raises:
+        MissingWeights: neither has them; the message holds the command that gets them.
+    """
+    path = Path(model_id)
+    if path.is_dir():
+        return path
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model_id, revision=revision, local_files_only=True))
+    except (OSError, ValueError) as error:
+        raise missing(model_id, revision, "is neither a folder nor in the Hub's cache") from error
+
+
+def missing(model_id: str, revision: str | None, why: str) -> MissingWeights:
+    """The error for weights that are not here, naming the command that gets them."""
+    pinned = f" --revision {revision}" if revision else ""
+    return MissingWeights(f"the model {model_id!r} {why}; run: hf download {model_id}{pinned}")
+
+
+def fingerprint(model_id: str, revision: str | None = None) -> str:
+    """What tells these weights from others under the same name; "" where there are none."""
+    try:
+        root = folder(model_id, revision)
+    except MissingWeights:
+        return ""
+    files = sorted(p for p in root.rglob("*") if p.is_file())
+    shapes = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
+
+
+def public_id(model_id: str) -> dict[str, str]:
+    """{"model": a Hub id} for `Part.config`; empty for a folder, whose path is nobody's business."""
+    hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model_id) and not Path(model_id).exists()
+    return {"model": model_id} if hub else {}
+
+
+def need(extra: str, *packages: str) -> None:
+    """Raise `MissingExtra` for the first of these packages that is not installed."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise missing_extra(package, extra)
