@@ -39,6 +39,7 @@ _LAZY = {
     "EditFailed": "errors",
     "MissingExtra": "errors",
     "MissingWeights": "errors",
+    "PartlyFailed": "errors",
     "ResidueFound": "errors",
     "RowError": "errors",
     "SetupError": "errors",

@@ -8,10 +8,14 @@ U2SError
     ├── UnreadableImage
     ├── UnparsableAnswer
     ├── EditFailed
-    └── ResidueFound
+    ├── ResidueFound
+    └── PartlyFailed    some rows of a batch failed; it holds the results of all
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class U2SError(Exception):
@@ -67,6 +71,19 @@ class ResidueFound(RowError):
     """Something private was still found after the last attempt."""
 
     code = "residue"
+
+
+class PartlyFailed(RowError):
+    """Some rows of a batch failed. Raised by a part that knows which, so that the others are not worked on again.
+
+    Args:
+        results: one per row, in order: its result, or the `RowError` that withholds it.
+    """
+
+    def __init__(self, results: Sequence[Any]) -> None:
+        failed = [result for result in results if isinstance(result, RowError)]
+        super().__init__(f"{len(failed)} of {len(results)} rows failed; the first: {failed[0]}", failed[0].code)
+        self.results = list(results)
 
 
 def missing_extra(package: str, extra: str) -> MissingExtra:

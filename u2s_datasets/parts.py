@@ -219,7 +219,11 @@ class Editor(Part):
     """True where the output shows nothing in place of what was hidden, so that any residue is absolute."""
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
-        """One image per order, same size, same mode. Raises on failure; never returns an original for a failure."""
+        """One image per order, same size, same mode. Never returns an original for a failure.
+
+        Raises:
+            RowError: a row failed; the caller then tries the others one by one, unless it is `PartlyFailed`.
+        """
         raise NotImplementedError
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from u2s_datasets import checkpoints, columns, rows
-from u2s_datasets.errors import RowError, SetupError
+from u2s_datasets.errors import PartlyFailed, RowError, SetupError
 from u2s_datasets.parts import Detection, Part
 from u2s_datasets.rows import Row
 
@@ -122,6 +122,8 @@ def each(batch: Sequence[R], work: Callable[[Sequence[R]], Sequence[T]], code: s
             return list(_counted(work, batch))
         except SetupError:
             raise
+        except PartlyFailed as failed:
+            return _sorted_out(batch, failed.results)
         except Exception:
             log.debug("a batch failed; its rows are tried one by one", exc_info=True)
     return [_one(row, work, code) for row in batch]
@@ -152,6 +154,17 @@ def sound(found: Sequence[Sequence[Detection]]) -> Sequence[Sequence[Detection]]
             if not (all(map(math.isfinite, (*d.box, d.score))) and x1 > x0 and y1 > y0 and 0 <= d.score <= 1):
                 raise ValueError(f"the detector gave box {d.box} with score {d.score}")
     return found
+
+
+def _sorted_out(batch: Sequence[R], results: Sequence[T | RowError]) -> list[T | None]:
+    """The results of a batch that failed in part; the rows that failed now say so."""
+    answers: list[T | None] = []
+    for row, result in zip(batch, results, strict=True):
+        failed = isinstance(result, RowError)
+        if failed:
+            row.fail(result)  # type: ignore[arg-type]
+        answers.append(None if failed else result)  # type: ignore[arg-type]
+    return answers
 
 
 def _one(row: R, work: Callable[[Sequence[R]], Sequence[T]], code: str) -> T | None:

@@ -1,0 +1,137 @@
+"""Geometry, batches and failures around every diffusion editor, with a model that is a function."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from u2s_datasets.editors import batches, feather
+from u2s_datasets.errors import EditFailed, PartlyFailed
+from u2s_datasets.metrics.quality import ssim
+from u2s_datasets.parts import Edit
+from u2s_datasets.stages.step import each
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
+
+
+def photo(width: int, height: int, turned: int = 0) -> Image.Image:
+    return Image.fromarray(data.astronaut()).resize((width, height)).rotate(turned, expand=True)
+
+
+def same(batch) -> "torch.Tensor":
+    """The model that changes nothing."""
+    return torch.stack([torch.from_numpy(np.array(one.image)).permute(2, 0, 1) / 255 for one in batch])
+
+
+def run(edits, work=same, batch_size=4, region="image", multiple=64, max_pixels=512 * 512):
+    return batches.edit(edits, work, multiple, max_pixels, batch_size, region)
+
+
+@pytest.mark.parametrize("picture", [photo(640, 427), photo(333, 500), photo(300, 200, 90)], ids=str)
+def test_an_editor_that_changes_nothing_has_ssim_1(picture):
+    (out,) = run([Edit(picture)], max_pixels=10**6)
+    assert out.size == picture.size
+    assert ssim(np.asarray(picture), np.asarray(out)) == 1.0
+
+
+def test_a_larger_photo_is_edited_small_and_comes_back_at_its_size():
+    seen = []
+
+    def work(batch):
+        seen.extend(one.image.size for one in batch)
+        return same(batch)
+
+    (out,) = run([Edit(photo(1500, 1000))], work, max_pixels=256 * 256)
+    assert out.size == (1500, 1000)
+    assert all(side % 64 == 0 for side in seen[0])
+    assert seen[0][0] * seen[0][1] < 1.5 * 256 * 256
+
+
+def test_sizes_are_mixed_and_order_is_kept():
+    sizes = [(64, 64), (100, 40), (64, 64), (33, 90), (100, 40)]
+    pictures = [photo(*size) for size in sizes]
+    pictures = [Image.eval(picture, lambda v, i=i: (v + 20 * i) % 256) for i, picture in enumerate(pictures)]
+    for out, picture in zip(run([Edit(p) for p in pictures], batch_size=2), pictures, strict=True):
+        assert np.array_equal(np.asarray(out), np.asarray(picture))
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_call_goes_on():
+    tried = []
+
+    def work(batch):
+        tried.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate much.")
+        return same(batch)
+
+    pictures = [photo(64, 64) for _ in range(9)]
+    assert len(run([Edit(p) for p in pictures], work, batch_size=8)) == 9
+    assert tried == [8, 4, 2, 2, 2, 2, 1]
+
+
+def test_an_image_that_fits_in_no_memory_fails_alone():
+    def work(batch):
+        if any(one.edit.seed == 1 for one in batch):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return same(batch)
+
+    with pytest.raises(PartlyFailed) as caught:
+        run([Edit(photo(64, 64), seed=i) for i in range(4)], work)
+    assert [isinstance(result, EditFailed) for result in caught.value.results] == [False, True, False, False]
+
+
+@pytest.mark.parametrize(("bad", "words"), [(float("nan"), "no numbers"), (float("inf"), "no numbers"), (0.0, "black")])
+def test_what_is_no_picture_fails_its_row_alone(bad, words):
+    def work(batch):
+        out = same(batch)
+        for i, one in enumerate(batch):
+            if one.edit.seed == 1:
+                out[i] = bad
+        return out
+
+    with pytest.raises(PartlyFailed, match="1 of 3") as caught:
+        run([Edit(photo(64, 64), seed=i) for i in range(3)], work)
+    assert words in str(caught.value.results[1])
+    with pytest.raises(EditFailed, match=words):
+        run([Edit(photo(64, 64), seed=1)], work)
+
+
+def test_rows_that_came_out_are_not_edited_again_because_a_neighbour_failed():
+    class Row:
+        error = None
+
+        def fail(self, error):
+            self.error = error
+
+    calls, rows = [], [Row(), Row(), Row()]
+
+    def work(batch):
+        calls.append(len(batch))
+        raise PartlyFailed(["a", EditFailed("black"), "c"])
+
+    assert each(rows, work, "edit_failed") == ["a", None, "c"]
+    assert calls == [3]
+    assert [row.error is not None for row in rows] == [False, True, False]
+
+
+def test_a_model_that_loses_a_picture_is_an_error():
+    with pytest.raises(ValueError, match="2 orders went in and 1 pictures"):
+        run([Edit(photo(64, 64)), Edit(photo(64, 64))], lambda batch: same(batch)[:1])
+
+
+def test_with_boxes_every_pixel_beyond_the_rim_stays():
+    picture, boxes = photo(200, 150), ((50.0, 40.0, 90.5, 80.0),)
+    (out,) = run([Edit(picture, boxes=boxes)], lambda batch: 1 - same(batch), region="boxes")
+    before, after = np.asarray(picture), np.asarray(out)
+    inside = np.asarray(Image.eval(picture, lambda v: 255 - v))
+    share = feather.mask(picture.size, boxes)
+    assert np.array_equal(after[share == 0], before[share == 0])
+    assert np.abs(after[40:80, 50:91].astype(int) - inside[40:80, 50:91]).max() <= 1
+    assert (share[40:80, 50:91] == 1).all()
+    assert 0 < ((share > 0) & (share < 1)).sum() < 0.1 * share.size
+
+
+def test_an_order_without_boxes_is_for_the_whole_image():
+    picture = photo(100, 80)
+    (out,) = run([Edit(picture)], lambda batch: 1 - same(batch), region="boxes")
+    assert np.abs(np.asarray(out).astype(int) + np.asarray(picture) - 255).max() <= 1

@@ -1,0 +1,140 @@
+"""Orders of mixed sizes through a model that takes one size at a time.
+
+shrink to `max_pixels`, pad to the model's multiple, bucket by size, halve the batch when memory runs out,
+refuse what is black or no number, unpad, bring back to size, and paste the boxes into the original's pixels.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from u2s_datasets import images
+from u2s_datasets.editors import feather
+from u2s_datasets.errors import EditFailed, PartlyFailed, RowError
+from u2s_datasets.parts import Edit
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One order at the size at which the model works.
+
+    Args:
+        edit: the order; its texts, seed and strength are those to use, its image is of the original's size.
+        image: RGB, at most `max_pixels`, sides multiples of the model's own.
+        size: (width, height) before padding.
+    """
+
+    edit: Edit
+    image: Image.Image
+    size: tuple[int, int]
+
+
+def edit(
+    edits: Sequence[Edit],
+    run: Callable[[Sequence[Prepared]], torch.Tensor],
+    multiple: int,
+    max_pixels: int,
+    batch_size: int,
+    region: str,
+) -> list[Image.Image]:
+    """One RGB image per order, of its image's size.
+
+    Args:
+        run: from a batch of one size to (N, 3, H, W) floats in [0, 1].
+        multiple: what the sides of the model's pictures are multiples of.
+        max_pixels: larger pictures are shrunk to so many pixels.
+        batch_size: most orders at a time.
+        region: "image" or "boxes"; see `DiffusionEditor`.
+
+    Raises:
+        EditFailed: the only order failed.
+        PartlyFailed: some of several failed; it holds every order's image or error.
+    """
+    prepared = [prepare(order, multiple, max_pixels) for order in edits]
+    buckets: dict[tuple[int, int], list[int]] = {}
+    for i, one in enumerate(prepared):
+        buckets.setdefault(one.image.size, []).append(i)
+    results: dict[int, Image.Image | RowError] = {}
+    for numbers in buckets.values():
+        outputs = in_batches([prepared[i] for i in numbers], run, batch_size)
+        for i, output in zip(numbers, outputs, strict=True):
+            results[i] = finish(prepared[i], output, region)
+    return sound([results[i] for i in range(len(edits))])
+
+
+def prepare(edit: Edit, multiple: int, max_pixels: int) -> Prepared:
+    """The order's picture, shrunk to at most `max_pixels` with its proportions kept, and padded to `multiple`."""
+    image = edit.image.convert("RGB")
+    if image.width * image.height > max_pixels:
+        scale = (max_pixels / (image.width * image.height)) ** 0.5
+        size = max(int(image.width * scale), 1), max(int(image.height * scale), 1)
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    padded, size = images.pad(image, multiple)
+    return Prepared(edit, padded, size)
+
+
+def in_batches(
+    orders: Sequence[Prepared], run: Callable[[Sequence[Prepared]], torch.Tensor], batch_size: int
+) -> list[np.ndarray | RowError]:
+    """`run` over at most `batch_size` orders at a time; half as many from there on where memory runs out.
+
+    Returns:
+        Per order (H, W, 3) float32 in [0, 1], unchecked, or the error of a single order that does not fit.
+    """
+    import torch
+
+    results: list[np.ndarray | RowError] = []
+    while len(results) < len(orders):
+        batch = orders[len(results) : len(results) + batch_size]
+        try:
+            pictures = run(batch)
+            if len(pictures) != len(batch):
+                raise ValueError(f"{len(batch)} orders went in and {len(pictures)} pictures came out")
+            results += list(pictures.detach().float().permute(0, 2, 3, 1).cpu().numpy())
+            continue
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                results.append(EditFailed("one image alone does not fit into the GPU's memory").with_traceback(None))
+            log.warning("out of memory with %d images at once: %s", len(batch), str(error).partition(".")[0])
+        batch_size = max(len(batch) // 2, 1)  # the exception is gone by now, and with it what its frames held
+        torch.cuda.empty_cache()
+    return results
+
+
+def finish(order: Prepared, output: np.ndarray | RowError, region: str) -> Image.Image | RowError:
+    """What came out of the model as an image of the original's size, or the error that it is.
+
+    Args:
+        output: (H, W, 3) floats in [0, 1] at the size of `order.image`.
+    """
+    if isinstance(output, RowError):
+        return output
+    if not np.isfinite(output).all():
+        return EditFailed("the editor's picture holds values that are no numbers")
+    pixels = (output.clip(0, 1) * 255).round().astype(np.uint8)
+    if not pixels.any():
+        return EditFailed("the editor's picture is black, as a safety checker or an overflow leaves it")
+    original = order.edit.image
+    image = images.unpad(Image.fromarray(pixels), order.size)
+    if image.size != original.size:
+        image = image.resize(original.size, Image.Resampling.LANCZOS)
+    return feather.paste(original, image, order.edit.boxes) if region == "boxes" and order.edit.boxes else image
+
+
+def sound(results: Sequence[Image.Image | RowError]) -> list[Image.Image]:
+    """The images, where all are; else their error, or `PartlyFailed` with all of them."""
+    errors = [result for result in results if isinstance(result, RowError)]
+    if not errors:
+        return [result for result in results if isinstance(result, Image.Image)]
+    raise errors[0] if len(results) == 1 else PartlyFailed(results)
