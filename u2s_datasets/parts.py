@@ -215,8 +215,12 @@ class Backend(Part):
 class Editor(Part):
     """Images and texts in, images of the same sizes out."""
 
-    redacts: ClassVar[bool] = False
+    redacts: bool = False
     """True where the output shows nothing in place of what was hidden, so that any residue is absolute."""
+
+    obeys_boxes: ClassVar[bool] = True
+    """False for a redacting editor that finds what to hide by itself: pixels outside `Edit.boxes` may have changed
+    too, and what it left inside them is redacted in the end."""
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
         """One image per order, same size, same mode. Never returns an original for a failure.

@@ -95,15 +95,15 @@ class Plan:
             raise EditFailed("the editor gave the original back")
         self.row.edited = output
 
-    def to_look_at(self, detector: Detector, others: set[str], absolute: bool) -> list[Box]:
-        """Where a detector looks again: around what it found itself, or everywhere if everything was rewritten.
+    def to_look_at(self, detector: Detector, others: set[str], confined: bool) -> list[Box]:
+        """Where a detector looks again: around what it found itself, or everywhere if any pixel may be another.
 
         Args:
             others: categories of the other detectors; what none of them claims, every detector looks at.
-            absolute: whether pixels outside the boxes are those that the detector saw before.
+            confined: whether pixels outside the boxes are those that the detector saw before.
         """
         size = self.row.decoded.pixels.size
-        if not absolute:
+        if not confined:
             return [(0.0, 0.0, float(size[0]), float(size[1]))]
         return regions([d for d in self.hidden if d.category not in others - {*detector.categories}], size)
 
