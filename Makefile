@@ -5,13 +5,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SRC := u2s_datasets tests examples
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test test-external lint format bench clean
 
 demo: $(VENV)/.base
 	$(BIN)/python examples/demo.py demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Installs deface into an environment of its own, unless it is on the PATH or U2S_DEFACE names it.
+test-external: $(VENV)/.dev
+	$(BIN)/python -m pytest -m external
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SRC)

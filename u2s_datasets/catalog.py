@@ -27,6 +27,9 @@ EDITORS: dict[str, Entry] = {
     "pixelate": ("u2s_datasets.editors.redact:Redact", {"method": "pixelate"}),
     "blur": ("u2s_datasets.editors.redact:Redact", {"method": "blur"}),
     "inpaint": ("u2s_datasets.editors.redact:Redact", {"method": "inpaint"}),
+    "deface": ("u2s_datasets.editors.anonymizers:Deface", {}),
+    "deepprivacy2": ("u2s_datasets.editors.anonymizers:DeepPrivacy2", {}),
+    "faceanonsimple": ("u2s_datasets.editors.anonymizers:FaceAnonSimple", {}),
 }
 
 
