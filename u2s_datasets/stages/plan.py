@@ -54,7 +54,7 @@ class Plan:
 
     def hide(self, detections: Sequence[Detection]) -> None:
         """From now on the editor is to change the regions of these."""
-        self.hidden = list(detections)
+        self.hidden = list(dict.fromkeys(detections))
         self.boxes = regions(self.hidden, self.row.decoded.pixels.size)
 
     def order(self, editor: Editor, run_seed: int, strength: int) -> Edit:
