@@ -110,9 +110,7 @@ class DiffusionEditor(Editor):
 
         self.check()
         folder = str(checkpoints.folder(self.model, self.revision))
-        made = self.pipeline(
-            folder, torch_dtype=getattr(torch, self.dtype), local_files_only=True, use_safetensors=True
-        )
+        made = self.pipeline(folder, dtype=getattr(torch, self.dtype), local_files_only=True, use_safetensors=True)
         return placed(made, self.device, self.offload, self.compile, self.attention)
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
@@ -131,6 +129,8 @@ class DiffusionEditor(Editor):
 def placed(pipeline: Any, device: str | None, offload: str | None, compile: bool, attention: str | None) -> Any:
     """A pipeline on its device, as the options of `DiffusionEditor` say, without progress bars."""
     pipeline.set_progress_bar_config(disable=True)
+    # Its warning of a long prompt quotes the words that are cut off, and some are private; see `warn_of_long`.
+    logging.getLogger(type(pipeline).__module__).setLevel(logging.ERROR)
     denoiser = pipeline.unet if getattr(pipeline, "unet", None) is not None else pipeline.transformer
     if attention is not None:
         denoiser.set_attention_backend(attention)
