@@ -17,7 +17,25 @@ import torch
 import transformers
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-WORDS = "photo of the woman person with long red hair wearing blue uniform different short black green coat".split()
+WORDS = [
+    "photo",
+    "of",
+    "the",
+    "woman",
+    "person",
+    "with",
+    "long",
+    "red",
+    "hair",
+    "wearing",
+    "blue",
+    "uniform",
+    "different",
+    "short",
+    "black",
+    "green",
+    "coat",
+]
 WIDTH = 32
 
 
