@@ -33,6 +33,7 @@ _LAZY = {
     "DeepPrivacy2": "editors.anonymizers",
     "ExternalEditor": "editors.external",
     "FaceAnonSimple": "editors.anonymizers",
+    "FlowEdit": "editors.flowedit",
     "Redact": "editors.redact",
     "load_criteria": "criteria",
     "Profile": "profiles",
