@@ -34,6 +34,7 @@ _LAZY = {
     "ExternalEditor": "editors.external",
     "FaceAnonSimple": "editors.anonymizers",
     "FlowEdit": "editors.flowedit",
+    "OminiControl": "editors.ominicontrol",
     "Redact": "editors.redact",
     "load_criteria": "criteria",
     "Profile": "profiles",
