@@ -166,6 +166,12 @@ def test_an_overflow_fails_its_order_and_so_does_a_missing_target(models):
     assert first.size == (64, 48) and "target_prompt" in str(second)
 
 
+def test_half_precision_gives_nearly_the_same_picture(models):
+    (exact,) = FlowEdit(models["sd3"], **QUICK).edit([order()])
+    (rounded,) = FlowEdit(models["sd3"], **QUICK | {"dtype": "bfloat16"}).edit([order()])
+    assert np.abs(np.asarray(exact).astype(int) - np.asarray(rounded)).mean() < 4  # bfloat16 keeps 3 digits
+
+
 def test_long_prompts_are_reported_and_never_quoted(models, caplog):
     text = "secretword " * 60
     with caplog.at_level(logging.WARNING):
