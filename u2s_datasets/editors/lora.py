@@ -92,4 +92,5 @@ def _changed(layer: nn.Module, change: Change, scale: float, device: str | torch
             f"lora: {name} maps {layer.in_features} to {layer.out_features}, and its matrices are {shapes}"
         )
     kind = layer.weight.dtype
-    return LowRank(layer, down.to(device, kind), (up.float() * scale).to(device, kind))
+    # A copy: where in its file a matrix lies would else decide its alignment in memory, and so the last bit.
+    return LowRank(layer, down.to(device, kind, copy=True), (up.float() * scale).to(device, kind))
