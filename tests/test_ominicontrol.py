@@ -292,11 +292,11 @@ def test_an_order_without_an_instruction_fails_alone(editor):
     assert first.size == (64, 48) and isinstance(second, EditFailed) and "instruction" in str(second)
 
 
-def test_half_precision_gives_nearly_the_same_picture(models, lora, editor):
+@pytest.mark.parametrize(("dtype", "grey_levels"), [("bfloat16", 20), ("float16", 1)])
+def test_half_precision_gives_nearly_the_same_picture(models, lora, editor, dtype, grey_levels):
     (exact,) = editor.edit([order()])
-    for dtype in ("bfloat16", "float16"):
-        (rounded,) = OminiControl(models["flux"], lora=lora, **QUICK | {"dtype": dtype}).edit([order()])
-        assert np.abs(np.asarray(exact).astype(int) - np.asarray(rounded)).mean() < 40
+    (rounded,) = OminiControl(models["flux"], lora=lora, **QUICK | {"dtype": dtype}).edit([order()])
+    assert np.abs(np.asarray(exact).astype(int) - np.asarray(rounded)).mean() < grey_levels  # another seed: 57
 
 
 def test_its_state_is_its_configuration_and_its_weights(models, lora, tmp_path):

@@ -48,6 +48,7 @@ class DeepPrivacy2(ExternalEditor):
         ("--detection-score-threshold", "0.2"),
         ("--detection-score-threshold", "0.1"),
     )
+    timeout: float = 300.0
 
     variable: ClassVar[str] = "U2S_DEEPPRIVACY2"
     install: ClassVar[str] = (
@@ -71,6 +72,7 @@ class FaceAnonSimple(ExternalEditor):
         *("{input}", "{output}", "{seeds}"),
     )
     stronger: tuple[tuple[str, ...], ...] = (("--degree", "1.5"), ("--degree", "1.75"))
+    timeout: float = 600.0
 
     variable: ClassVar[str] = "U2S_FACEANONSIMPLE"
     install: ClassVar[str] = (

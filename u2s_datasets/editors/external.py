@@ -64,7 +64,7 @@ class ExternalEditor(Editor):
     result: str = "{output}/{name}.png"
     redacts: bool = False
     alone: bool | None = None
-    timeout: float = 300.0
+    timeout: float = 60.0
     folder: str | None = None
 
     obeys_boxes: ClassVar[bool] = False
