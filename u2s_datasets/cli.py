@@ -11,10 +11,12 @@ from typing import Any
 
 from u2s_datasets.errors import SetupError, U2SError
 
+_BENCHES = ("stage1",)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns 0, or 2 for a call to mend, 1 for a failure, 130 for Ctrl-C."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         return arguments.call(arguments)
@@ -27,6 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nu2s: stopped; the same command goes on where it left off", file=sys.stderr)
         return 130
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """`bench stage1` as one command: what else follows `bench` is a folder of photos."""
+    if words[:1] == ["bench"] and words[1:2] and words[1] in _BENCHES:
+        return [f"bench {words[1]}", *words[2:]]
+    return list(words)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -45,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_simple(commands)
     _add_bench(commands)
+    _add_bench_stage1(commands)
     return parser
 
 
@@ -111,6 +121,21 @@ def _add_bench(commands: Any) -> None:
         "--num-proc", type=int, metavar="N", help="worker processes; default: one per core, as far as memory goes"
     )
     p.add_argument("--versus", metavar="COMMAND", help="instead: time faces only against a program such as deface")
+
+
+def _add_bench_stage1(commands: Any) -> None:
+    p = commands.add_parser(
+        "bench stage1",
+        help="what a flag costs: forward passes, generated tokens, images per second",
+        formatter_class=_Help,
+    )
+    p.set_defaults(call=_bench_stage1)
+    p.add_argument("src", metavar="SRC", nargs="?", help="folder of photos; default: those in the scikit-image package")
+    p.add_argument("--model", metavar="ID", help="a Hub id that is in the cache, or a folder; default: random weights")
+    p.add_argument("--random-weights", metavar="SIZE", help="8b or tiny; default: 8b with a GPU, tiny without")
+    p.add_argument("--dtype", help="float32, bfloat16 or float16; default: bfloat16 with a GPU, float32 without")
+    p.add_argument("--batch", metavar="A,B", default="1,8,32", help="batch sizes")
+    p.add_argument("--rows", type=int, default=32, metavar="N", help="photos per method and batch size")
 
 
 def _anonymize(a: argparse.Namespace) -> int:
@@ -188,6 +213,21 @@ def _bench(a: argparse.Namespace) -> int:
         return 0
     bench(a.src, rows=a.rows, detectors=_names(a.detectors) or None, num_proc=a.num_proc)
     return 0
+
+
+def _bench_stage1(a: argparse.Namespace) -> int:
+    from u2s_datasets.bench_stage1 import bench
+
+    batches = _numbers("--batch", a.batch)
+    bench(a.src, model=a.model, random_weights=a.random_weights, dtype=a.dtype, batches=batches, rows=a.rows)
+    return 0
+
+
+def _numbers(option: str, value: str) -> list[int]:
+    try:
+        return [int(number) for number in _names(value)]
+    except ValueError as error:
+        raise SetupError(f"{option}={value!r}: give whole numbers, such as 1,8,32") from error
 
 
 def _names(value: str | None) -> list[str]:

@@ -91,12 +91,12 @@ class Inspect(Step):
         if self.backend is None:
             return [None] * len(batch)
         if self.method == "generate":
-            flags = ask(self.backend, batch, self._request, parse_flag, "inspect_failed")
+            flags = ask(self.backend, batch, self.request, parse_flag, "inspect_failed")
             return [None if flag is None else float(flag) for flag in flags]
         backend = self.backend
 
         def weigh(rows: Sequence[Row]) -> list[float]:
-            return [_unsafe(p) for p in backend.choose([self._request(row, LEAD) for row in rows], CHOICES)]
+            return [_unsafe(p) for p in backend.choose([self.request(row) for row in rows], CHOICES)]
 
         return each(batch, weigh, "inspect_failed")
 
@@ -104,9 +104,10 @@ class Inspect(Step):
     def _limit(self) -> float:
         return self.threshold - 1e-6 if self.method == "choose" else 1.0  # 1 - 0.8 is below 0.2
 
-    def _request(self, row: Row, lead: str = "") -> Request:
+    def request(self, row: Row) -> Request:
+        """The question for one row; for "choose" with the answer begun."""
         words = render("flag", criteria=criteria_lines(dict(self.criteria)))
-        begun = (Message("assistant", (lead,)),) if lead else ()
+        begun = (Message("assistant", (LEAD,)),) if self.method == "choose" else ()
         return Request((Message("user", (row.decoded.pixels, words)), *begun), max_tokens=16)
 
     def look(self, batch: Sequence[Row]) -> None:
