@@ -39,7 +39,8 @@ class Inspect(Step):
         detectors: parts that look for private regions; () where a model alone is to judge.
         image_column: the column that holds the source image.
         backend: a model that sees.
-        criteria: (name, words) of what counts as private, from `load_criteria`.
+        criteria: (name, words) of what counts as private, from `load_criteria`. One alone is asked for by a prompt
+            of its own, in which nothing else that is private matters.
         method: "choose" weighs TRUE against FALSE in one pass and writes no token; "generate" has the flag written,
             as in the paper, with a score of 0 or 1.
         threshold: in (0, 1]; at this score and above "choose" flags. Low, because doubt is TRUE.
@@ -78,6 +79,10 @@ class Inspect(Step):
     def run(self, batch: Sequence[Row]) -> None:
         """Write `privacy_flag`, `privacy_score` and `privacy_review`."""
         self.look(batch)
+        self.conclude(batch)
+
+    def conclude(self, batch: Sequence[Row]) -> None:
+        """Write the columns from what `look` found in these rows and from what the model says of them."""
         alive = [row for row in batch if row.failure is None]
         scores = dict(zip(map(id, alive), self.judge(alive), strict=True))
         for row in batch:
@@ -105,9 +110,14 @@ class Inspect(Step):
         return self.threshold - 1e-6 if self.method == "choose" else 1.0  # 1 - 0.8 is below 0.2
 
     def _request(self, row: Row, lead: str = "") -> Request:
-        words = render("flag", criteria=criteria_lines(dict(self.criteria)))
         begun = (Message("assistant", (lead,)),) if lead else ()
-        return Request((Message("user", (row.decoded.pixels, words)), *begun), max_tokens=16)
+        return Request((Message("user", (row.decoded.pixels, self._question())), *begun), max_tokens=16)
+
+    def _question(self) -> str:
+        if len(self.criteria) > 1:
+            return render("flag", criteria=criteria_lines(dict(self.criteria)))
+        name, words = self.criteria[0]
+        return render("flag_one_criterion", name=name, description=words.removeprefix(f"{name}: "))
 
     def look(self, batch: Sequence[Row]) -> None:
         """Set `Row.found` to everything that the detectors find, weak evidence included, and write no column."""
