@@ -30,11 +30,13 @@ class Example:
         name: its path in the annotation, relative to the dataset's root.
         path: where it lies, or would lie.
         labels: the ids of its attributes, or `a0_safe`.
+        key: the name with the file's size and time of change; the name alone where there is no file.
     """
 
     name: str
     path: Path
     labels: frozenset[str]
+    key: str
 
     @property
     def unsafe(self) -> bool:
@@ -66,7 +68,7 @@ def read_split(root: str | Path, split: str, limit: int | None = None) -> list[E
         raise SetupError(f"root={str(root)!r} is no folder; give the one that holds {year}.txt and images/")
     names = _annotations(folder, year)[:limit]
     examples = [_example(folder, year, name) for name in names]
-    if not any(example.path.is_file() for example in examples):
+    if all(example.key == example.name for example in examples):
         raise SetupError(
             f"root={str(root)!r} has the annotations of {year} and none of its {len(examples)} images, such as "
             f"{examples[0].name!r}; unpack the images there, or give the folder to which that path is relative"
@@ -90,15 +92,23 @@ def _annotations(root: Path, year: str) -> list[str]:
 
 
 def _example(root: Path, year: str, name: str) -> Example:
-    path = _place(root, name, (f"annotations/{year}", year))
+    text = _text(_place(root, name, (f"annotations/{year}", year)), name)
     try:
-        facts = json.loads(_text(path, name))
+        facts = json.loads(text)
         image, labels = facts["image_path"], facts["labels"]
         if not (isinstance(image, str) and isinstance(labels, list) and all(isinstance(v, str) for v in labels)):
             raise TypeError("image_path is no text, or labels is no list of texts")
     except (ValueError, KeyError, TypeError) as error:
         raise SetupError(f"the annotation {name!r} is not VISPR's ({error}); get it again") from error
-    return Example(image, _place(root, image, (f"images/{year}", "images", year)), frozenset(labels))
+    path = _place(root, image, (f"images/{year}", "images", year))
+    return Example(image, path, frozenset(labels), _key(image, path))
+
+
+def _key(name: str, path: Path) -> str:
+    if not path.is_file():
+        return name
+    facts = path.stat()
+    return f"{name} {facts.st_size} {facts.st_mtime_ns}"
 
 
 def _place(root: Path, name: str, others: Sequence[str]) -> Path:

@@ -65,7 +65,9 @@ def precision(counts: Counts) -> float | None:
 
 def f1(counts: Counts) -> float | None:
     """2 TP / (2 TP + FP + FN), range [0, 1], higher is better: the harmonic mean of precision and recall."""
-    return _ratio(2 * counts.true_positives, 2 * counts.true_positives + counts.false_positives + counts.false_negatives)
+    return _ratio(
+        2 * counts.true_positives, 2 * counts.true_positives + counts.false_positives + counts.false_negatives
+    )
 
 
 METRICS = {"recall": recall, "precision": precision, "f1": f1}
@@ -75,7 +77,8 @@ def bootstrap(counts: Counts, resamples: int = 2_000, level: float = 0.95, seed:
     """Every metric with its percentile bootstrap interval over images (Efron 1979).
 
     N images drawn with replacement have multinomial counts of the four kinds, so the counts are drawn at once.
-    A resample in which a metric is not defined, such as one without a flag, does not count for that metric.
+    A resample in which a metric is not defined, such as one without a flag, does not count for that metric. At a
+    value of exactly 0 or 1 the interval has no width, as always with this bootstrap: that is no certainty.
 
     Args:
         counts: of the N images.
