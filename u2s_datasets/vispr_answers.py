@@ -89,23 +89,23 @@ class AnswerFile:
             os.fsync(self._file.fileno())
 
     def _read(self, file: IO[bytes]) -> None:
-        stored = file.read().decode("utf-8", "replace")
-        if self._head.startswith(stored):  # new, or cut off in its first line
+        stored, head = file.read(), self._head.encode()
+        if head.startswith(stored):  # new, or cut off in its first line
             file.seek(0)
             file.truncate()
             self._write(self._head)
-        elif not stored.startswith(self._head):
+        elif not stored.startswith(head):
             raise SetupError(
                 f"{str(self._path)!r} was made with another profile, criteria, threshold or version; repeat that call "
                 "to resume it, give another --out, or delete that file"
             )
         else:
-            whole, end, _ = stored.rpartition("\n")
-            file.truncate(len((whole + end).encode()))
-            file.seek(0, os.SEEK_END)
-            self._known = dict(self._parsed(line) for line in whole.split("\n")[1:])
+            whole = stored[: stored.rindex(b"\n") + 1]
+            file.seek(len(whole))
+            file.truncate()
+            self._known = dict(self._parsed(line) for line in whole[len(head) :].splitlines())
 
-    def _parsed(self, line: str) -> tuple[str, Answers]:
+    def _parsed(self, line: bytes) -> tuple[str, Answers]:
         try:
             entry = json.loads(line)
             return entry["image"], {name: Answer(**answer) for name, answer in entry["answers"].items()}

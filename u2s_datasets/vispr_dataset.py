@@ -4,8 +4,9 @@
     ROOT/annotations/test2017/2017_….json         {"id": …, "image_path": "images/test2017/….jpg", "labels": […]}
     ROOT/images/test2017/2017_….jpg
 
-All paths are relative to ROOT. Without the list its folder of annotations is read; annotations and images are also
-found in `ROOT/test2017` and images in `ROOT/images`, which is where the archives may have been unpacked.
+All paths are relative to ROOT; of one that leads out of it the name alone counts. Without the list its folder of
+annotations is read; annotations and images are also found in `ROOT/test2017` and images in `ROOT/images`, which is
+where the archives may have been unpacked.
 """
 
 from __future__ import annotations
@@ -112,12 +113,15 @@ def _key(name: str, path: Path) -> str:
 
 
 def _place(root: Path, name: str, others: Sequence[str]) -> Path:
-    """Where this file lies, in one of the folders if not where it is said to; what it says, where it is nowhere."""
+    """Where this file lies: where it is said to, or by its name alone in one of the folders; always below the root.
+
+    The last of these where it lies in none of them.
+    """
     said = PurePosixPath(name)
-    if said.is_absolute() or ".." in said.parts:
-        raise SetupError(f"the path {name!r} leads out of the dataset's folder; it has to be relative to it")
-    places = (root / said, *(root / folder / said.name for folder in others))
-    return next((place for place in places if place.is_file()), places[0])
+    places = [root / folder / said.name for folder in others]
+    if not (said.is_absolute() or ".." in said.parts):
+        places.insert(0, root / said)
+    return next((place for place in places if place.is_file()), places[-1])
 
 
 def _text(path: Path, name: str) -> str:

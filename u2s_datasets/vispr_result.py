@@ -64,7 +64,10 @@ class VisprResult:
         parts += [f"{m.title}: not measured: {m.not_measured}" for m in self.measured if m.not_measured]
         if failed := max((sum(m.failed.values()) for m in self.measured), default=0):
             parts.append(f"Up to {failed:,} images could not be read or judged; they count as flagged.")
-        return "\n".join([*parts, "In brackets: 95% bootstrap intervals over images."])
+        parts.append("In brackets: 95% bootstrap intervals over images.")
+        if self.facts["not_inspected"]:
+            parts.append(text_table(Table("Not looked for", rows=[(words,) for words in self.facts["not_inspected"]])))
+        return "\n".join(parts)
 
     def to_json(self) -> str:
         """Everything, the curves too, as JSON; the same for the same inputs."""
