@@ -130,6 +130,7 @@ def test_names_that_are_none_of_vispr(given, words):
 def test_a_report_names_attributes_and_not_as_the_users_own():
     inspected, left = criteria.scope(("face", "text"), u2s.load_criteria("vispr"))
     assert "all 67 attributes of VISPR (judged by a model)" in inspected and left == []
+    assert len(inspected) == 3
     inspected, left = criteria.scope((), u2s.load_criteria(["a7_fingerprint", "medals: of Anna"]))
     assert inspected[1] == "criteria of the user's own (judged by a model)" and "Anna" not in str(inspected)
     assert inspected[0].startswith("fingerprints") and "health indicators" in left
@@ -381,6 +382,8 @@ def test_a_line_cut_off_is_dropped(root, tmp_path, cut):
     answers = out.with_suffix(".answers.jsonl")
     lines = answers.read_bytes()
     os.truncate(answers, max(5, len(lines) - cut))
+    with AnswerFile(answers, json.loads(lines.splitlines()[0])):
+        assert lines.startswith(answers.read_bytes()) and answers.read_bytes().endswith(b"\n")
     again, shown = listen(root, out=out)
     assert again == whole and shown == list(PICTURES)[-len(shown) :] and answers.read_bytes() == lines
 
