@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_anonymize(commands)
     _add_report(commands)
+    _add_vispr(commands)
     _add_simple(commands)
     _add_bench(commands)
     _add_bench_stage1(commands)
@@ -98,6 +99,27 @@ def _add_report(commands: Any) -> None:
     p.set_defaults(call=_report)
     p.add_argument("dir", metavar="DIR", help="output folder of `u2s anonymize`")
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _add_vispr(commands: Any) -> None:
+    p = commands.add_parser(
+        "vispr",
+        help="how well a profile's inspection agrees with the labels of VISPR",
+        description="Inspect a split of VISPR and compare with its labels. Killed, the same command goes on.",
+        formatter_class=_Help,
+    )
+    p.set_defaults(call=_vispr)
+    p.add_argument("--root", metavar="DIR", required=True, help="the dataset's folder, with test2017.txt and images/")
+    p.add_argument("--out", metavar="FILE.json", required=True, help="figures and curves; private answers go beside it")
+    p.add_argument("--split", default="test", help="train, val or test")
+    p.add_argument("--profile", default="cpu", help="see `u2s profiles`; or package.module:NAME")
+    p.add_argument("--detectors", metavar="A,B", help="faces,text, or none for the model alone; default: the profile's")
+    p.add_argument("--criteria", metavar="A,B", help="names such as people,vispr:documents, or a file of one to a line")
+    p.add_argument("--threshold", type=float, metavar="T", help="flag from this score of the model on, in (0, 1]")
+    p.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    p.add_argument("--batch-size", type=int, default=16, metavar="N", help="images judged together")
+    p.add_argument("--seed", type=int, default=0, help="seed of the bootstrap intervals")
+    p.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no table")
 
 
 def _add_simple(commands: Any) -> None:
@@ -185,6 +207,28 @@ def _report(a: argparse.Namespace) -> int:
     result = report(a.dir)
     rewrite_reports(a.dir)
     print(result.to_json() if a.json else result)
+    return 0
+
+
+def _vispr(a: argparse.Namespace) -> int:
+    from u2s_datasets.vispr_evaluation import evaluate_vispr
+
+    criteria = _names(a.criteria)
+    result = evaluate_vispr(
+        a.root,
+        a.split,
+        profile=a.profile,
+        detectors=() if a.detectors == "none" else _names(a.detectors) or None,
+        criteria=criteria[0] if len(criteria) == 1 else criteria or None,
+        threshold=a.threshold,
+        limit=a.limit,
+        batch_size=a.batch_size,
+        seed=a.seed,
+        out=a.out,
+        progress=not a.quiet,
+    )
+    if not a.quiet:
+        print(f"{result}\n\nfigures and curves  {a.out}")
     return 0
 
 
