@@ -20,7 +20,7 @@ if INSTALLED:
     os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")  # its classes configure themselves for some device
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own imports
-        import vllm.entrypoints.llm
+        import vllm.entrypoints.llm  # noqa: F401
 
 RED = Image.new("RGB", (120, 80), (200, 10, 10))
 

@@ -221,6 +221,9 @@ class Editor(Part):
     redacts: ClassVar[bool] = False
     """True where the output shows nothing in place of what was hidden, so that any residue is absolute."""
 
+    needs: ClassVar[tuple[str, ...]] = ()
+    """The texts of `Edit` that drive it, such as ("target_prompt",): a row in which one is empty is withheld."""
+
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
         """One image per order, same size, same mode. Raises on failure; never returns an original for a failure."""
         raise NotImplementedError
