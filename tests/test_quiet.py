@@ -29,7 +29,9 @@ class Reading(RedSquares):
     def detect(self, images):
         if any(image.shape[1] == 101 for image in images):
             raise RuntimeError(f"cannot read {MARK}")
-        return [[u2s.Detection("text", d.box, d.score, f"{MARK} 4711") for d in found] for found in super().detect(images)]
+        return [
+            [u2s.Detection("text", d.box, d.score, f"{MARK} 4711") for d in found] for found in super().detect(images)
+        ]
 
 
 @dataclass(frozen=True)

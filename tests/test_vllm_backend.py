@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import u2s_datasets as u2s
 from u2s_datasets import catalog, checkpoints
+from u2s_datasets import columns as c
 from u2s_datasets.backends.vllm_backend import VLLMBackend, answer, conversation, sampling, weighing, weights
 from u2s_datasets.errors import MissingExtra, RowError, SetupError
 from u2s_datasets.parts import CUT, Message, Request
@@ -18,6 +20,8 @@ INSTALLED = all(importlib.util.find_spec(name) for name in ("vllm", "torch"))
 needs_vllm = pytest.mark.skipif(not INSTALLED, reason="vllm is not installed: pip install 'u2s_datasets[vllm]'")
 if INSTALLED:
     os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")  # its classes configure themselves for some device
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # so that a test can count
+    os.environ["VLLM_NO_USAGE_STATS"] = "1"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own imports
         import vllm.entrypoints.llm  # noqa: F401
@@ -149,7 +153,7 @@ def checkpoint_folders(tmp_path_factory) -> dict[str, Path]:
     import tiny_models
 
     root = tmp_path_factory.mktemp("models")
-    return {kind: getattr(tiny_models, kind)(root / kind) for kind in ("causal_lm", "qwen_vl", "internvl")}
+    return {kind: getattr(tiny_models, kind)(root / kind) for kind in ("causal_lm", "qwen_vl", "internvl", "taught")}
 
 
 @needs_vllm
@@ -180,3 +184,81 @@ def test_prompts_are_those_of_the_transformers_backend(checkpoint_folders, kind)
         parameters = (sampling(request), weighing({"TRUE": {5}, "FALSE": {6}}))
         for parameter in parameters:
             parameter.verify(engine.model_config, None, engine.structured_outputs_config, offline.renderer.tokenizer)
+
+
+# --- through vLLM's engine, the forward pass apart (see `vllm_on_cpu`)
+
+
+def on_cpu(folder: Path, **options) -> VLLMBackend:
+    from vllm_on_cpu import OnCPU
+
+    return OnCPU(str(folder), dtype="float32", max_model_len=2048, gpu_memory_utilization=0.1, **options)
+
+
+def begun_and_not(n: int) -> list[Request]:
+    return [ask("Look at it with care. " * (i + 1), begun=i % 2 > 0, max_tokens=3 + i) for i in range(n)]
+
+
+@needs_vllm
+@pytest.mark.filterwarnings("ignore")
+def test_answers_are_those_of_the_transformers_backend_in_any_order(checkpoint_folders):
+    from u2s_datasets.backends.transformers_backend import TransformersBackend
+
+    backend = on_cpu(checkpoint_folders["causal_lm"])
+    other = TransformersBackend(str(checkpoint_folders["causal_lm"]))
+    requests = begun_and_not(5)
+    answers = backend.generate(requests)
+    half = "\N{REPLACEMENT CHARACTER}"  # of a letter that was cut off; vLLM leaves it out
+    assert [a.replace(half, "") for a in answers] == [a.replace(half, "") for a in other.generate(requests)]
+    assert backend.generate(requests[::-1]) == answers[::-1]
+    for ours, theirs in zip(*(b.choose(requests, ("TRUE", "FALSE")) for b in (backend, other)), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-6)  # float32 rounds at 6e-8, through two layers
+    warm = [ask("private?", temperature=1.5, seed=i, max_tokens=4) for i in range(8)]
+    assert len(set(backend.generate(warm))) > 4
+    assert backend.generate(warm[::-1]) == backend.generate(warm)[::-1]
+
+
+@needs_vllm
+@pytest.mark.filterwarnings("ignore")
+def test_red_is_flagged_and_blue_is_not_by_one_pass_each(checkpoint_folders):
+    import numpy as np
+    import tiny_models
+    from vllm_on_cpu import Forward
+
+    random = np.random.default_rng(99)
+    backend, truth = on_cpu(checkpoint_folders["taught"]), [True, False, False, True, True, False]
+    requests = [
+        ask(tiny_models.painted(red, random), "Is this picture private?", begun=True, max_tokens=6) for red in truth
+    ]
+    backend.loaded  # noqa: B018  loads it
+    before = Forward.passes
+    chosen = backend.choose(requests, ("TRUE", "FALSE"))
+    assert Forward.passes - before == len(truth)
+    assert [w["TRUE"] > w["FALSE"] for w in chosen] == truth and min(max(w.values()) for w in chosen) > 0.9
+    assert backend.generate(requests) == [f" {str(red).upper()}" for red in truth]
+    pictures = [request.messages[0].content[0] for request in requests]
+    flags = u2s.Inspect(detectors=(), backend=backend)({"image": pictures})
+    assert len(flags[c.PRIVACY_FLAG]) == len(truth) and not any(flags[c.PRIVACY_REVIEW])  # each was answered
+
+
+@needs_vllm
+@pytest.mark.filterwarnings("ignore")
+def test_a_form_holds_the_model_where_that_is_asked_for(checkpoint_folders):
+    request = ask("private?", form="(yes|no)!", max_tokens=9)
+    assert on_cpu(checkpoint_folders["causal_lm"], structured=True).generate([request])[0] in ("yes!", "no!")
+    assert on_cpu(checkpoint_folders["causal_lm"]).generate([request])[0].endswith(CUT)
+
+
+@needs_vllm
+@pytest.mark.filterwarnings("ignore")
+def test_what_does_not_fit_is_the_rows_own_failure(checkpoint_folders):
+    backend = on_cpu(checkpoint_folders["causal_lm"])
+    for request in (ask("private? " * 2000), ask("private?", temperature=3.0)):
+        with pytest.raises(RowError, match="vLLM refuses a request") as error:
+            backend.generate([ask("private?"), request])
+        assert error.value.code == "no_answer"
+    assert len(backend.generate(begun_and_not(3))) == 3  # nothing of the refused batch is left behind
+    with pytest.raises(SetupError, match="takes no images"):
+        backend.generate([ask(RED, "private?")])
+    with pytest.raises(SetupError, match="first token"):
+        backend.choose([ask("private?")], ("TRUE", "TRUEST"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -89,6 +89,7 @@ class VLLMBackend(Backend):
         """The engine, a `vllm.LLM`; raises `SetupError` as `check` does."""
         self.check()
         os.environ["VLLM_NO_USAGE_STATS"] = "1"
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # else it writes to standard output
         from vllm import LLM
 
         return LLM(**self.engine_arguments(), device_ids=checkpoints.gpus(self.tensor_parallel_size))
@@ -117,7 +118,7 @@ class VLLMBackend(Backend):
             RowError: a request does not fit or was not answered (code "no_answer").
             SetupError: the engine died, or the model takes no images.
         """
-        return [answer(output) for output in self._chat(requests, [sampling(r, self.structured) for r in requests])]
+        return [answer(output) for output in self._chat(requests, lambda r: sampling(r, self.structured))]
 
     def choose(self, requests: Sequence[Request], choices: Sequence[str]) -> list[dict[str, float]]:
         """Probabilities of each choice's first token, with and without a space before it, from one pass.
@@ -128,7 +129,7 @@ class VLLMBackend(Backend):
         if len(set(choices)) < 2:
             raise SetupError(f"choices={list(choices)!r}: give two or more different texts")
         firsts = first_tokens(self.loaded.get_tokenizer(), choices)
-        return [weights(output, firsts) for output in self._chat(requests, [weighing(firsts) for _ in requests])]
+        return [weights(output, firsts) for output in self._chat(requests, lambda _: weighing(firsts))]
 
     def config(self) -> dict[str, Any]:
         """As every part's, and the model's Hub id; a folder is not shown."""
@@ -137,7 +138,7 @@ class VLLMBackend(Backend):
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"weights": checkpoints.fingerprint(self.model, self.revision)}
 
-    def _chat(self, requests: Sequence[Request], parameters: Sequence[Any]) -> list[Any]:
+    def _chat(self, requests: Sequence[Request], parameters: Callable[[Request], Any]) -> list[Any]:
         """The engine's outputs in the requests' order; those whose answer is begun go in a call of their own."""
         if any(map(has_images, requests)) and not self.loaded.model_config.is_multimodal_model:
             raise SetupError(f"the model {self.model!r} takes no images; choose a vision-language model")
@@ -145,18 +146,18 @@ class VLLMBackend(Backend):
         for begun in (False, True):
             numbers = [i for i, request in enumerate(requests) if continues(request) is begun]
             if numbers:
-                chosen = [requests[i] for i in numbers], [parameters[i] for i in numbers]
-                outputs.update(zip(numbers, self._ask(*chosen, begun), strict=True))
+                chosen = [requests[i] for i in numbers]
+                outputs.update(zip(numbers, self._ask(chosen, parameters, begun), strict=True))
         return [outputs[i] for i in range(len(requests))]
 
-    def _ask(self, requests: Sequence[Request], parameters: Sequence[Any], begun: bool) -> list[Any]:
+    def _ask(self, requests: Sequence[Request], parameters: Callable[[Request], Any], begun: bool) -> list[Any]:
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         llm = self.loaded
         try:
             turns = [conversation(request, self.max_pixels, llm.get_tokenizer()) for request in requests]
-            outputs = llm.chat(turns, parameters, use_tqdm=False, **self.chat_arguments(begun))
+            outputs = llm.chat(turns, list(map(parameters, requests)), use_tqdm=False, **self.chat_arguments(begun))
         except EngineDeadError as error:
             raise SetupError("vLLM's engine died; its own lines above say why") from error
         except (VLLMClientError, ValueError) as error:
