@@ -30,6 +30,7 @@ _LAZY = {
     "VLLMBackend": "backends.vllm_backend",
     "Faces": "detectors.faces",
     "Text": "detectors.text",
+    "FlowEdit": "editors.flowedit",
     "Redact": "editors.redact",
     "load_criteria": "criteria",
     "Profile": "profiles",
