@@ -11,7 +11,7 @@ from typing import Any
 
 from u2s_datasets.errors import SetupError, U2SError
 
-_BENCHES = ("stage1",)
+_BENCHES = ("stage1", "edit")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_simple(commands)
     _add_bench(commands)
     _add_bench_stage1(commands)
+    _add_bench_edit(commands)
     return parser
 
 
@@ -167,6 +168,28 @@ def _add_bench_stage1(commands: Any) -> None:
     p.add_argument("--rows", type=int, default=32, metavar="N", help="photos per method and batch size")
 
 
+def _add_bench_edit(commands: Any) -> None:
+    p = commands.add_parser(
+        "bench edit",
+        help="a diffusion editor's images per second and memory, by batch and size",
+        formatter_class=_Help,
+    )
+    p.set_defaults(call=_bench_edit)
+    p.add_argument("--editor", default="flowedit", help="flowedit, freeprompt, instruct_edit or another with --model")
+    p.add_argument("--model", metavar="ID", help="a Hub id that is in the cache, or a folder; default: random weights")
+    p.add_argument(
+        "--random-weights",
+        metavar="SIZE",
+        nargs="?",
+        const=None,
+        help="full (the real architecture) or tiny; default: full with a GPU, tiny without",
+    )
+    p.add_argument("--dtype", help="float32, bfloat16 or float16; default: float16 with a GPU, float32 without")
+    p.add_argument("--size", metavar="A,B", help="sides of the pictures; default: 512,1024 with a GPU, 64 without")
+    p.add_argument("--batch", metavar="A,B", default="1,2,4,8,16", help="batch sizes")
+    p.add_argument("--steps", type=int, metavar="N", help="num_inference_steps; default: the editor's own")
+
+
 def _anonymize(a: argparse.Namespace) -> int:
     from u2s_datasets.runner import run
 
@@ -276,7 +299,22 @@ def _bench_stage1(a: argparse.Namespace) -> int:
     return 0
 
 
-def _numbers(option: str, value: str) -> list[int]:
+def _bench_edit(a: argparse.Namespace) -> int:
+    from u2s_datasets.bench_edit import bench
+
+    bench(
+        a.editor,
+        model=a.model,
+        random_weights=a.random_weights,
+        dtype=a.dtype,
+        sizes=_numbers("--size", a.size) or None,
+        batch_sizes=_numbers("--batch", a.batch),
+        steps=a.steps,
+    )
+    return 0
+
+
+def _numbers(option: str, value: str | None) -> list[int]:
     try:
         return [int(number) for number in _names(value)]
     except ValueError as error:

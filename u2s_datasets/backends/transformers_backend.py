@@ -6,8 +6,7 @@ answer begins where its prompt ends.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -136,7 +135,7 @@ class _Loaded:
             checkpoints.need("models", "torchvision")
         kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
         more = {} if options.attention is None else {"attn_implementation": options.attention}
-        with _quiet(transformers):
+        with checkpoints.quietly(transformers):
             network = kind.from_pretrained(folder, dtype=options.dtype, **more, **trust)
             network = network.to(checkpoints.device(options.device)).eval()
             processor = (transformers.AutoProcessor if sees else transformers.AutoTokenizer).from_pretrained(
@@ -233,16 +232,3 @@ def _ends(generation: Any, tokenizer: Any) -> frozenset[int]:
     given = generation.eos_token_id
     listed = given if isinstance(given, list) else [given]
     return frozenset(i for i in [*listed, tokenizer.eos_token_id] if i is not None)
-
-
-@contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """No progress bar over the loading of weights."""
-    log = transformers.utils.logging
-    shown = log.is_progress_bar_enabled()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            log.enable_progress_bar()
