@@ -1,11 +1,13 @@
 # `make demo` and `make test` are the whole set-up: they need Python 3.11 or later, make, git and a compiler.
+# `make test-models` also installs torch and runs the tests that need it, on tiny models built there and then.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 SRC := u2s_datasets tests examples
+MODEL_TESTS = $(shell grep -l 'is not installed: pip install' tests/test_*.py)
 
-.PHONY: demo test test-external lint format bench clean
+.PHONY: demo test test-models test-external lint format bench clean
 
 demo: $(VENV)/.base
 	$(BIN)/python examples/demo.py demo
@@ -16,6 +18,9 @@ test: $(VENV)/.dev
 # Installs deface into an environment of its own, unless it is on the PATH or U2S_DEFACE names it.
 test-external: $(VENV)/.dev
 	$(BIN)/python -m pytest -m external
+
+test-models: $(VENV)/.models
+	$(BIN)/python -m pytest --durations=10 $(MODEL_TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SRC)
@@ -43,4 +48,10 @@ $(VENV)/.base: pyproject.toml | $(VENV)/.python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.base
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+$(VENV)/.models: pyproject.toml tests/mend_torchvision.py | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet -e '.[test-models]'
+	$(BIN)/python tests/mend_torchvision.py
 	touch $@

@@ -229,6 +229,14 @@ def test_sd3_without_t5_and_flux_without_guidance(tmp_path):
         assert image.size == (60, 40)
 
 
+def test_an_edit_leaves_the_pipelines_scheduler_as_it_was(models):
+    editor = FlowEdit(models["flux"], **QUICK)
+    scheduler = editor.loaded[0].pipeline.scheduler
+    before = scheduler.timesteps.clone()
+    editor.edit([order()])
+    assert torch.equal(scheduler.timesteps, before)
+
+
 def test_its_state_is_its_configuration_before_and_after_the_first_call(models):
     editor = FlowEdit(models["sd3"], **QUICK)
     before = pickle.dumps(editor)

@@ -112,10 +112,10 @@ def test_the_public_implementation_gives_the_same(models, lora, name):
 
 def test_a_lora_of_nothing_is_the_models_own_weights_on_the_source(models, lora, tmp_path):
     class Plain(OminiControl):
-        def load(self):
+        def around(self, pipeline):
             from u2s_datasets.editors.flux_branches import Branches
 
-            flux, branches = super().load()
+            flux, branches = super().around(pipeline)
             return flux, Branches(branches.base, branches.base)
 
     plain = latents(Plain(models["flux"], lora=lora, **QUICK), order())

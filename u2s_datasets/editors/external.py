@@ -68,7 +68,6 @@ class ExternalEditor(Editor):
     folder: str | None = None
 
     obeys_boxes: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = ()
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow")
     variable: ClassVar[str] = ""
     """Environment variable that names `folder` where the argument does not."""

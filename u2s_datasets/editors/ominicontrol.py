@@ -119,15 +119,14 @@ class OminiControl(DiffusionEditor):
 
         return diffusers.FluxPipeline.from_pretrained(folder, **options)
 
-    def load(self) -> tuple[Flux, Branches]:
-        """The model on its device, and its transformer without and with the LoRA."""
+    def around(self, pipeline: Any) -> tuple[Flux, Branches]:
+        """The model, and its transformer without and with the LoRA."""
         import torch
 
         from u2s_datasets.editors import lora
         from u2s_datasets.editors.flux_branches import Branches
 
-        pipeline, device = super().load(), checkpoints.device(self.device)
-        changes = lora.read(self._lora())
+        device, changes = checkpoints.device(self.device), lora.read(self._lora())
         unused = sorted(name for name in changes if not _SOURCE.fullmatch(name))
         if unused:
             log.warning("the LoRA also has %d layers that the source does not pass, as %s", len(unused), unused[0])
