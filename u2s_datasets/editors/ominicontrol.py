@@ -132,8 +132,9 @@ class OminiControl(DiffusionEditor):
             log.warning("the LoRA also has %d layers that the source does not pass, as %s", len(unused), unused[0])
         used = {name: change for name, change in changes.items() if name not in unused}
         known = {name for name, _ in pipeline.transformer.named_modules()}
-        if strange := sorted(used.keys() - known) or not used:
-            raise SetupError(f"lora={self.lora!r} is of another model: this one has no layers for it ({strange})")
+        if used.keys() - known or not used:
+            strange = ", ".join(sorted(used.keys() - known)[:3]) or "nothing for the source"
+            raise SetupError(f"lora={self.lora!r} is of another model than {self.model!r}: it has {strange}")
         adapted = lora.adapted(pipeline.transformer, used, self.lora_scale, device)
         branches = Branches(pipeline.transformer, adapted)
         if self.compile:  # what is compiled by `placed` is diffusers' own forward pass, which is not used here

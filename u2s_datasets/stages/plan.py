@@ -128,7 +128,8 @@ class Plan:
 
     def judge(self, found: Sequence[Detection], absolute: bool) -> None:
         """Set the residue from what was found in the output."""
-        self.residue = verify.remaining(found, self.row.array, self.edited, self.hidden, absolute)
+        left = verify.remaining(found, self.row.array, self.edited, self.hidden, absolute)
+        self.residue = list(dict.fromkeys(left))  # what was hidden before and is found again counts once
         self.row.residue = self.residue
         self.attempts[-1]["residue"] = len(self.residue)
 
