@@ -250,6 +250,65 @@ json.dump([os.getcwd(), *sys.argv[1:]], open("called", "w"))
     assert Path(given).parent == Path(made).parent
 
 
+NETS = "src/diffusers/models/referencenet"
+STAND_IN = {
+    "torch": """
+class cuda: is_available = staticmethod(lambda: False)
+class Generator:
+    def manual_seed(self, seed): self.seed = seed; return self
+""",
+    "face_alignment": """
+class LandmarksType: TWO_D = 2
+class FaceAlignment:
+    def __init__(self, kind, face_detector, device): pass
+    def get_landmarks(self, array): return ["a face"] if array[0, 0, 1] == 255 else None
+""",
+    "diffusers": """
+class AutoencoderKL: from_pretrained = classmethod(lambda *a, **k: 0)
+DDPMScheduler = AutoencoderKL
+""",
+    "transformers": "from diffusers import AutoencoderKL as CLIPImageProcessor\nCLIPVisionModel = CLIPImageProcessor",
+    f"{NETS}/referencenet_unet_2d_condition": "from diffusers import DDPMScheduler as ReferenceNetModel",
+    f"{NETS}/unet_2d_condition": "from diffusers import DDPMScheduler as UNet2DConditionModel",
+    "src/diffusers/pipelines/referencenet/pipeline_referencenet": """
+class StableDiffusionReferenceNetPipeline:
+    def __init__(self, unet, referencenet, conditioning_referencenet, vae, feature_extractor, image_encoder, scheduler):
+        pass
+    def to(self, device): return self
+""",
+    "utils/anonymize_faces_in_image": """
+import numpy as np
+from PIL import Image
+def anonymize_faces_in_image(image, face_alignment, pipe, generator, face_image_size, num_inference_steps,
+                             guidance_scale, anonymization_degree):
+    assert (face_image_size, num_inference_steps, guidance_scale) == (512, 25, 4.0)
+    array = np.array(image)
+    for _ in face_alignment.get_landmarks(array):
+        array[4:20, 4:20] = generator.seed, 100 * anonymization_degree, 0
+    return Image.fromarray(array)
+""",
+}
+"""The names that FaceAnonSimple's README imports, with nothing behind them."""
+
+
+def test_faceanonsimple_is_called_as_its_readme_says_and_a_photo_without_a_face_fails_alone(tmp_path, monkeypatch):
+    for name, source in STAND_IN.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.py").write_text(source)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    monkeypatch.setenv("U2S_FACEANONSIMPLE", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # a link to an interpreter forgets its environment
+    face = picture(corner=(0, 255, 0))
+    for strength, green in ((0, 125), (1, 150)):
+        orders = [Edit(face, seed=i, strength=strength) for i in (2**33 + 7, 9)] + [Edit(picture(), seed=1)]
+        with pytest.raises(PartlyFailed) as caught:
+            make("editor", "faceanonsimple", EDITORS).edit(orders)
+        first, second, third = caught.value.results
+        assert (first.getpixel((5, 5)), second.getpixel((5, 5))) == ((7, green, 0), (9, green, 0))
+        assert "came back as it went in" in str(third)
+
+
 def test_a_part_is_its_configuration_and_the_program_that_it_runs(tmp_path):
     editor = program(tmp_path)
     assert pickle.loads(pickle.dumps(editor)) == editor

@@ -34,7 +34,7 @@ def main() -> None:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe = pipeline().to(device)
-    finder = FaceAlignment(LandmarksType.TWO_D, face_detector="sfd", device=device)
+    finder = Finder(FaceAlignment(LandmarksType.TWO_D, face_detector="sfd", device=device))
     for line in options.seeds.read_text().splitlines():
         name, seed = line.split()
         anonymize_faces_in_image(
@@ -47,6 +47,17 @@ def main() -> None:
             guidance_scale=options.guidance,
             anonymization_degree=options.degree,
         ).save(options.output / (name + ".png"))
+
+
+class Finder:
+    """face_alignment answers None where there is no face, and that program loops over the answer."""
+
+    def __init__(self, model):  # type: ignore[no-untyped-def]
+        self.model = model
+
+    def get_landmarks(self, image):  # type: ignore[no-untyped-def]
+        """A list of landmarks, one array per face."""
+        return self.model.get_landmarks(image) or []
 
 
 def pipeline():  # type: ignore[no-untyped-def]
