@@ -45,6 +45,8 @@ _LAZY = {
     "Report": "metrics.report",
     "report": "metrics.report",
     "run": "runner",
+    "Pool": "pools",
+    "ray_anonymize": "ray_runner",
     "EditFailed": "errors",
     "MissingExtra": "errors",
     "MissingWeights": "errors",

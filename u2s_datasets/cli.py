@@ -99,6 +99,8 @@ def _add_anonymize(commands: Any) -> None:
     work.add_argument(
         "--num-proc", type=int, metavar="N", help="worker processes; default: one per core, as far as memory goes"
     )
+    work.add_argument("--ray", action="store_true", help="let Ray drive the run; --num-proc is then workers per stage")
+    work.add_argument("--ray-address", metavar="ADDR", help="a running cluster, for --ray; default: one on this machine")
     work.add_argument("--dry-run", action="store_true", help="check and count everything, write nothing")
     work.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no summary")
 
@@ -213,6 +215,8 @@ def _anonymize(a: argparse.Namespace) -> int:
         limit=a.limit,
         shard_size=a.shard_size,
         num_proc=a.num_proc,
+        ray=a.ray,
+        ray_address=a.ray_address,
         dry_run=a.dry_run,
         progress=not a.quiet,
     )
@@ -227,10 +231,19 @@ def _print_result(out: str, facts: dict[str, Any]) -> None:
     from u2s_datasets.metrics.report import report
 
     print(report(out))
+    _print_stages(facts["rates"])
     if not facts["verified"]:
         print("\nUNVERIFIED: the output was not inspected again (--no-verify).")
     print(f"\nsafe to look at  {out}/report.html")
     print(f"originals beside {out}/private/report.html   (never publish private/)")
+
+
+def _print_stages(rates: dict[str, Any]) -> None:
+    """What each stage of a run with Ray did per second, and which one the others wait for."""
+    for name, stage in rates.get("stages", {}).items():
+        speed = f"{stage['rows_per_second_and_worker']} img/s each" if stage["rows_per_second_and_worker"] else ""
+        mark = "  <- bottleneck" if name == rates["bottleneck"] else ""
+        print(f"stage {name:<10} {stage['workers']:g} x {speed}, busy {stage['busy']:.0%}{mark}")
 
 
 def _report(a: argparse.Namespace) -> int:

@@ -45,23 +45,27 @@ class Pipeline:
     def __call__(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """Items to one dict each: private and public columns, and under "kept" the columns that the user keeps."""
         score.say_nothing()
-        rows = [Row(item.image, self._read(item)) for item in items]
+        rows = [Row(item.image, self.read(item)) for item in items]
         self.profile.anonymize.run(rows)
         self.profile.score.run(rows)
-        return [self._answer(item, row.fields) for item, row in zip(items, rows, strict=True)]
+        return [self.answer(item, row.fields) for item, row in zip(items, rows, strict=True)]
 
     def dead(self, item: Item) -> dict[str, Any]:
         """The answer for an item that killed its process. It stays: the same command later does not try it again."""
-        row = Row(None, {})
-        row.fail(RowError("the process that worked on this row died", "worker_died"))
-        self.profile.anonymize.run([row])
-        return self._answer(item, row.fields)
+        return self.withheld(item, RowError("the process that worked on this row died", "worker_died"))
 
-    def _read(self, item: Item) -> dict[str, Any]:
+    def withheld(self, item: Item, error: RowError) -> dict[str, Any]:
+        """The answer for an item on which nothing could work."""
+        row = Row(None, {})
+        row.fail(error)
+        self.profile.anonymize.run([row])
+        return self.answer(item, row.fields)
+
+    def read(self, item: Item) -> dict[str, Any]:
         names = self.profile.anonymize.required()
         return {name: named(self.kept[name], [item.kept[name]])[0] for name in names}
 
-    def _answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
         review = fields.get(columns.PRIVACY_REVIEW) or ()
         private = [i["item"] for i in review if i["category"] != columns.ERROR and i["item"]]
         kept, stopped = leaks.withheld_text(item.kept, private, own_names(item))

@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,9 @@ from u2s_datasets.workers import Workers, chunks_of, default_number, give_back_m
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from u2s_datasets.pools import Pool
+    from u2s_datasets.ray_runner import RayPools
 
 _VERSIONS = ("u2s_datasets", "datasets", "numpy", "onnxruntime", "openvino", "pillow", "pyarrow", "rapidocr")
 
@@ -49,6 +52,9 @@ def run(
     limit: int | None = None,
     shard_size: int = 256,
     num_proc: int | None = None,
+    ray: bool = False,
+    ray_address: str | None = None,
+    pools: Mapping[str, Pool] | None = None,
     dry_run: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -67,6 +73,9 @@ def run(
         shard_size: source rows per shard.
         num_proc: worker processes; where none, one per core, as far as the memory goes. 1 works in this process:
             a row that crashes the interpreter ends the run.
+        ray: whether Ray drives the run; with it, `num_proc` is the workers of every stage.
+        ray_address: of a running Ray cluster, such as "10.0.0.1:6379"; None starts Ray on this machine for the run.
+        pools: workers by stage, for Ray; see `pools.Pool`.
         dry_run: look at everything and write nothing.
         progress: show a progress bar on standard error.
 
@@ -77,6 +86,7 @@ def run(
         SetupError: before the first row, naming the value and the remedy.
     """
     _check_numbers(limit=limit, shard_size=shard_size, num_proc=num_proc)
+    engine = _engine(ray, ray_address, pools, num_proc)
     out = Path(out).expanduser()
     check_free(out)
     options = {"seed": seed, "format": format, "verify": verify, "prior": prior, "label_column": label_column}
@@ -86,7 +96,7 @@ def run(
     _check_read(source, chosen)
     chosen = chosen.with_engine("openvino", threads=1)
     rows = min(len(source), limit or len(source))
-    plan = _Run(source, chosen, rows, shard_size, num_proc, split, image_column)
+    plan = _Run(source, chosen, rows, shard_size, num_proc, split, image_column, engine)
     if dry_run:
         return {**plan.facts(), "dry_run": True}
     with Output(out) as output:
@@ -107,6 +117,7 @@ class _Run:
     num_proc: int | None
     split: str | None = None
     image_column: str | None = None
+    engine: RayPools | None = None
 
     def configuration(self) -> dict[str, Any]:
         """What shaped the rows, in plain values for anyone: nothing here names a source or holds a seed."""
@@ -152,26 +163,40 @@ class _Run:
             output.withdraw()
         pipeline = Pipeline(self.profile, secret, self.source.kept)
         workers = self.num_proc or default_number()
-        number = min(workers, max(1, self.rows - ready))
-        pool: Workers = Workers(pipeline, pipeline.dead, number, here=self.num_proc == 1)
-        start, first = time.monotonic(), None
+        start, first, writing = time.monotonic(), None, 0.0
         with tqdm(total=self.rows, initial=ready, unit="img", disable=not progress, smoothing=0.05) as bar:
             collected: dict[int, list[dict]] = {n: [] for n in todo}
-            for number, answers in pool.map(self._chunks(todo)):
+            for number, answers in self._answers(pipeline, todo, min(workers, max(1, self.rows - ready))):
                 first = first or time.monotonic()
                 collected[number] += answers
                 bar.update(len(answers))
                 if len(collected[number]) == self._length(number):
+                    began = time.monotonic()
                     output.add_shard(shards, number, collected.pop(number), self.source.kept)
+                    writing += time.monotonic() - began
                     give_back_memory()
         seconds = time.monotonic() - start
+        if self.engine is not None:
+            self.engine.rates.add({"write": writing}, self.rows - ready)
+            workers = int(max(self.engine.workers.values(), default=0))
         return {
             "rows": self.rows - ready,
             "seconds": round(seconds, 3),
             "rows_per_second": round((self.rows - ready) / seconds, 3) if self.rows > ready else None,
             "seconds_to_first_rows": round(first - start, 3) if first else None,
             "workers": workers,
+            **(self.engine.facts(seconds) if self.engine else {}),
         }
+
+    def _answers(
+        self, pipeline: Pipeline, shards: Sequence[int], workers: int
+    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """(shard, its next rows) from whatever drives the run."""
+        if self.engine is not None:
+            starts = [(n, n * self.shard_size) for n in shards]
+            return self.engine.map(pipeline, self.source, [(n, s, s + self._length(n)) for n, s in starts])
+        pool: Workers = Workers(pipeline, pipeline.dead, workers, here=self.num_proc == 1)
+        return pool.map(self._chunks(shards))
 
     def _length(self, number: int) -> int:
         return min(self.shard_size, self.rows - number * self.shard_size)
@@ -196,6 +221,18 @@ class _Run:
             "configuration": self.configuration(),
             "versions": _versions(),
         }
+
+
+def _engine(
+    ray: bool, address: str | None, pools: Mapping[str, Pool] | None, size: int | None
+) -> RayPools | None:
+    if ray:
+        from u2s_datasets.ray_runner import RayPools
+
+        return RayPools(address, pools, size)
+    if address is not None or pools is not None:
+        raise SetupError(f"ray_address={address!r} and pools={pools!r} are for ray=True (--ray); say that too")
+    return None
 
 
 def counts(shards: Sequence[dict[str, Any]], rows: int) -> dict[str, Any]:

@@ -87,16 +87,25 @@ class Workers(Generic[Key, Item, Result]):
                     _prepare(self.work)
                 yield key, self.work(items)
             return
-        waiting: deque[tuple[Key, Sequence[Item], Future[list[Result]]]] = deque()
         try:
-            for key, items in chunks:
-                waiting.append((key, items, self._submit(items)))
-                if len(waiting) > _AHEAD * self.number:
-                    yield self._next(waiting)
-            while waiting:
-                yield self._next(waiting)
+            yield from self.stream(chunks)
         finally:
             self.close()
+
+    def stream(self, chunks: Iterable[tuple[Key, Sequence[Item]]]) -> Iterator[tuple[Key, list[Result]]]:
+        """As `map`, in processes that stay up for the next call; `close` ends them."""
+        waiting: deque[tuple[Key, Sequence[Item], Future[list[Result]]]] = deque()
+        for key, items in chunks:
+            waiting.append((key, items, self._submit(items)))
+            if len(waiting) > _AHEAD * self.number:
+                yield self._next(waiting)
+        while waiting:
+            yield self._next(waiting)
+
+    def start(self) -> None:
+        """Start the processes now and load what they need. Raises `SetupError` where that fails."""
+        if self._pool is None:
+            self._pool = self._start_pool()
 
     def close(self) -> None:
         """End the processes without waiting for chunks that nobody will read."""
@@ -143,10 +152,9 @@ class Workers(Generic[Key, Item, Result]):
         return pool
 
     def _submit(self, items: Sequence[Item]) -> Future[list[Result]]:
-        if self._pool is None:
-            self._pool = self._start_pool()
+        self.start()
         try:
-            return self._pool.submit(_call, items)
+            return self._pool.submit(_call, items)  # type: ignore[union-attr]
         except BrokenProcessPool as error:
             broken: Future[list[Result]] = Future()
             broken.set_exception(error)

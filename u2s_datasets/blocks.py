@@ -1,0 +1,170 @@
+"""What travels between pools: Arrow tables of encoded bytes, for a run from a source and for a user's own dataset.
+
+A table of a run has the columns "shard", "position" and "item"; a user's table has the user's. Both carry "state"
+from pool to pool, and per stage the seconds that each row took, from which rates and the bottleneck come.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from u2s_datasets import columns
+from u2s_datasets.pipeline import Pipeline
+from u2s_datasets.pools import State, Worker, with_bytes
+from u2s_datasets.sources import Item, Source
+
+SHARD, POSITION, ITEM, STATE, ANSWER, SECONDS = (
+    "u2s_shard",
+    "u2s_position",
+    "u2s_item",
+    "u2s_state",
+    "u2s_answer",
+    "u2s_seconds_",
+)
+READ = "read"
+
+Entry = tuple[Item, State]
+
+
+def read_block(source: Source, shard: int, start: int, stop: int) -> pa.Table:
+    """One stretch of a source, with the bytes of its files."""
+    began = time.monotonic()
+    items = [_dump(with_bytes(item)) for item in source.read(start, stop)]
+    values = {
+        SHARD: pa.array([shard] * len(items), pa.int64()),
+        POSITION: pa.array(range(start, start + len(items)), pa.int64()),
+        ITEM: pa.array(items, pa.large_binary()),
+    }
+    return _timed(pa.table(values), READ, time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class RunBlocks:
+    """Tables of a run: the last pool answers with the rows that are written.
+
+    Args:
+        pipeline: the steps, the key of the row ids, the kept columns.
+    """
+
+    pipeline: Pipeline
+
+    def entries(self, table: pa.Table) -> list[Entry]:
+        """(item, state) of every row."""
+        items = [pickle.loads(value) for value in table[ITEM].to_pylist()]
+        return list(zip(items, _states(table) or [State() for _ in items], strict=True))
+
+    def answered(self, table: pa.Table, entries: Sequence[Entry], states: Sequence[State]) -> pa.Table:
+        """The table after the last pool: each row's columns in place of its original."""
+        answers = [
+            self.pipeline.dead(item) if state.dead else self.pipeline.answer(item, state.fields)
+            for (item, _), state in zip(entries, states, strict=True)
+        ]
+        table = table.drop_columns([n for n in (ITEM, STATE) if n in table.column_names])
+        return table.append_column(ANSWER, pa.array([_dump(a) for a in answers], pa.large_binary()))
+
+
+@dataclass(frozen=True)
+class UserBlocks:
+    """Tables of a user's own dataset: the last pool adds typed columns to them.
+
+    Args:
+        pipeline: the steps.
+    """
+
+    pipeline: Pipeline
+
+    def entries(self, table: pa.Table) -> list[Entry]:
+        """(item, state) of every row; columns of earlier arrows that the user gives are taken as given."""
+        step = self.pipeline.profile.anonymize
+        images = _values(table[step.image_column])
+        given = [n for n in dict.fromkeys((*step.inputs(), *step.required())) if n in table.column_names]
+        fields = table.select(given).to_pylist() if given else [{} for _ in images]
+        states = _states(table) or [State(values) for values in fields]
+        return [(Item("", image), state) for image, state in zip(images, states, strict=True)]
+
+    def answered(self, table: pa.Table, entries: Sequence[Entry], states: Sequence[State]) -> pa.Table:
+        """The table after the last pool, with the columns of the arrows that ran."""
+        profile = self.pipeline.profile
+        table = table.drop_columns([n for n in table.column_names if n == STATE or n.startswith(SECONDS)])
+        present = set(table.column_names)
+        names = dict.fromkeys([*profile.anonymize.answers(present), *profile.score.answers(present)])
+        rows = [self.pipeline.dead(entry[0]) if s.dead else s.fields for entry, s in zip(entries, states, strict=True)]
+        for field in columns.features(names).arrow_schema:
+            values = pa.array([row.get(field.name) for row in rows], type=field.type)
+            if field.name in present:
+                table = table.set_column(table.column_names.index(field.name), field.name, values)
+            else:
+                table = table.append_column(field.name, values)
+        return table
+
+
+class Stage:
+    """One worker of a pool, as Ray Data calls it: a table in, a table out.
+
+    Args:
+        blocks: how a table is read and answered.
+        name: the pool.
+        last: whether no other pool comes after it.
+    """
+
+    def __init__(self, blocks: RunBlocks | UserBlocks, name: str, last: bool) -> None:
+        self.blocks, self.name, self.last = blocks, name, last
+        self.worker = Worker(blocks.pipeline, name)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """The table with what this pool found out."""
+        entries = self.blocks.entries(table)
+        states, seconds = self.worker(entries)
+        if self.last:
+            table = self.blocks.answered(table, entries, states)
+        else:
+            table = _replaced(table, STATE, pa.array([_dump(s) for s in states], pa.large_binary()))
+        return _timed(table, self.name, seconds) if isinstance(self.blocks, RunBlocks) else table
+
+
+def seconds_in(table: pa.Table) -> dict[str, float]:
+    """Stage -> seconds of work that these rows took there."""
+    found = [n for n in table.column_names if n.startswith(SECONDS)]
+    return {name.removeprefix(SECONDS): float(sum(table[name].to_pylist())) for name in found}
+
+
+def answers_in(table: pa.Table) -> list[tuple[int, int, dict[str, Any]]]:
+    """(shard, position, columns) of every row that went through all pools."""
+    rows = zip(table[SHARD].to_pylist(), table[POSITION].to_pylist(), table[ANSWER].to_pylist(), strict=True)
+    return [(shard, position, pickle.loads(answer)) for shard, position, answer in rows if answer is not None]
+
+
+def _dump(value: Any) -> bytes:
+    """As bytes: Arrow's own types would make another value of an empty list or a None."""
+    return pickle.dumps(value, protocol=5)
+
+
+def _states(table: pa.Table) -> list[State] | None:
+    if STATE not in table.column_names:
+        return None
+    return [State() if value is None else pickle.loads(value) for value in table[STATE].to_pylist()]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Stored images as they are; Ray's tensors, which are decoded pictures, as arrays."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        return [np.asarray(v) for chunk in column.chunks for v in chunk.to_numpy(zero_copy_only=False)]
+    return column.to_pylist()
+
+
+def _timed(table: pa.Table, stage: str, seconds: float) -> pa.Table:
+    each = seconds / max(1, len(table))
+    return table.append_column(f"{SECONDS}{stage}", pa.array([each] * len(table), pa.float64()))
+
+
+def _replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    if name in table.column_names:
+        table = table.drop_columns([name])
+    return table.append_column(name, values)

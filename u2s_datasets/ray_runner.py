@@ -1,0 +1,314 @@
+"""The same run on a cluster, driven by Ray Data. The only file that imports ray.
+
+Small read tasks turn stretches of a source into blocks of encoded bytes, each pool of actors maps blocks to blocks,
+and the process that called writes shards as they come, exactly as `runner.run` does: same rows, same files, same
+manifest, so that a run that was begun here may be finished on one machine and the other way round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from u2s_datasets import blocks
+from u2s_datasets.columns import STATUS, STATUSES
+from u2s_datasets.errors import RowError, SetupError, U2SError, missing_extra
+from u2s_datasets.pipeline import Pipeline
+from u2s_datasets.pools import Pool, PoolWork, pools_of
+from u2s_datasets.profiles import Profile, profile
+from u2s_datasets.sources import Source
+from u2s_datasets.stretches import InOrder, StageRates, Stretch
+from u2s_datasets.workers import WORKER_BYTES
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers about this machine
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a stage without a GPU is not hidden from it
+
+try:
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext, Dataset, read_datasource
+    from ray.data.block import BlockMetadata
+    from ray.data.datasource import Datasource, ReadTask
+    from ray.exceptions import RayError
+except ImportError as error:
+    raise missing_extra("ray", "ray") from error
+
+log = logging.getLogger(__name__)
+
+_PIECE = 16  # rows per block: enough for a model's batch, few enough for every worker of a small run to get some
+_READER_CPUS = 0.25
+_ATTEMPTS = 5  # one after another without a finished row
+
+
+@contextlib.contextmanager
+def connected(address: str | None = None) -> Iterator[None]:
+    """A Ray to work with: the one this process is connected to, the one at `address`, or a new one on this machine.
+
+    A new one listens on the loopback interface alone, has no dashboard, and ends with this block.
+
+    Raises:
+        SetupError: no cluster answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"address": address, "logging_level": "CRITICAL", "log_to_driver": False}
+    if address is None:
+        options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        with _importable():
+            ray.init(**options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SetupError(f"no Ray cluster can be used at {address!r}: {error}; start one with `ray start`") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _importable() -> Iterator[None]:
+    """The processes of a Ray that starts here find the modules that this one finds."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+def ray_anonymize(
+    dataset: Dataset, profile: Profile | None = None, *, pools: Mapping[str, Pool] | None = None
+) -> Dataset:
+    """A Ray dataset with the columns of all five arrows; nothing runs before it is read.
+
+    As with `Dataset.map`, the original stays beside its anonymized image: publish `columns.PUBLIC` alone. A row that
+    killed the process which worked on it, or that an error of the engine carried past a stage, is withheld.
+
+    Args:
+        dataset: rows with a column of images: encoded bytes, `{bytes, path}`, paths that every node can read, or
+            tensors (H, W, 3) uint8.
+        profile: the steps; the profile `cpu` where none is given.
+        pools: workers by the names of `pools.pool_names`, in place of the default ones.
+
+    Raises:
+        SetupError: an unknown pool, or more workers than the cluster has room for.
+    """
+    chosen = profile or _profile()
+    chosen.anonymize.check()
+    chosen = chosen.with_engine("openvino", threads=1)
+    pipeline = Pipeline(chosen, b"")
+    names = dataset.columns() or []
+    for name in (chosen.anonymize.image_column, *chosen.anonymize.required()):
+        if name not in names:
+            raise SetupError(f"there is no column {name!r}; the columns are {names}")
+    return _through(dataset, blocks.UserBlocks(pipeline), _sized(pipeline, pools))
+
+
+def _profile() -> Profile:
+    return profile()
+
+
+def _through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, pools: Mapping[str, Pool]) -> Dataset:
+    last = list(pools)[-1]
+    for name, pool in pools.items():
+        size = pool.size or 1
+        dataset = dataset.map_batches(
+            blocks.Stage,
+            fn_constructor_args=(kind, name, name == last),
+            batch_format="pyarrow",
+            batch_size=pool.batch_size,
+            compute=ActorPoolStrategy(min_size=1, max_size=size, initial_size=size),
+            num_cpus=pool.num_cpus,
+            num_gpus=pool.num_gpus or None,
+            udf_modifying_row_count=False,
+        )
+    return dataset
+
+
+def _sized(pipeline: Pipeline, given: Mapping[str, Pool] | None) -> dict[str, Pool]:
+    """The pools with numbers in place of their Nones, for the cluster as it is now.
+
+    Raises:
+        SetupError: they do not fit beside the readers: Ray would wait for ever.
+    """
+    pools = pools_of(pipeline.profile, given)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = sum(node.get("CPU", 0) for node in nodes)
+    gpus = sum(node.get("GPU", 0) for node in nodes)
+    room = max(1, sum(min(int(n.get("CPU", 0)), int(n.get("memory", 0) // WORKER_BYTES)) for n in nodes))
+    wants = {n: any(getattr(p, "on_gpu", False) for p in PoolWork(pipeline, n).parts()) for n in pools}
+    for name, pool in pools.items():
+        share = pool.num_gpus if pool.num_gpus is not None else (1.0 if wants[name] and gpus else 0.0)
+        most = int(gpus // share) if share else room
+        size = pool.size or max(1, most // sum(w == wants[name] for w in wants.values()))
+        pools[name] = replace(pool, num_gpus=share, size=size)
+    workers = sum(pool.size or 1 for pool in pools.values())
+    even = min(0.75, int(75 * cores / workers) / 100)
+    pools = {n: replace(p, num_cpus=even if p.num_cpus is None else p.num_cpus) for n, p in pools.items()}
+    for asked, there, what in (
+        (sum(p.size * p.num_cpus for p in pools.values()) + _READER_CPUS, cores, "cores"),  # type: ignore[operator]
+        (sum(p.size * p.num_gpus for p in pools.values()), gpus, "GPUs"),  # type: ignore[operator]
+    ):
+        if asked > there + 1e-6:
+            raise SetupError(
+                f"the pools {pools} and the readers ask for {asked:g} {what} and the cluster has {there:g}; "
+                "give them fewer workers, or fractions"
+            )
+    return pools
+
+
+class _Stretches(Datasource):
+    """Stretches of a source, one read task and one block each: larger blocks would leave workers without any."""
+
+    def __init__(self, source: Any, pieces: Sequence[Stretch]) -> None:
+        super().__init__()
+        self.source, self.pieces = source, list(pieces)
+
+    def get_name(self) -> str:
+        return blocks.READ
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
+        source = self.source
+
+        def task(piece: Stretch) -> ReadTask:
+            facts = BlockMetadata(num_rows=piece[2] - piece[1], size_bytes=None, exec_stats=None)
+            return ReadTask(lambda: [blocks.read_block(_here(source), *piece)], facts)
+
+        return [task(piece) for piece in self.pieces]
+
+
+_sources: dict[str, Source] = {}
+
+
+def _here(reference: Any) -> Source:
+    """The source in this process: a list of ten million files is not unpacked for every block."""
+    key = reference.hex()
+    if key not in _sources:
+        _sources.clear()
+        _sources[key] = pickle.loads(ray.get(reference))
+    return _sources[key]
+
+
+@dataclass
+class RayPools:
+    """What drives a run in place of worker processes.
+
+    Args:
+        address: of a running cluster; None for one on this machine that lasts as long as the run.
+        pools: workers by stage, in place of the default ones.
+        size: workers of every pool whose size is not given.
+    """
+
+    address: str | None = None
+    pools: Mapping[str, Pool] | None = None
+    size: int | None = None
+    rates: StageRates = field(default_factory=StageRates)
+    workers: dict[str, float] = field(default_factory=dict)
+
+    def map(
+        self, pipeline: Pipeline, source: Source, stretches: Sequence[Stretch]
+    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """(shard, its next rows), over all rows of these stretches, each once and in order within its shard.
+
+        What a lost machine took with it is worked on again.
+
+        Raises:
+            SetupError: a worker cannot load its models, or the pools do not fit.
+            U2SError: the cluster fails again and again.
+        """
+        order, fruitless, failures = InOrder(stretches, _PIECE), 0, 0
+        with connected(self.address), _quiet():
+            reference = ray.put(pickle.dumps(source))
+            while missing := order.missing():
+                before = order.count
+                try:
+                    for shard, position, answer in self._stream(pipeline, reference, missing, failures):
+                        yield from order.add(shard, position, answer)
+                except RayError as error:
+                    _raise_setup(error)
+                    failures += 1
+                    fruitless = 0 if order.count > before else fruitless + 1
+                    if fruitless == _ATTEMPTS:
+                        raise U2SError(f"Ray failed {fruitless} times without a finished row: {_words(error)}") from error
+                    log.warning("Ray failed (%s); what is missing is done again", _words(error))
+                else:
+                    for shard, start, stop in order.missing():
+                        yield from self._lost(pipeline, source, order, (shard, start, stop))
+
+    def _lost(
+        self, pipeline: Pipeline, source: Source, order: InOrder, stretch: Stretch
+    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """Rows that went in and did not come out have no verdict, so they are withheld."""
+        shard, start, stop = stretch
+        lost = RowError("an error of the engine carried this row past a stage")
+        for position, item in enumerate(source.read(start, stop), start):
+            yield from order.add(shard, position, pipeline.withheld(item, lost))
+
+    def _stream(
+        self, pipeline: Pipeline, reference: Any, pieces: Sequence[Stretch], failures: int
+    ) -> Iterator[tuple[int, int, dict[str, Any]]]:
+        pools = {n: p if p.size or self.size is None else replace(p, size=self.size) for n, p in self._given(pipeline)}
+        sized = _sized(pipeline, pools)
+        self.workers = {blocks.READ: max(1.0, ray.cluster_resources().get("CPU", 1.0))}
+        self.workers |= {name: pool.size or 1 for name, pool in sized.items()}
+        # A failure cancels tasks in the middle of an import, which breaks their processes: take new ones.
+        fresh = {"runtime_env": {"env_vars": {"U2S_FAILURES": str(failures)}}} if failures else {}
+        read = read_datasource(
+            _Stretches(reference, pieces), num_cpus=_READER_CPUS, override_num_blocks=len(pieces), **fresh
+        )
+        data = _through(read, blocks.RunBlocks(pipeline), sized)
+        for table in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+            self.rates.add(blocks.seconds_in(table), len(table))
+            for shard, position, answer in blocks.answers_in(table):
+                if answer.get(STATUS) in STATUSES:
+                    yield shard, position, answer
+
+    def facts(self, wall: float) -> dict[str, Any]:
+        """Rates per stage and the bottleneck of a run that took so many seconds."""
+        return self.rates.facts({**self.workers, "write": 1}, wall)
+
+    def _given(self, pipeline: Pipeline) -> list[tuple[str, Pool]]:
+        return list(pools_of(pipeline.profile, self.pools).items())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray Data without its own progress bars and greetings; the run has one bar."""
+    context = DataContext.get_current()
+    before = context.enable_progress_bars, context.print_on_execution_start
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    context.enable_progress_bars = context.print_on_execution_start = False
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, context.print_on_execution_start = before
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _raise_setup(error: BaseException | None) -> None:
+    """Raise the `SetupError` that is behind an error of Ray's, if there is one."""
+    while error is not None:
+        if isinstance(error, SetupError):
+            raise SetupError(str(getattr(error, "cause", error)))
+        error = error.__cause__ or getattr(error, "cause", None)
+
+
+def _words(error: BaseException) -> str:
+    """What happened in one line: Ray's errors hold whole stacks."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"

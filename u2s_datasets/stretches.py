@@ -1,0 +1,86 @@
+"""Stretches of a source that many workers do in any order: put back in order, each row once, and timed by stage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Stretch = tuple[int, int, int]
+"""(shard, first row, row behind the last)."""
+
+
+class InOrder:
+    """Collects answers that come in any order, perhaps twice, and gives them back once and in order.
+
+    Args:
+        stretches: all rows that are to be answered.
+        piece: rows per piece of `missing`.
+    """
+
+    def __init__(self, stretches: Sequence[Stretch], piece: int) -> None:
+        self.piece, self.count = piece, 0
+        self._open = {shard: [start, stop] for shard, start, stop in stretches}
+        self._waiting: dict[int, dict[int, dict[str, Any]]] = {}
+
+    def add(self, shard: int, position: int, answer: dict[str, Any]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """(shard, rows), where this answer or earlier ones are the next of their shard."""
+        limits = self._open.get(shard)
+        if limits is None or not limits[0] <= position < limits[1]:
+            return  # a lost machine's rows are done again, and some of them had come already
+        waiting = self._waiting.setdefault(shard, {})
+        self.count += position not in waiting
+        waiting[position] = answer
+        ready = []
+        while limits[0] in waiting:
+            ready.append(waiting.pop(limits[0]))
+            limits[0] += 1
+        if limits[0] == limits[1]:
+            del self._open[shard], self._waiting[shard]
+        if ready:
+            yield shard, ready
+
+    def missing(self) -> list[Stretch]:
+        """The rows that no answer came for, in pieces."""
+        pieces = []
+        for shard, (start, stop) in self._open.items():
+            waiting = self._waiting.get(shard, {})
+            for first in range(start, stop, self.piece):
+                absent = [p for p in range(first, min(first + self.piece, stop)) if p not in waiting]
+                if absent:
+                    pieces.append((shard, absent[0], absent[-1] + 1))
+        return pieces
+
+
+@dataclass
+class StageRates:
+    """How long the rows took in each stage, and so which stage holds the others up."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+
+    def add(self, seconds: Mapping[str, float], rows: int) -> None:
+        """Seconds of work in each stage for so many rows."""
+        self.seconds.update(seconds)
+        self.rows.update(dict.fromkeys(seconds, rows))
+
+    def facts(self, workers: Mapping[str, float], wall: float) -> dict[str, Any]:
+        """Rates per stage and the bottleneck: the stage whose workers were busy for the largest share of the time.
+
+        Args:
+            workers: stage -> how many work at once.
+            wall: seconds that the run took.
+        """
+        stages = {}
+        for name, number in workers.items():
+            seconds, rows = self.seconds[name], self.rows[name]
+            if rows:
+                stages[name] = {
+                    "rows": rows,
+                    "workers": number,
+                    "rows_per_second_and_worker": round(rows / seconds, 3) if seconds else None,
+                    "busy": round(seconds / (number * wall), 3) if wall else None,
+                }
+        busiest = max(stages, key=lambda n: stages[n]["busy"] or 0.0, default=None)
+        return {"stages": stages, "bottleneck": busiest}
