@@ -1,6 +1,7 @@
 """Small parts that are real parts: they stand where a test needs a part to fail, to change nothing, or to die."""
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,15 @@ class Touchy(RedSquares):
             raise RuntimeError("green is too much for me")
         if tuple(image[0, 0]) == (0, 0, 255):
             os._exit(9)
+        return super()._one(image)
+
+
+@dataclass(frozen=True)
+class Slow(RedSquares):
+    """Takes its time, so that something can happen to it in the middle."""
+
+    def _one(self, image: np.ndarray) -> list[Detection]:
+        time.sleep(0.2)
         return super()._one(image)
 
 

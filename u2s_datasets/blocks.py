@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from u2s_datasets import columns
+from u2s_datasets.errors import SetupError
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.pools import State, Worker, with_bytes
 from u2s_datasets.sources import Item, Source
@@ -116,10 +117,16 @@ class Stage:
 
     def __init__(self, blocks: RunBlocks | UserBlocks, name: str, last: bool) -> None:
         self.blocks, self.name, self.last = blocks, name, last
-        self.worker = Worker(blocks.pipeline, name)
+        self.fault: SetupError | None = None
+        try:
+            self.worker = Worker(blocks.pipeline, name)
+        except SetupError as error:  # raised here, Ray would keep no more of it than its words in a stack
+            self.fault = error
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """The table with what this pool found out."""
+        """The table with what this pool found out. Raises `SetupError` where the worker could not start."""
+        if self.fault is not None:
+            raise self.fault
         entries = self.blocks.entries(table)
         states, seconds = self.worker(entries)
         if self.last:

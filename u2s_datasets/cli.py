@@ -100,7 +100,9 @@ def _add_anonymize(commands: Any) -> None:
         "--num-proc", type=int, metavar="N", help="worker processes; default: one per core, as far as memory goes"
     )
     work.add_argument("--ray", action="store_true", help="let Ray drive the run; --num-proc is then workers per stage")
-    work.add_argument("--ray-address", metavar="ADDR", help="a running cluster, for --ray; default: one on this machine")
+    work.add_argument(
+        "--ray-address", metavar="ADDR", help="a running cluster, for --ray; default: one on this machine"
+    )
     work.add_argument("--dry-run", action="store_true", help="check and count everything, write nothing")
     work.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no summary")
 

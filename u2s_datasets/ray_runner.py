@@ -27,6 +27,7 @@ from u2s_datasets.stretches import InOrder, StageRates, Stretch
 from u2s_datasets.workers import WORKER_BYTES
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers about this machine
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it recovers from is no news on a run's console
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a stage without a GPU is not hidden from it
 
 try:
@@ -61,14 +62,32 @@ def connected(address: str | None = None) -> Iterator[None]:
     if address is None:
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        with _importable():
+        with _importable(), _on_loopback(address is None):
             ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:
         raise SetupError(f"no Ray cluster can be used at {address!r}: {error}; start one with `ray start`") from error
     try:
+        if address is None and (there := ray.nodes()[0]["NodeManagerAddress"]) != "127.0.0.1":
+            raise SetupError(f"Ray would listen on {there}; start a cluster yourself and say --ray-address")
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _on_loopback(wanted: bool) -> Iterator[None]:
+    """A Ray that starts here listens on 127.0.0.1, as Ray does by itself on macOS.
+
+    Elsewhere it takes the loopback address for a mistake and listens on every interface; there is no public option.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = before and not wanted
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextlib.contextmanager
@@ -240,7 +259,9 @@ class RayPools:
                     failures += 1
                     fruitless = 0 if order.count > before else fruitless + 1
                     if fruitless == _ATTEMPTS:
-                        raise U2SError(f"Ray failed {fruitless} times without a finished row: {_words(error)}") from error
+                        raise U2SError(
+                            f"Ray failed {fruitless} times without a finished row: {_words(error)}"
+                        ) from error
                     log.warning("Ray failed (%s); what is missing is done again", _words(error))
                 else:
                     for shard, start, stop in order.missing():

@@ -223,9 +223,7 @@ class _Run:
         }
 
 
-def _engine(
-    ray: bool, address: str | None, pools: Mapping[str, Pool] | None, size: int | None
-) -> RayPools | None:
+def _engine(ray: bool, address: str | None, pools: Mapping[str, Pool] | None, size: int | None) -> RayPools | None:
     if ray:
         from u2s_datasets.ray_runner import RayPools
 
