@@ -29,7 +29,7 @@ SHARD, POSITION, ITEM, STATE, ANSWER, SECONDS = (
     "u2s_answer",
     "u2s_seconds_",
 )
-READ = "read"
+FAULT, READ = "u2s_fault", "read"
 
 Entry = tuple[Item, State]
 
@@ -120,11 +120,19 @@ class Stage:
         self.fault: SetupError | None = None
         try:
             self.worker = Worker(blocks.pipeline, name)
-        except SetupError as error:  # raised here, Ray would keep no more of it than its words in a stack
+        except SetupError as error:
             self.fault = error
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """The table with what this pool found out. Raises `SetupError` where the worker could not start."""
+        """The table with what this pool found out.
+
+        Raises:
+            SetupError: the worker cannot work. In a run the words travel as a table, see `fault_in`.
+        """
+        if FAULT in table.column_names:
+            return table
+        if self.fault is not None and isinstance(self.blocks, RunBlocks):
+            return pa.table({FAULT: [str(self.fault)]})
         if self.fault is not None:
             raise self.fault
         entries = self.blocks.entries(table)
@@ -134,6 +142,11 @@ class Stage:
         else:
             table = _replaced(table, STATE, pa.array([_dump(s) for s in states], pa.large_binary()))
         return _timed(table, self.name, seconds) if isinstance(self.blocks, RunBlocks) else table
+
+
+def fault_in(table: pa.Table) -> str | None:
+    """Why a worker cannot work, if that is what the table says: Ray would wrap an exception beyond recognition."""
+    return table[FAULT][0].as_py() if FAULT in table.column_names else None
 
 
 def seconds_in(table: pa.Table) -> dict[str, float]:

@@ -116,7 +116,7 @@ def _decode(value: Any, max_pixels: int) -> Decoded:
 
 
 def _read(path: Path, max_pixels: int) -> bytes:
-    refuse_raw_name(str(path))
+    refuse_raw_name(path.name)
     if not path.exists():
         raise UnreadableImage(f"{path}: no such file", "missing")
     if not path.is_file():

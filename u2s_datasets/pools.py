@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from u2s_datasets.profiles import Profile
 from u2s_datasets.rows import Row
 from u2s_datasets.sources import Item
 from u2s_datasets.stages import score
-from u2s_datasets.workers import Workers, chunks_of
+from u2s_datasets.workers import WORKER_BYTES, Workers, chunks_of
 
 PIPELINE, INSPECT, INSTRUCT, ANONYMIZE = "pipeline", "inspect", "instruct", "anonymize"
 
@@ -78,6 +78,44 @@ def pools_of(profile: Profile, given: Mapping[str, Pool] | None = None) -> dict[
             raise SetupError(f"pools: the profile {profile.name!r} has no pool {name!r}; it has {', '.join(names)}")
         pool.check(name)
     return {name: (given or {}).get(name, Pool()) for name in names}
+
+
+def fit(
+    pipeline: Pipeline, given: Mapping[str, Pool] | None, nodes: Sequence[Mapping[str, float]], reader_cpus: float
+) -> dict[str, Pool]:
+    """The pools with numbers in place of their Nones, for a cluster of these machines.
+
+    Args:
+        pipeline: the steps.
+        given: pools in place of the default ones.
+        nodes: per machine its "CPU", "GPU" and "memory" in bytes, as far as it has them.
+        reader_cpus: what one reader needs.
+
+    Raises:
+        SetupError: they do not fit beside a reader: an engine would wait for ever.
+    """
+    pools = pools_of(pipeline.profile, given)
+    cores, gpus = (sum(node.get(what, 0) for node in nodes) for what in ("CPU", "GPU"))
+    room = max(1, sum(min(int(n.get("CPU", 0)), int(n.get("memory", 0) // WORKER_BYTES)) for n in nodes))
+    on_gpu = {n: any(getattr(p, "on_gpu", False) for p in PoolWork(pipeline, n).parts()) for n in pools}
+    for name, pool in pools.items():
+        share = pool.num_gpus if pool.num_gpus is not None else float(on_gpu[name] and gpus > 0)
+        most = int(gpus // share) if share else room
+        size = pool.size or max(1, most // sum(same == on_gpu[name] for same in on_gpu.values()))
+        pools[name] = replace(pool, num_gpus=share, size=size)
+    even = min(0.75, int(75 * cores / sum(p.size or 1 for p in pools.values())) / 100)
+    pools = {n: p if p.num_cpus is not None else replace(p, num_cpus=even) for n, p in pools.items()}
+    _check_room("cores", sum((p.size or 1) * (p.num_cpus or 0) for p in pools.values()) + reader_cpus, cores)
+    _check_room("GPUs", sum((p.size or 1) * (p.num_gpus or 0) for p in pools.values()), gpus)
+    return pools
+
+
+def _check_room(what: str, asked: float, there: float) -> None:
+    if asked > there + 1e-6:
+        raise SetupError(
+            f"the pools, and one reader beside them, ask for {asked:g} {what} and the cluster has {there:g}; "
+            "give the pools fewer workers, or fractions"
+        )
 
 
 @dataclass

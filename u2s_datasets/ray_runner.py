@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import pickle
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,11 +19,11 @@ from u2s_datasets import blocks
 from u2s_datasets.columns import STATUS, STATUSES
 from u2s_datasets.errors import RowError, SetupError, U2SError, missing_extra
 from u2s_datasets.pipeline import Pipeline
-from u2s_datasets.pools import Pool, PoolWork, pools_of
-from u2s_datasets.profiles import Profile, profile
+from u2s_datasets.pools import Pool, fit, pools_of
+from u2s_datasets.profiles import Profile
+from u2s_datasets.profiles import profile as default_profile
 from u2s_datasets.sources import Source
-from u2s_datasets.stretches import InOrder, StageRates, Stretch
-from u2s_datasets.workers import WORKER_BYTES
+from u2s_datasets.stretches import InOrder, StageRates, Stretch, importable, words_of
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers about this machine
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it recovers from is no news on a run's console
@@ -62,7 +61,7 @@ def connected(address: str | None = None) -> Iterator[None]:
     if address is None:
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        with _importable(), _on_loopback(address is None):
+        with importable(), _on_loopback(address is None):
             ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:
         raise SetupError(f"no Ray cluster can be used at {address!r}: {error}; start one with `ray start`") from error
@@ -90,19 +89,6 @@ def _on_loopback(wanted: bool) -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
-@contextlib.contextmanager
-def _importable() -> Iterator[None]:
-    """The processes of a Ray that starts here find the modules that this one finds."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    try:
-        yield
-    finally:
-        os.environ.pop("PYTHONPATH")
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
-
-
 def ray_anonymize(
     dataset: Dataset, profile: Profile | None = None, *, pools: Mapping[str, Pool] | None = None
 ) -> Dataset:
@@ -120,7 +106,7 @@ def ray_anonymize(
     Raises:
         SetupError: an unknown pool, or more workers than the cluster has room for.
     """
-    chosen = profile or _profile()
+    chosen = profile or default_profile()
     chosen.anonymize.check()
     chosen = chosen.with_engine("openvino", threads=1)
     pipeline = Pipeline(chosen, b"")
@@ -128,11 +114,7 @@ def ray_anonymize(
     for name in (chosen.anonymize.image_column, *chosen.anonymize.required()):
         if name not in names:
             raise SetupError(f"there is no column {name!r}; the columns are {names}")
-    return _through(dataset, blocks.UserBlocks(pipeline), _sized(pipeline, pools))
-
-
-def _profile() -> Profile:
-    return profile()
+    return _through(dataset, blocks.UserBlocks(pipeline), fit(pipeline, pools, _nodes(), _READER_CPUS))
 
 
 def _through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, pools: Mapping[str, Pool]) -> Dataset:
@@ -152,36 +134,9 @@ def _through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, pools
     return dataset
 
 
-def _sized(pipeline: Pipeline, given: Mapping[str, Pool] | None) -> dict[str, Pool]:
-    """The pools with numbers in place of their Nones, for the cluster as it is now.
-
-    Raises:
-        SetupError: they do not fit beside the readers: Ray would wait for ever.
-    """
-    pools = pools_of(pipeline.profile, given)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cores = sum(node.get("CPU", 0) for node in nodes)
-    gpus = sum(node.get("GPU", 0) for node in nodes)
-    room = max(1, sum(min(int(n.get("CPU", 0)), int(n.get("memory", 0) // WORKER_BYTES)) for n in nodes))
-    wants = {n: any(getattr(p, "on_gpu", False) for p in PoolWork(pipeline, n).parts()) for n in pools}
-    for name, pool in pools.items():
-        share = pool.num_gpus if pool.num_gpus is not None else (1.0 if wants[name] and gpus else 0.0)
-        most = int(gpus // share) if share else room
-        size = pool.size or max(1, most // sum(w == wants[name] for w in wants.values()))
-        pools[name] = replace(pool, num_gpus=share, size=size)
-    workers = sum(pool.size or 1 for pool in pools.values())
-    even = min(0.75, int(75 * cores / workers) / 100)
-    pools = {n: replace(p, num_cpus=even if p.num_cpus is None else p.num_cpus) for n, p in pools.items()}
-    for asked, there, what in (
-        (sum(p.size * p.num_cpus for p in pools.values()) + _READER_CPUS, cores, "cores"),  # type: ignore[operator]
-        (sum(p.size * p.num_gpus for p in pools.values()), gpus, "GPUs"),  # type: ignore[operator]
-    ):
-        if asked > there + 1e-6:
-            raise SetupError(
-                f"the pools {pools} and the readers ask for {asked:g} {what} and the cluster has {there:g}; "
-                "give them fewer workers, or fractions"
-            )
-    return pools
+def _nodes() -> list[dict[str, float]]:
+    """What each machine of the cluster has, as it is now."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 class _Stretches(Datasource):
@@ -255,14 +210,13 @@ class RayPools:
                     for shard, position, answer in self._stream(pipeline, reference, missing, failures):
                         yield from order.add(shard, position, answer)
                 except RayError as error:
-                    _raise_setup(error)
                     failures += 1
                     fruitless = 0 if order.count > before else fruitless + 1
                     if fruitless == _ATTEMPTS:
                         raise U2SError(
-                            f"Ray failed {fruitless} times without a finished row: {_words(error)}"
+                            f"Ray failed {fruitless} times without a finished row: {words_of(error)}"
                         ) from error
-                    log.warning("Ray failed (%s); what is missing is done again", _words(error))
+                    log.warning("Ray failed (%s); what is missing is done again", words_of(error))
                 else:
                     for shard, start, stop in order.missing():
                         yield from self._lost(pipeline, source, order, (shard, start, stop))
@@ -279,8 +233,9 @@ class RayPools:
     def _stream(
         self, pipeline: Pipeline, reference: Any, pieces: Sequence[Stretch], failures: int
     ) -> Iterator[tuple[int, int, dict[str, Any]]]:
-        pools = {n: p if p.size or self.size is None else replace(p, size=self.size) for n, p in self._given(pipeline)}
-        sized = _sized(pipeline, pools)
+        given = pools_of(pipeline.profile, self.pools)
+        pools = {n: p if p.size or self.size is None else replace(p, size=self.size) for n, p in given.items()}
+        sized = fit(pipeline, pools, _nodes(), _READER_CPUS)
         self.workers = {blocks.READ: max(1.0, ray.cluster_resources().get("CPU", 1.0))}
         self.workers |= {name: pool.size or 1 for name, pool in sized.items()}
         # A failure cancels tasks in the middle of an import, which breaks their processes: take new ones.
@@ -290,6 +245,8 @@ class RayPools:
         )
         data = _through(read, blocks.RunBlocks(pipeline), sized)
         for table in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+            if fault := blocks.fault_in(table):
+                raise SetupError(fault)
             self.rates.add(blocks.seconds_in(table), len(table))
             for shard, position, answer in blocks.answers_in(table):
                 if answer.get(STATUS) in STATUSES:
@@ -298,9 +255,6 @@ class RayPools:
     def facts(self, wall: float) -> dict[str, Any]:
         """Rates per stage and the bottleneck of a run that took so many seconds."""
         return self.rates.facts({**self.workers, "write": 1}, wall)
-
-    def _given(self, pipeline: Pipeline) -> list[tuple[str, Pool]]:
-        return list(pools_of(pipeline.profile, self.pools).items())
 
 
 @contextlib.contextmanager
@@ -319,17 +273,3 @@ def _quiet() -> Iterator[None]:
         context.enable_progress_bars, context.print_on_execution_start = before
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _raise_setup(error: BaseException | None) -> None:
-    """Raise the `SetupError` that is behind an error of Ray's, if there is one."""
-    while error is not None:
-        if isinstance(error, SetupError):
-            raise SetupError(str(getattr(error, "cause", error)))
-        error = error.__cause__ or getattr(error, "cause", None)
-
-
-def _words(error: BaseException) -> str:
-    """What happened in one line: Ray's errors hold whole stacks."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"

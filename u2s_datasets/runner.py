@@ -63,7 +63,8 @@ def run(
     Rows that were withheld stay withheld when a call is repeated, also those that killed their process.
 
     Args:
-        src: a folder of images, parquet, a saved dataset, or a Hub dataset id "ORG/NAME".
+        src: a folder of images, parquet, tar shards, a saved dataset, or a Hub dataset id "ORG/NAME"; see
+            `sources.open_source`.
         out: the output folder; see `output.py` for what lies where.
         profile_name, detectors, editor, seed, format, verify, prior, label_column: what is done; see
             `profiles.profile` and `Anonymize`. The label column is one of those in `keep`.

@@ -1,4 +1,4 @@
-"""Where rows come from: a folder of images, parquet files, a saved dataset or one on the Hub.
+"""Where rows come from: a folder of images, parquet files, tar shards, a saved dataset or one on the Hub.
 
 A source lists its rows once, in a steady order, and reads any stretch of them. Images stay as they are stored;
 local parquet is read in place, so that no second copy of the originals is left in a cache.
@@ -15,10 +15,12 @@ from typing import Any
 from u2s_datasets.errors import SetupError
 from u2s_datasets.folders import FolderSource, walk
 from u2s_datasets.kept import check_kept
+from u2s_datasets.remote import remote_parquet
 from u2s_datasets.source import Item, Source
 from u2s_datasets.tables import DatasetSource, ParquetSource
+from u2s_datasets.tars import TarSource
 
-__all__ = ["DatasetSource", "FolderSource", "Item", "ParquetSource", "Source", "open_source"]
+__all__ = ["DatasetSource", "FolderSource", "Item", "ParquetSource", "Source", "TarSource", "open_source"]
 
 
 def open_source(
@@ -32,7 +34,9 @@ def open_source(
     """The source that `src` names.
 
     Args:
-        src: a folder, a parquet file or folder of them, a saved dataset, or a Hub dataset id "ORG/NAME".
+        src: a folder, a parquet file or folder of them, WebDataset shards (a .tar or a folder of them), a saved
+            dataset, a Hub dataset id "ORG/NAME", or parquet on an object store ("s3://bucket/folder") or read from the
+            Hub in place ("hf://datasets/ORG/NAME/folder").
         split: the split of a dataset that has several.
         image_column: the image column of a dataset; found by its type where there is only one.
         keep: columns to carry along; for a folder "label" is the class folder, others come from metadata.csv or
@@ -43,10 +47,16 @@ def open_source(
         SetupError: there is no such source, split or column, or a kept column may not leave.
     """
     path = Path(src).expanduser()
-    if path.is_file():
+    if "://" in src:
+        source: Source = remote_parquet(src, image_column, keep)
+    elif path.is_file() and path.suffix == ".tar":
+        source = TarSource([path], src, keep)
+    elif path.is_file():
         if path.suffix != ".parquet":
-            raise SetupError(f"{src!r} is a file; give a folder of images, parquet, a saved dataset or a Hub id")
-        source: Source = ParquetSource([path], src, image_column, keep)
+            raise SetupError(
+                f"{src!r} is a file; give a folder of images, parquet, tar shards, a saved dataset or a Hub id"
+            )
+        source = ParquetSource([path], src, image_column, keep)
     elif path.is_dir():
         source = _open_folder(path, src, split, image_column, keep)
     elif re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", src) and not _looks_local(src):
@@ -71,6 +81,8 @@ def _open_folder(path: Path, src: str, split: str | None, image_column: str | No
     files = [path / name for name in sorted(walk(path), key=os.fsencode)]
     links = [p for p in files if p.is_symlink() and not p.is_file()]
     files = [p for p in files if p.is_file()]
+    if files and all(p.suffix in (".tar", ".json") for p in files) and any(p.suffix == ".tar" for p in files):
+        return TarSource([p for p in files if p.suffix == ".tar"], src, keep)
     if not files or not all(p.suffix in (".parquet", ".md", ".json", ".gitattributes") for p in files):
         return FolderSource(path, src, keep)
     chosen = re.compile(rf"{re.escape(split)}([-_.]|$)" if split is not None else "")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,3 +87,22 @@ class StageRates:
                 }
         busiest = max(stages, key=lambda n: stages[n]["busy"] or 0.0, default=None)
         return {"stages": stages, "bottleneck": busiest}
+
+
+@contextlib.contextmanager
+def importable() -> Iterator[None]:
+    """Processes that are started in this block find the modules that this one finds."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+def words_of(error: BaseException) -> str:
+    """What happened in one line: an engine's errors hold whole stacks."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"

@@ -117,38 +117,58 @@ class ParquetSource(_TableSource):
 
     kind = "parquet"
 
-    def __init__(self, files: Sequence[Path], location: str, image_column: str | None = None, keep: Sequence[str] = ()):
+    def __init__(
+        self,
+        files: Sequence[Path],
+        location: str,
+        image_column: str | None = None,
+        keep: Sequence[str] = (),
+        filesystem: Any = None,
+    ):
         import pyarrow.dataset
         from datasets import Features
 
         self.files = list(files)
         try:
-            self.data = pyarrow.dataset.dataset([str(f) for f in self.files], format="parquet")
-            self.count = self.data.count_rows()
+            self.data = pyarrow.dataset.dataset([str(f) for f in self.files], format="parquet", filesystem=filesystem)
+            self.rows = [fragment.count_rows() for fragment in self.data.get_fragments()]
         except (OSError, ValueError) as error:
             raise SetupError(f"{location!r} cannot be read as parquet: {error}") from error
         super().__init__(location, Features.from_arrow_schema(self.data.schema), image_column, keep)
 
     def __len__(self) -> int:
-        return self.count
+        return sum(self.rows)
 
     def read(self, start: int, stop: int) -> Iterator[Item]:
         """The rows of a stretch; whole files and batches before it are passed over."""
         names = [self.image_column, *self.kept]
-        position = 0
-        for fragment in self.data.get_fragments():
-            rows = fragment.count_rows()
-            if position + rows <= start:
-                position += rows
-                continue
-            for batch in fragment.to_batches(columns=names, batch_size=64, batch_readahead=1, fragment_readahead=0):
+        for position, group in self._groups(start, stop):
+            folders = self.folders(group.path)
+            for batch in group.to_batches(columns=names, batch_size=64, batch_readahead=1, fragment_readahead=0):
                 first, last = max(start, position), min(stop, position + len(batch))
                 if first < last:
                     rows_ = batch.slice(first - position, last - first)
-                    yield from self._items(first, rows_, [Path(fragment.path).parent.absolute()], absolute=False)
+                    yield from self._items(first, rows_, folders, absolute=False)
                 position += len(batch)
                 if position >= stop:
                     return
+
+    def _groups(self, start: int, stop: int) -> Iterator[tuple[int, Any]]:
+        """(number of its first row, row group) of the row groups that hold rows of a stretch."""
+        position = 0
+        for fragment, rows in zip(self.data.get_fragments(), self.rows, strict=True):
+            if position + rows > start and position < stop:
+                at = position
+                for group in fragment.split_by_row_group():
+                    length = sum(g.num_rows for g in group.row_groups)
+                    if at + length > start and at < stop:
+                        yield at, group
+                    at += length
+            position += rows
+
+    def folders(self, path: str) -> list[Path]:
+        """Where files that the rows of this parquet file name may lie."""
+        return [Path(path).parent.absolute()]
 
     def kept_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """These kept columns of every row."""
