@@ -288,7 +288,7 @@ def listening(pids: set[int]) -> set[str]:
     """Local addresses, in hexadecimal as in /proc/net/tcp, on which these processes listen."""
     sockets = set()
     for link in (link for pid in pids for link in Path(f"/proc/{pid}/fd").glob("*")):
-        if link.is_symlink() and "socket:[" in (name := os.readlink(link)):
+        if link.is_symlink() and "socket:[" in (name := str(link.readlink())):
             sockets.add(name[8:-1])
     rows = [line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]]
     return {row[1].split(":")[0] for row in rows if row[3] == LISTEN and row[9] in sockets}

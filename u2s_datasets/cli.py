@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from u2s_datasets import catalog
+from u2s_datasets import catalog, columns
 from u2s_datasets.errors import SetupError, U2SError
 
 _BENCHES = ("stage1", "edit")
@@ -69,8 +69,14 @@ def _add_anonymize(commands: Any) -> None:
         formatter_class=_Help,
     )
     p.set_defaults(call=_anonymize)
-    p.add_argument("src", metavar="SRC", help="folder of images, parquet, saved dataset, or Hub dataset ORG/NAME")
-    p.add_argument("--out", metavar="DIR", required=True, help="new folder for data/, private/, run.json, report.html")
+    p.add_argument(
+        "src",
+        metavar="SRC",
+        help="folder of images, parquet, tar shards, saved dataset, s3://…, or Hub dataset ORG/NAME",
+    )
+    p.add_argument(
+        "--out", metavar="DIR", required=True, help="new folder for data/, private/, run.json, report.html; or s3://…"
+    )
     what = p.add_argument_group("what is done")
     what.add_argument("--profile", default="cpu", help="named set of parts; see `u2s profiles`")
     what.add_argument("--detectors", metavar="A,B", help="what to look for: faces,text; default: the profile's")
@@ -232,7 +238,10 @@ def _anonymize(a: argparse.Namespace) -> int:
 def _print_result(out: str, facts: dict[str, Any]) -> None:
     from u2s_datasets.metrics.report import report
 
-    print(report(out))
+    if "://" in out:
+        print(f"{facts['rows']} rows = " + " + ".join(f"{facts[s]} {s}" for s in columns.STATUSES))
+    else:
+        print(report(out))
     _print_stages(facts["rates"])
     if not facts["verified"]:
         print("\nUNVERIFIED: the output was not inspected again (--no-verify).")

@@ -120,6 +120,12 @@ class Output:
         for path in (self.root / "run.json", self.root / "report.html", self.private / "report.html"):
             path.unlink(missing_ok=True)
 
+    def gather(self) -> None:
+        """Have every file of the run below `root`, to write the report from."""
+
+    def publish(self) -> None:
+        """Take the report where the run's files are."""
+
     def _is_whole(self, shard: Mapping[str, Any]) -> bool:
         name = f"part-{shard['shard']:05d}.parquet"
         try:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.output import Output, check_apart, check_free
+from u2s_datasets.output import Output, check_apart
 from u2s_datasets.parts import code_digest
 from u2s_datasets.pipeline import Pipeline, parts_of
 from u2s_datasets.profiles import Profile, profile
 from u2s_datasets.sources import Item, Source, open_source
+from u2s_datasets.store_output import output_at
 from u2s_datasets.workers import Workers, chunks_of, default_number, give_back_memory
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def run(
     Args:
         src: a folder of images, parquet, tar shards, a saved dataset, or a Hub dataset id "ORG/NAME"; see
             `sources.open_source`.
-        out: the output folder; see `output.py` for what lies where.
+        out: the output folder, see `output.py` for what lies where; or "s3://bucket/folder" or another address of
+            an object store, see `store_output.py`.
         profile_name, detectors, editor, seed, format, verify, prior, label_column: what is done; see
             `profiles.profile` and `Anonymize`. The label column is one of those in `keep`.
         split, image_column, keep, allow: what is read; see `sources.open_source`.
@@ -88,11 +90,10 @@ def run(
     """
     _check_numbers(limit=limit, shard_size=shard_size, num_proc=num_proc)
     engine = _engine(ray, ray_address, pools, num_proc)
-    out = Path(out).expanduser()
-    check_free(out)
+    made = output_at(out)
     options = {"seed": seed, "format": format, "verify": verify, "prior": prior, "label_column": label_column}
     chosen = profile(profile_name, detectors=detectors, editor=editor, **options)
-    check_apart(Path(str(src)).expanduser(), out)
+    check_apart(Path(str(src)).expanduser(), made.root)
     source = open_source(str(src), split=split, image_column=image_column, keep=keep, allow=allow)
     _check_read(source, chosen)
     chosen = chosen.with_engine("openvino", threads=1)
@@ -100,7 +101,7 @@ def run(
     plan = _Run(source, chosen, rows, shard_size, num_proc, split, image_column, engine)
     if dry_run:
         return {**plan.facts(), "dry_run": True}
-    with Output(out) as output:
+    with made as output:
         key = output.secret(Path(secret).expanduser() if secret else None)
         shards = output.manifest(plan.binding(key))
         rates = plan.work(output, shards, key, progress)
@@ -251,11 +252,13 @@ def _finish(output: Output, source: Source, facts: dict[str, Any]) -> None:
 
     text = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     output.write(output.root / "run.json", text.encode("utf-8", "backslashreplace"))
+    output.gather()
     try:
         write_reports(output.root, original=source.original)  # it counts the rows once more, in the files themselves
     except U2SError:
         output.withdraw()
         raise
+    output.publish()
 
 
 def rewrite_reports(out: str | Path) -> None:

@@ -60,8 +60,9 @@ class TarSource(Source):
                 with self.files[number].open("rb") as file:
                     file.seek(offset)
                     data = file.read(size)
-            name = member.encode("utf-8", "backslashreplace").decode()
-            yield Item(f"{self.files[number].name}/{name}", {"bytes": data, "path": PurePosixPath(name).name})
+            # Without bytes there must be no path either: it would be looked for on this machine.
+            path = None if data is None else PurePosixPath(_printable(member)).name
+            yield Item(f"{self.files[number].name}/{_printable(member)}", {"bytes": data, "path": path})
 
     def kept_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """Nothing is kept."""
@@ -75,7 +76,7 @@ class TarSource(Source):
     def original(self, source: str) -> Image.Image | None:
         """The upright original of this item's name."""
         for row, (number, member, _, _) in enumerate(self.rows):
-            if source == f"{self.files[number].name}/{member}":
+            if source == f"{self.files[number].name}/{_printable(member)}":
                 return images.decode(next(self.read(row, row + 1)).image).pixels
         return None
 
@@ -86,6 +87,10 @@ def _members(path: Path) -> Iterator[tarfile.TarInfo]:
             yield from tar
     except (tarfile.TarError, OSError, EOFError) as error:
         raise SetupError(f"{str(path)!r} cannot be read as an uncompressed tar: {error}") from error
+
+
+def _printable(member: str) -> str:
+    return member.encode("utf-8", "backslashreplace").decode()
 
 
 def _kind(member: tarfile.TarInfo, suffix: str) -> str:

@@ -1,0 +1,245 @@
+"""A plan for millions of images, computed from what one image costs.
+
+    python -m u2s_datasets.scale measure docs/scale_costs.json [PHOTOS]     measures this machine, one thread
+    python -m u2s_datasets.scale write docs/scale.md docs/scale_costs.json  computes the tables of that page
+
+The figures of models are seconds per image on one GPU. Whoever has measured them (`u2s bench stage1`,
+`u2s bench edit`) puts them into the JSON in place of the examples there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+IMAGES = (1_000_000, 10_000_000, 1_000_000_000)
+_DAY = 86_400
+_MARKS = "<!-- computed by u2s_datasets.scale -->", "<!-- end -->"
+_PIECE, _AHEAD, _SHARD = 16, 4, 256  # rows per block, blocks under way per worker, rows per shard
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a plan.
+
+    Args:
+        name: for the table.
+        seconds: of one worker, per image of the source.
+        per_machine: workers that one machine has room for.
+        start: seconds until a worker is ready.
+    """
+
+    name: str
+    seconds: float
+    per_machine: int
+    start: float
+
+
+def stages_of(costs: Mapping[str, Any], models: bool) -> list[Stage]:
+    """The pools of a profile without or with models, from the costs of one image."""
+    cpu, machine = costs["cpu"], costs["machine"]
+    if not models:
+        return [Stage("pipeline", cpu["pipeline"], machine["cores"], cpu["start"])]
+    gpu = costs["gpu"]
+    words = gpu["caption_tokens"] / gpu["tokens_per_second"]
+    instruct = gpu["instruct_tokens"] / gpu["tokens_per_second"]
+    edit = gpu["editor_seconds"] * gpu["attempts"] + cpu["detect"] + cpu["encode"]
+    flagged = gpu["flagged"]
+    return [
+        Stage("inspect", gpu["judge_seconds"] + flagged * words, machine["gpus"], gpu["start"]),
+        Stage("instruct", flagged * instruct, machine["gpus"], gpu["start"]),
+        Stage("anonymize", flagged * edit + cpu["decode"] + cpu["encode"], machine["gpus"], gpu["start"]),
+    ]
+
+
+def plan(costs: Mapping[str, Any], images: int, models: bool, hours: float = 24.0) -> dict[str, Any]:
+    """What so many images take.
+
+    Args:
+        costs: what `measure` wrote.
+        images: of the source.
+        models: whether language models and a diffusion editor work, on GPUs.
+        hours: the time in which it is to be done; as many machines are taken as that needs.
+
+    Returns:
+        Machines, hours, runs beside each other, terabytes in and out, the limiting stage, seconds lost by failures.
+    """
+    stages = stages_of(costs, models)
+    machines = {
+        s.name: max(1, math.ceil(images * s.seconds / s.per_machine / (hours * 3600 - s.start))) for s in stages
+    }
+    takes = {s.name: images * s.seconds / s.per_machine / machines[s.name] + s.start for s in stages}
+    speed = images / max(takes.values())
+    writers = max(1, math.ceil(speed * costs["cpu"]["write"]))
+    slowest = max(stages, key=lambda s: s.seconds / s.per_machine)
+    row = sum(s.seconds for s in stages)
+    lost = _PIECE * _AHEAD * slowest.seconds + slowest.start
+    return {
+        "images": images,
+        "machines": sum(machines.values()),
+        "by_stage": machines,
+        "hours": max(takes.values()) / 3600,
+        "runs": max(writers, math.ceil(images / 10_000_000)),
+        "terabytes_in": images * costs["cpu"]["bytes_in"] / 1e12,
+        "terabytes_out": images * (costs["cpu"]["bytes_out"] + costs["cpu"]["bytes_private"]) / 1e12,
+        "limits": slowest.name,
+        "worker_dies": lost,
+        "machine_dies": lost * slowest.per_machine,
+        "driver_dies": _SHARD * row * 2 + slowest.start,
+    }
+
+
+def table(costs: Mapping[str, Any], models: bool) -> str:
+    """The plans as a table in Markdown."""
+    lines = [
+        "| images | machines | hours | runs | TB read | TB written | limiting stage | a worker dies | a machine dies |",
+        "|--:|--:|--:|--:|--:|--:|---|--:|--:|",
+    ]
+    for images in IMAGES:
+        p = plan(costs, images, models)
+        lines.append(
+            f"| {images // 1_000_000:,} million | {p['machines']:,} | {p['hours']:.1f} | {p['runs']:,} | "
+            f"{p['terabytes_in']:.2f} | {p['terabytes_out']:.2f} | {p['limits']} | {p['worker_dies']:.0f} s | "
+            f"{p['machine_dies'] / 3600:.2f} h |"
+        )
+    return "\n".join(lines)
+
+
+def page(costs: Mapping[str, Any]) -> str:
+    """All that is computed, in Markdown."""
+    cpu, machine, gpu = costs["cpu"], costs["machine"], costs["gpu"]
+    names = ("read", "decode", "detect", "encode", "pipeline", "write")
+    return "\n".join(
+        [
+            f"Measured with one thread on {costs['measured']['on']}, {costs['measured']['date']}, load "
+            f"{costs['measured']['load']}, medians over {costs['measured']['images']} photos of "
+            f"{cpu['megapixels']:.2f} megapixels (mean):",
+            "",
+            "| per image | " + " | ".join(names) + " |",
+            "|---|" + "--:|" * len(names),
+            "| ms | " + " | ".join(f"{cpu[n] * 1000:.1f}" for n in names) + " |",
+            "",
+            f"Bytes per image: {cpu['bytes_in']:,.0f} read, {cpu['bytes_out']:,.0f} published, "
+            f"{cpu['bytes_private']:,.0f} private. A worker is ready after {cpu['start']:.1f} s.",
+            "",
+            f"Profile `cpu`, machines of {machine['cores']} cores:",
+            "",
+            table(costs, models=False),
+            "",
+            f"With models, machines of {machine['gpus']} GPUs, one stage per machine. **An example, not measured**: "
+            f"{gpu['flagged']:.0%} flagged, {gpu['judge_seconds']} s per flag, {gpu['caption_tokens']} caption tokens "
+            f"and {gpu['instruct_tokens']} instruction tokens at {gpu['tokens_per_second']} tokens per second and GPU, "
+            f"{gpu['editor_seconds']} s per edit, {gpu['attempts']} attempts, {gpu['start']} s to load:",
+            "",
+            table(costs, models=True),
+        ]
+    )
+
+
+def write(path: Path, costs: Mapping[str, Any]) -> None:
+    """Put the computed part between its marks in a page."""
+    text = path.read_text("utf-8")
+    before, _, rest = text.partition(_MARKS[0])
+    after = rest.partition(_MARKS[1])[2]
+    path.write_text(f"{before}{_MARKS[0]}\n\n{page(costs)}\n\n{_MARKS[1]}{after}", "utf-8")
+
+
+def measure(photos: str | None, rows: int = 45) -> dict[str, float]:
+    """Seconds and bytes per image of the profile `cpu` in this process, medians over the photos.
+
+    Args:
+        photos: a folder; the photos of the scikit-image package where none is given.
+        rows: at most so many.
+    """
+    from u2s_datasets import images
+    from u2s_datasets.output import Output
+    from u2s_datasets.pipeline import Pipeline
+    from u2s_datasets.pools import with_bytes
+    from u2s_datasets.profiles import profile
+    from u2s_datasets.samples import PHOTOS, write_samples
+    from u2s_datasets.sources import FolderSource
+
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        if photos is None:
+            write_samples(root / "in", copies=-(-rows // len(PHOTOS)))
+        source = FolderSource(Path(photos or root / "in"), str(photos))
+        files = list(source.read(0, min(rows, len(source))))
+        pipeline = Pipeline(profile().with_engine("openvino", threads=1), b"0123456789abcdef")
+        began = time.monotonic()
+        pipeline.prepare()
+        started = time.monotonic() - began
+        items = [with_bytes(item) for item in files]
+        answers = pipeline(items)
+        decoded = [images.decode(item.image) for item in items]
+        arrays = [np.asarray(d.pixels) for d in decoded]
+        with Output(root / "out") as output:
+            output.manifest({"source_content": "", "secret": ""})
+            written = _seconds([lambda: output.add_shard([], 0, answers, {})])
+        sizes = {h: (root / "out" / h / "part-00000.parquet").stat().st_size for h in ("data", "private/rows")}
+        return {
+            "read": _seconds([lambda i=i: with_bytes(i) for i in files]),
+            "decode": _seconds([lambda i=i: images.decode(i.image) for i in items]),
+            "detect": _seconds(
+                [lambda a=a: [d.detect([a]) for d in pipeline.profile.inspect.detectors] for a in arrays]
+            ),
+            "encode": _seconds([lambda d=d: images.encode(d.pixels, images.choose_format(d)) for d in decoded]),
+            "pipeline": _seconds([lambda i=i: pipeline([i]) for i in items]),
+            "write": written / len(items),
+            "start": round(started, 2),
+            "bytes_in": statistics.mean(len(i.image["bytes"]) for i in items),
+            "bytes_out": sizes["data"] / len(items),
+            "bytes_private": sizes["private/rows"] / len(items),
+            "megapixels": statistics.mean(d.pixels.width * d.pixels.height / 1e6 for d in decoded),
+        }
+
+
+def _seconds(calls: Sequence[Callable[[], Any]], rounds: int = 3) -> float:
+    """Mean over the calls of the median over the rounds."""
+    taken = []
+    for call in calls:
+        times = []
+        for _ in range(rounds):
+            began = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - began)
+        taken.append(statistics.median(times))
+    return statistics.mean(taken)
+
+
+def main(words: Sequence[str]) -> None:
+    """Measure, or write the page."""
+    if words[:1] == ["measure"]:
+        import datetime
+
+        import cv2
+
+        cv2.setNumThreads(1)
+        path = Path(words[1])
+        costs = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        load = round(os.getloadavg()[0], 1)
+        costs["cpu"] = measure(words[2] if len(words) > 2 else None)
+        where = f"{os.cpu_count()} cores of {platform.machine()}, Python {platform.python_version()}"
+        today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+        costs["measured"] = {"on": where, "date": today, "load": load, "images": 45}
+        path.write_text(json.dumps(costs, indent=1) + "\n", "utf-8")
+    elif words[:1] == ["write"]:
+        write(Path(words[1]), json.loads(Path(words[2]).read_text("utf-8")))
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
