@@ -1,5 +1,5 @@
 # `make demo` and `make test` are the whole set-up: they need Python 3.11 or later, make, git and a compiler.
-# `make test-models` also installs torch and runs the tests that need it, on tiny models built there and then.
+# `make test-ray` also installs Ray and a server that speaks S3. `make test-models` also installs torch and runs the tests that need it, on tiny models built there and then.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SRC := u2s_datasets tests examples
 MODEL_TESTS = $(shell grep -l 'is not installed: pip install' tests/test_*.py)
 
-.PHONY: demo test test-models test-external lint format bench clean
+.PHONY: demo test test-models test-ray test-external lint format bench clean
 
 demo: $(VENV)/.base
 	$(BIN)/python examples/demo.py demo
@@ -21,6 +21,9 @@ test-external: $(VENV)/.dev
 
 test-models: $(VENV)/.models
 	$(BIN)/python -m pytest --durations=10 $(MODEL_TESTS)
+
+test-ray: $(VENV)/.ray
+	$(BIN)/python -m pytest --durations=10 tests/test_ray.py tests/test_remote.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SRC)
@@ -48,6 +51,10 @@ $(VENV)/.base: pyproject.toml | $(VENV)/.python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.base
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+$(VENV)/.ray: pyproject.toml | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -e '.[test-ray]'
 	touch $@
 
 $(VENV)/.models: pyproject.toml tests/mend_torchvision.py | $(VENV)/.dev

@@ -76,3 +76,13 @@ def test_versus_runs_the_other_command_on_the_same_photos(tmp_path, capsys):
     assert facts["rows"] == 4
     assert set(facts["times_as_fast"]) == {"other", "verified", "unverified"}
     assert cli.main(["bench", "--versus", "no-such-program"]) == 2
+
+
+def test_without_ray_there_is_one_line_and_no_run(photos, tmp_path):
+    out = tmp_path / "safe"
+    program = "import sys; sys.modules['ray'] = None; from u2s_datasets import cli; sys.exit(cli.main(sys.argv[1:]))"
+    call = [sys.executable, "-c", program, "anonymize", str(photos), "--out", str(out), "--ray"]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "u2s: ray is not installed; run: pip install 'u2s_datasets[ray]'\n"
+    assert not out.exists()

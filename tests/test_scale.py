@@ -30,7 +30,7 @@ def test_a_plan_by_hand():
     assert made["hours"] == pytest.approx(1e6 / 10 / 3 / 3600)
     assert (made["terabytes_in"], made["terabytes_out"]) == (1.0, pytest.approx(2.01))
     assert made["limits"] == "pipeline"
-    assert made["worker_dies"] == pytest.approx(16 * 4 * 0.1)
+    assert made["worker_dies"] == pytest.approx(16 * 2 * 0.1)
 
 
 def test_a_slow_editor_limits_and_takes_the_machines(costs):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from u2s_datasets import columns
-from u2s_datasets.errors import SetupError
+from u2s_datasets.errors import RowError, SetupError
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.pools import State, Worker, with_bytes
 from u2s_datasets.sources import Item, Source
@@ -159,6 +159,16 @@ def answers_in(table: pa.Table) -> list[tuple[int, int, dict[str, Any]]]:
     """(shard, position, columns) of every row that went through all pools."""
     rows = zip(table[SHARD].to_pylist(), table[POSITION].to_pylist(), table[ANSWER].to_pylist(), strict=True)
     return [(shard, position, pickle.loads(answer)) for shard, position, answer in rows if answer is not None]
+
+
+def lost(
+    pipeline: Pipeline, source: Source, stretch: tuple[int, int, int]
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Answers for rows that went in and did not come out: they have no verdict, so they are withheld."""
+    shard, start, stop = stretch
+    error = RowError("an error of the engine carried this row past a stage")
+    for position, item in enumerate(source.read(start, stop), start):
+        yield shard, position, pipeline.withheld(item, error)
 
 
 def _dump(value: Any) -> bytes:

@@ -81,20 +81,21 @@ def pools_of(profile: Profile, given: Mapping[str, Pool] | None = None) -> dict[
 
 
 def fit(
-    pipeline: Pipeline, given: Mapping[str, Pool] | None, nodes: Sequence[Mapping[str, float]], reader_cpus: float
+    pipeline: Pipeline, given: Mapping[str, Pool] | None, machines: Sequence[Mapping[str, Any]], reader_cpus: float
 ) -> dict[str, Pool]:
     """The pools with numbers in place of their Nones, for a cluster of these machines.
 
     Args:
         pipeline: the steps.
         given: pools in place of the default ones.
-        nodes: per machine its "CPU", "GPU" and "memory" in bytes, as far as it has them.
+        machines: each with "Alive" and its "Resources": "CPU", "GPU" and "memory" in bytes, as far as it has them.
         reader_cpus: what one reader needs.
 
     Raises:
         SetupError: they do not fit beside a reader: an engine would wait for ever.
     """
     pools = pools_of(pipeline.profile, given)
+    nodes = [machine["Resources"] for machine in machines if machine["Alive"]]
     cores, gpus = (sum(node.get(what, 0) for node in nodes) for what in ("CPU", "GPU"))
     room = max(1, sum(min(int(n.get("CPU", 0)), int(n.get("memory", 0) // WORKER_BYTES)) for n in nodes))
     on_gpu = {n: any(getattr(p, "on_gpu", False) for p in PoolWork(pipeline, n).parts()) for n in pools}

@@ -15,13 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from u2s_datasets import blocks
+from u2s_datasets import blocks, profiles
 from u2s_datasets.columns import STATUS, STATUSES
-from u2s_datasets.errors import RowError, SetupError, U2SError, missing_extra
+from u2s_datasets.errors import SetupError, U2SError, missing_extra
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.pools import Pool, fit, pools_of
-from u2s_datasets.profiles import Profile
-from u2s_datasets.profiles import profile as default_profile
 from u2s_datasets.sources import Source
 from u2s_datasets.stretches import InOrder, StageRates, Stretch, importable, words_of
 
@@ -42,6 +40,7 @@ log = logging.getLogger(__name__)
 
 _PIECE = 16  # rows per block: enough for a model's batch, few enough for every worker of a small run to get some
 _READER_CPUS = 0.25
+_AHEAD = 2  # blocks per worker: one to work on and the next; more would fill the object store
 _ATTEMPTS = 5  # one after another without a finished row
 
 
@@ -75,10 +74,7 @@ def connected(address: str | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _on_loopback(wanted: bool) -> Iterator[None]:
-    """A Ray that starts here listens on 127.0.0.1, as Ray does by itself on macOS.
-
-    Elsewhere it takes the loopback address for a mistake and listens on every interface; there is no public option.
-    """
+    """A Ray that starts here listens on 127.0.0.1, as by itself on macOS; there is no public option for it."""
     from ray._private import ray_constants
 
     before = ray_constants.ENABLE_RAY_CLUSTER
@@ -90,7 +86,7 @@ def _on_loopback(wanted: bool) -> Iterator[None]:
 
 
 def ray_anonymize(
-    dataset: Dataset, profile: Profile | None = None, *, pools: Mapping[str, Pool] | None = None
+    dataset: Dataset, profile: profiles.Profile | None = None, *, pools: Mapping[str, Pool] | None = None
 ) -> Dataset:
     """A Ray dataset with the columns of all five arrows; nothing runs before it is read.
 
@@ -106,7 +102,7 @@ def ray_anonymize(
     Raises:
         SetupError: an unknown pool, or more workers than the cluster has room for.
     """
-    chosen = profile or default_profile()
+    chosen = profile or profiles.profile()
     chosen.anonymize.check()
     chosen = chosen.with_engine("openvino", threads=1)
     pipeline = Pipeline(chosen, b"")
@@ -114,7 +110,7 @@ def ray_anonymize(
     for name in (chosen.anonymize.image_column, *chosen.anonymize.required()):
         if name not in names:
             raise SetupError(f"there is no column {name!r}; the columns are {names}")
-    return _through(dataset, blocks.UserBlocks(pipeline), fit(pipeline, pools, _nodes(), _READER_CPUS))
+    return _through(dataset, blocks.UserBlocks(pipeline), fit(pipeline, pools, ray.nodes(), _READER_CPUS))
 
 
 def _through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, pools: Mapping[str, Pool]) -> Dataset:
@@ -126,17 +122,14 @@ def _through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, pools
             fn_constructor_args=(kind, name, name == last),
             batch_format="pyarrow",
             batch_size=pool.batch_size,
-            compute=ActorPoolStrategy(min_size=1, max_size=size, initial_size=size),
+            compute=ActorPoolStrategy(
+                min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=_AHEAD
+            ),
             num_cpus=pool.num_cpus,
             num_gpus=pool.num_gpus or None,
             udf_modifying_row_count=False,
         )
     return dataset
-
-
-def _nodes() -> list[dict[str, float]]:
-    """What each machine of the cluster has, as it is now."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 class _Stretches(Datasource):
@@ -188,7 +181,6 @@ class RayPools:
     pools: Mapping[str, Pool] | None = None
     size: int | None = None
     rates: StageRates = field(default_factory=StageRates)
-    workers: dict[str, float] = field(default_factory=dict)
 
     def map(
         self, pipeline: Pipeline, source: Source, stretches: Sequence[Stretch]
@@ -213,31 +205,21 @@ class RayPools:
                     failures += 1
                     fruitless = 0 if order.count > before else fruitless + 1
                     if fruitless == _ATTEMPTS:
-                        raise U2SError(
-                            f"Ray failed {fruitless} times without a finished row: {words_of(error)}"
-                        ) from error
+                        raise U2SError(f"Ray failed {fruitless} times in a row: {words_of(error)}") from error
                     log.warning("Ray failed (%s); what is missing is done again", words_of(error))
                 else:
-                    for shard, start, stop in order.missing():
-                        yield from self._lost(pipeline, source, order, (shard, start, stop))
-
-    def _lost(
-        self, pipeline: Pipeline, source: Source, order: InOrder, stretch: Stretch
-    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """Rows that went in and did not come out have no verdict, so they are withheld."""
-        shard, start, stop = stretch
-        lost = RowError("an error of the engine carried this row past a stage")
-        for position, item in enumerate(source.read(start, stop), start):
-            yield from order.add(shard, position, pipeline.withheld(item, lost))
+                    for stretch in order.missing():
+                        for shard, position, answer in blocks.lost(pipeline, source, stretch):
+                            yield from order.add(shard, position, answer)
 
     def _stream(
         self, pipeline: Pipeline, reference: Any, pieces: Sequence[Stretch], failures: int
     ) -> Iterator[tuple[int, int, dict[str, Any]]]:
         given = pools_of(pipeline.profile, self.pools)
         pools = {n: p if p.size or self.size is None else replace(p, size=self.size) for n, p in given.items()}
-        sized = fit(pipeline, pools, _nodes(), _READER_CPUS)
-        self.workers = {blocks.READ: max(1.0, ray.cluster_resources().get("CPU", 1.0))}
-        self.workers |= {name: pool.size or 1 for name, pool in sized.items()}
+        sized = fit(pipeline, pools, ray.nodes(), _READER_CPUS)
+        self.rates.workers = {blocks.READ: max(1.0, ray.cluster_resources().get("CPU", 1.0))}
+        self.rates.workers |= {name: pool.size or 1 for name, pool in sized.items()}
         # A failure cancels tasks in the middle of an import, which breaks their processes: take new ones.
         fresh = {"runtime_env": {"env_vars": {"U2S_FAILURES": str(failures)}}} if failures else {}
         read = read_datasource(
@@ -251,10 +233,6 @@ class RayPools:
             for shard, position, answer in blocks.answers_in(table):
                 if answer.get(STATUS) in STATUSES:
                     yield shard, position, answer
-
-    def facts(self, wall: float) -> dict[str, Any]:
-        """Rates per stage and the bottleneck of a run that took so many seconds."""
-        return self.rates.facts({**self.workers, "write": 1}, wall)
 
 
 @contextlib.contextmanager

@@ -178,16 +178,20 @@ class _Run:
                     writing += time.monotonic() - began
                     give_back_memory()
         seconds = time.monotonic() - start
+        stages: dict[str, Any] = {}
         if self.engine is not None:
-            self.engine.rates.add({"write": writing}, self.rows - ready)
-            workers = int(max(self.engine.workers.values(), default=0))
+            rates, first = self.engine.rates, first or start
+            workers = int(sum(number for name, number in rates.workers.items() if name != "read"))
+            rates.workers["write"] = 1
+            rates.add({"write": writing}, self.rows - ready)
+            stages = rates.facts(start + seconds - first)
         return {
             "rows": self.rows - ready,
             "seconds": round(seconds, 3),
             "rows_per_second": round((self.rows - ready) / seconds, 3) if self.rows > ready else None,
             "seconds_to_first_rows": round(first - start, 3) if first else None,
             "workers": workers,
-            **(self.engine.facts(seconds) if self.engine else {}),
+            **stages,
         }
 
     def _answers(

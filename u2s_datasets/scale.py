@@ -27,7 +27,7 @@ import numpy as np
 IMAGES = (1_000_000, 10_000_000, 1_000_000_000)
 _DAY = 86_400
 _MARKS = "<!-- computed by u2s_datasets.scale -->", "<!-- end -->"
-_PIECE, _AHEAD, _SHARD = 16, 4, 256  # rows per block, blocks under way per worker, rows per shard
+_PIECE, _AHEAD, _SHARD = 16, 2, 256  # rows per block, blocks under way per worker, rows per shard
 
 
 @dataclass(frozen=True)
@@ -183,20 +183,19 @@ def measure(photos: str | None, rows: int = 45) -> dict[str, float]:
         started = time.monotonic() - began
         items = [with_bytes(item) for item in files]
         answers = pipeline(items)
+        detectors = pipeline.profile.inspect.detectors
         decoded = [images.decode(item.image) for item in items]
         arrays = [np.asarray(d.pixels) for d in decoded]
         with Output(root / "out") as output:
             output.manifest({"source_content": "", "secret": ""})
-            written = _seconds([lambda: output.add_shard([], 0, answers, {})])
+            written = _seconds(lambda rows: output.add_shard([], 0, rows, {}), [answers])
         sizes = {h: (root / "out" / h / "part-00000.parquet").stat().st_size for h in ("data", "private/rows")}
         return {
-            "read": _seconds([lambda i=i: with_bytes(i) for i in files]),
-            "decode": _seconds([lambda i=i: images.decode(i.image) for i in items]),
-            "detect": _seconds(
-                [lambda a=a: [d.detect([a]) for d in pipeline.profile.inspect.detectors] for a in arrays]
-            ),
-            "encode": _seconds([lambda d=d: images.encode(d.pixels, images.choose_format(d)) for d in decoded]),
-            "pipeline": _seconds([lambda i=i: pipeline([i]) for i in items]),
+            "read": _seconds(with_bytes, files),
+            "decode": _seconds(images.decode, [item.image for item in items]),
+            "detect": _seconds(lambda array: [d.detect([array]) for d in detectors], arrays),
+            "encode": _seconds(lambda d: images.encode(d.pixels, images.choose_format(d)), decoded),
+            "pipeline": _seconds(lambda item: pipeline([item]), items),
             "write": written / len(items),
             "start": round(started, 2),
             "bytes_in": statistics.mean(len(i.image["bytes"]) for i in items),
@@ -206,14 +205,14 @@ def measure(photos: str | None, rows: int = 45) -> dict[str, float]:
         }
 
 
-def _seconds(calls: Sequence[Callable[[], Any]], rounds: int = 3) -> float:
-    """Mean over the calls of the median over the rounds."""
+def _seconds(call: Callable[[Any], Any], values: Sequence[Any], rounds: int = 3) -> float:
+    """Mean over the values of the median over the rounds."""
     taken = []
-    for call in calls:
+    for value in values:
         times = []
         for _ in range(rounds):
             began = time.perf_counter()
-            call()
+            call(value)
             times.append(time.perf_counter() - began)
         taken.append(statistics.median(times))
     return statistics.mean(taken)

@@ -58,8 +58,13 @@ class InOrder:
 
 @dataclass
 class StageRates:
-    """How long the rows took in each stage, and so which stage holds the others up."""
+    """How long the rows took in each stage, and so which stage holds the others up.
 
+    Args:
+        workers: stage -> how many work at once.
+    """
+
+    workers: dict[str, float] = field(default_factory=dict)
     seconds: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
 
@@ -68,15 +73,14 @@ class StageRates:
         self.seconds.update(seconds)
         self.rows.update(dict.fromkeys(seconds, rows))
 
-    def facts(self, workers: Mapping[str, float], wall: float) -> dict[str, Any]:
+    def facts(self, wall: float) -> dict[str, Any]:
         """Rates per stage and the bottleneck: the stage whose workers were busy for the largest share of the time.
 
         Args:
-            workers: stage -> how many work at once.
-            wall: seconds that the run took.
+            wall: seconds that the run took, from its first rows on.
         """
         stages = {}
-        for name, number in workers.items():
+        for name, number in self.workers.items():
             seconds, rows = self.seconds[name], self.rows[name]
             if rows:
                 stages[name] = {
