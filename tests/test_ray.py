@@ -270,9 +270,11 @@ def wait_for_shards(out: Path, number: int) -> None:
 
 
 def worker_processes() -> list[str]:
-    """Process ids of Ray's workers of the pools."""
+    """Process ids of the workers of pools, among those that this process started."""
+    ours = descendants(os.getpid())
     lines = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [line.split()[0] for line in lines if "ray::MapWorker" in line or "ray::MapBatches(Stage)" in line]
+    found = [line.split()[0] for line in lines if "ray::MapWorker" in line or "ray::MapBatches(Stage)" in line]
+    return [pid for pid in found if int(pid) in ours]
 
 
 def descendants(pid: int) -> set[int]:

@@ -194,6 +194,8 @@ class RayPools:
             U2SError: the cluster fails again and again.
         """
         order, fruitless, failures = InOrder(stretches, _PIECE), 0, 0
+        if not stretches:
+            return
         with connected(self.address), _quiet():
             reference = ray.put(pickle.dumps(source))
             while missing := order.missing():

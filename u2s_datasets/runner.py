@@ -180,11 +180,11 @@ class _Run:
         seconds = time.monotonic() - start
         stages: dict[str, Any] = {}
         if self.engine is not None:
-            rates, first = self.engine.rates, first or start
+            rates = self.engine.rates
             workers = int(sum(number for name, number in rates.workers.items() if name != "read"))
             rates.workers["write"] = 1
             rates.add({"write": writing}, self.rows - ready)
-            stages = rates.facts(start + seconds - first)
+            stages = rates.facts(start + seconds - (first or start))
         return {
             "rows": self.rows - ready,
             "seconds": round(seconds, 3),
