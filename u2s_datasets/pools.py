@@ -147,9 +147,10 @@ class PoolWork:
         if self.name == PIPELINE:
             yield from (*parts_of(profile.anonymize), *parts_of(profile.score))
         elif self.name == ANONYMIZE:
-            looking = [d for step in (profile.inspect, profile.score.inspect) if step for d in step.detectors]
-            for part in (profile.anonymize.editor, *looking):
-                yield from parts_of(part)
+            redacts, backend = profile.anonymize.editor.redacts, profile.inspect.backend
+            elsewhere = [] if redacts or backend is None else list(parts_of(backend))  # asked before, and not again
+            for step in (profile.anonymize.editor, profile.inspect, profile.score):
+                yield from (part for part in parts_of(step) if part not in elsewhere)
         else:
             yield from (part for step in self._early() for part in parts_of(step))
 
@@ -175,11 +176,14 @@ class PoolWork:
             flags = [row.fields.get(columns.PRIVACY_FLAG) for row in absent]
             step.run(absent)
             for row, flag in zip(absent, flags, strict=True):
-                row.fields[columns.PRIVACY_FLAG] |= flag is True  # a flag that was given alone stays
+                if flag is True:  # a flag that was given alone is not taken back
+                    row.fields[columns.PRIVACY_FLAG] = True
         if self.name in (PIPELINE, ANONYMIZE):
             profile = self.pipeline.profile
             profile.anonymize.run(alive)
             profile.score.run(alive)
+            if (gate := getattr(profile, "gate", None)) is not None:
+                gate.run(alive)
         return [
             state if state.dead else State(row.fields, row.failure, row.found)
             for row, (_, state) in zip(rows, chunk, strict=True)
