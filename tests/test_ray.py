@@ -172,12 +172,13 @@ def test_every_model_has_a_pool_and_the_rows_stay_the_same(here, folder):
     assert set(engine.rates.facts(1.0)["stages"]) == {"read", "inspect", "instruct", "anonymize"}
 
 
-def test_a_dataset_of_ones_own(here):
+def test_a_dataset_of_ones_own(here, tmp_path):
     corners = [None, (0, 255, 0), (0, 0, 255), None]
     stored = [images.encode(picture(red=i == 0, corner=k, seed=i), "png") for i, k in enumerate(corners)]
     steps = u2s.Anonymize(inspect=u2s.Inspect(detectors=(Touchy(),)))
     profile = u2s.Profile("touchy", steps, u2s.Score(inspect=steps.inspect))
-    rows = ray.data.from_items([{"n": i, "image": data} for i, data in enumerate([*stored, b"no image"])])
+    pq.write_table(pa.table({"n": range(5), "image": [*stored, b"no image"]}), tmp_path / "rows.parquet")
+    rows = ray.data.read_parquet(str(tmp_path / "rows.parquet"))
     made = sorted(u2s.ray_anonymize(rows, profile).take_all(), key=lambda row: row["n"])
     assert [row[c.STATUS] for row in made] == [c.ANONYMIZED, c.WITHHELD, c.WITHHELD, c.SAFE, c.WITHHELD]
     notes = [(row[c.NOTE] or "").split(":")[0] for row in made]

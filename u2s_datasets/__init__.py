@@ -46,7 +46,7 @@ _LAZY = {
     "report": "metrics.report",
     "run": "runner",
     "Pool": "pools",
-    "ray_anonymize": "ray_runner",
+    "ray_anonymize": "ray_dataset",
     "EditFailed": "errors",
     "MissingExtra": "errors",
     "MissingWeights": "errors",

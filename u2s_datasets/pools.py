@@ -35,8 +35,8 @@ class Pool:
 
     Args:
         size: workers; None for one per core (or per GPU) of the cluster, as far as its memory goes.
-        num_cpus: cores that Ray sets aside for each; None for an even share of three quarters of all cores. The last
-            quarter is for those that read: with none left, nothing would ever be read.
+        num_cpus: cores that Ray sets aside for each; None for three quarters of one, or less where there are few. The
+            rest is for those that read: with none left, nothing would ever be read.
         num_gpus: GPUs for each, or a fraction of one; None for 1 where the stage loads a model that wants one.
         batch_size: rows per call; None for the rows of one block.
     """
@@ -104,7 +104,7 @@ def fit(
         most = int(gpus // share) if share else room
         size = pool.size or max(1, most // sum(same == on_gpu[name] for same in on_gpu.values()))
         pools[name] = replace(pool, num_gpus=share, size=size)
-    even = min(0.75, int(75 * cores / sum(p.size or 1 for p in pools.values())) / 100)
+    even = min(0.75, max(0, int(100 * (cores - reader_cpus) / sum(p.size or 1 for p in pools.values()))) / 100)
     pools = {n: p if p.num_cpus is not None else replace(p, num_cpus=even) for n, p in pools.items()}
     _check_room("cores", sum((p.size or 1) * (p.num_cpus or 0) for p in pools.values()) + reader_cpus, cores)
     _check_room("GPUs", sum((p.size or 1) * (p.num_gpus or 0) for p in pools.values()), gpus)

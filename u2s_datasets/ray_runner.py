@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from u2s_datasets import blocks, profiles
+from u2s_datasets import blocks
 from u2s_datasets.columns import STATUS, STATUSES
 from u2s_datasets.errors import SetupError, U2SError, missing_extra
 from u2s_datasets.pipeline import Pipeline
@@ -85,35 +85,14 @@ def _on_loopback(wanted: bool) -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
-def ray_anonymize(
-    dataset: Dataset, profile: profiles.Profile | None = None, *, pools: Mapping[str, Pool] | None = None
-) -> Dataset:
-    """A Ray dataset with the columns of all five arrows; nothing runs before it is read.
-
-    As with `Dataset.map`, the original stays beside its anonymized image: publish `columns.PUBLIC` alone. A row that
-    killed the process which worked on it, or that an error of the engine carried past a stage, is withheld.
-
-    Args:
-        dataset: rows with a column of images: encoded bytes, `{bytes, path}`, paths that every node can read, or
-            tensors (H, W, 3) uint8.
-        profile: the steps; the profile `cpu` where none is given.
-        pools: workers by the names of `pools.pool_names`, in place of the default ones.
+def through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, given: Mapping[str, Pool] | None) -> Dataset:
+    """The dataset behind all pools of a profile; nothing runs before it is read.
 
     Raises:
         SetupError: an unknown pool, or more workers than the cluster has room for.
     """
-    chosen = profile or profiles.profile()
-    chosen.anonymize.check()
-    chosen = chosen.with_engine("openvino", threads=1)
-    pipeline = Pipeline(chosen, b"")
-    names = dataset.columns() or []
-    for name in (chosen.anonymize.image_column, *chosen.anonymize.required()):
-        if name not in names:
-            raise SetupError(f"there is no column {name!r}; the columns are {names}")
-    return _through(dataset, blocks.UserBlocks(pipeline), fit(pipeline, pools, ray.nodes(), _READER_CPUS))
-
-
-def _through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, pools: Mapping[str, Pool]) -> Dataset:
+    own = isinstance(kind, blocks.RunBlocks)  # other readers ask for a whole core, as is Ray's default
+    pools = fit(kind.pipeline, given, ray.nodes(), _READER_CPUS if own else 1.0)
     last = list(pools)[-1]
     for name, pool in pools.items():
         size = pool.size or 1
@@ -227,7 +206,7 @@ class RayPools:
         read = read_datasource(
             _Stretches(reference, pieces), num_cpus=_READER_CPUS, override_num_blocks=len(pieces), **fresh
         )
-        data = _through(read, blocks.RunBlocks(pipeline), sized)
+        data = through(read, blocks.RunBlocks(pipeline), sized)
         for table in data.iter_batches(batch_size=None, batch_format="pyarrow"):
             if fault := blocks.fault_in(table):
                 raise SetupError(fault)
