@@ -1,5 +1,6 @@
 # `make demo` and `make test` are the whole set-up: they need Python 3.11 or later, make, git and a compiler.
-# `make test-ray` also installs Ray and a server that speaks S3. `make test-models` also installs torch and runs the tests that need it, on tiny models built there and then.
+# `make test-ray` also installs Ray and a server that speaks S3.
+# `make test-models` also installs torch and runs the tests that need it, on tiny models built there and then.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
