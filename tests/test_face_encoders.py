@@ -47,6 +47,7 @@ def test_absent_networks_say_what_to_do(tmp_path):
         InsightFace(root=str(tmp_path)).check()
 
 
+@pytest.mark.filterwarnings("ignore:.estimate. is deprecated:FutureWarning")  # insightface calls it
 def test_insightface_gives_what_insightface_gives(tmp_path):
     pytest.importorskip("insightface", reason="insightface is not installed: pip install 'u2s_datasets[faces]'")
     from insightface.app import FaceAnalysis
