@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_anonymize(commands)
     _add_report(commands)
+    _add_eval(commands)
     _add_simple(commands)
     _add_bench(commands)
     return parser
@@ -88,6 +89,33 @@ def _add_report(commands: Any) -> None:
     p.set_defaults(call=_report)
     p.add_argument("dir", metavar="DIR", help="output folder of `u2s anonymize`")
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _add_eval(commands: Any) -> None:
+    p = commands.add_parser(
+        "eval",
+        help="measure a finished run: quality, copying, privacy, re-identification",
+        description="Measure what the run did not. Networks whose weights are here are used; the others are named.",
+        formatter_class=_Help,
+    )
+    p.set_defaults(call=_eval)
+    p.add_argument("dir", metavar="DIR", help="output folder of `u2s anonymize`")
+    p.add_argument("--original", metavar="SRC", help="where the originals are now; default: where they were")
+    p.add_argument("--over", default="all", choices=("all", "flagged"), help="the rows that count")
+    p.add_argument("--paper-compat", action="store_true", help="the paper's definitions where they differ")
+    p.add_argument("--clip", metavar="MODEL", help="folder or Hub id of an open_clip model; default: OpenAI ViT-L/14")
+    p.add_argument("--lpips", metavar="FILE", help="torchvision's VGG-16; default: torch's hub folder")
+    p.add_argument("--faces", metavar="NAME", help="face encoder: an .onnx file, or 'package.module:Class'")
+    p.add_argument("--vlm", metavar="MODEL", help="judge and reader: folder, Hub id, or http://HOST:PORT/v1#MODEL")
+    p.add_argument("--seed", type=int, default=0, help="seed of the controls' sample")
+    p.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    p = commands.add_parser("compare", help="several evaluated runs side by side", formatter_class=_Help)
+    p.set_defaults(call=_compare)
+    p.add_argument("dirs", metavar="DIR", nargs="+", help="output folders of `u2s anonymize` on the same source")
+    p.add_argument("--out", metavar="FILE", help="also write a page with the trade-off plot; private")
+    p.add_argument("--x", metavar="SCORE", help="score across the plot; default: the first quality score there is")
+    p.add_argument("--y", metavar="SCORE", help="score up the plot; default: the first privacy score there is")
+    p.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def _add_simple(commands: Any) -> None:
@@ -160,6 +188,26 @@ def _report(a: argparse.Namespace) -> int:
     result = report(a.dir)
     rewrite_reports(a.dir)
     print(result.to_json() if a.json else result)
+    return 0
+
+
+def _eval(a: argparse.Namespace) -> int:
+    from u2s_datasets.evaluate import evaluate_run, parts_named
+
+    parts, vlm = parts_named(a.clip, a.lpips, a.faces, a.vlm)
+    options = {"original": a.original, "over": a.over, "paper_compat": a.paper_compat, "seed": a.seed}
+    made = evaluate_run(a.dir, **options, parts=parts, vlm=vlm)
+    print(made.to_json(private=True) if a.json else made)
+    return 0
+
+
+def _compare(a: argparse.Namespace) -> int:
+    from u2s_datasets.metrics.compare import compare
+
+    made = compare(a.dirs, x=a.x, y=a.y)
+    if a.out:
+        made.to_html(a.out)
+    print(made.to_json() if a.json else made)
     return 0
 
 
