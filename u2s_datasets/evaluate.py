@@ -21,7 +21,7 @@ from u2s_datasets.output import Output
 from u2s_datasets.parts import Backend, Part
 from u2s_datasets.runner import originals_of
 from u2s_datasets.sources import open_source
-from u2s_datasets.stages.score import Score
+from u2s_datasets.stages.score import Score, say_nothing
 
 _SCORES = {
     "clip": (c.CLIP_SIMILARITY, c.CLIP_RATIO),
@@ -93,6 +93,7 @@ def evaluate_run(
     if score is None:
         score, absent = _score(parts or {}, vlm, paper_compat)
     score.check()
+    say_nothing()
     find = originals_of(root) if original is None else open_source(original).original
     with Output(root) as output:
         (output.private / "eval.parquet").unlink(missing_ok=True)

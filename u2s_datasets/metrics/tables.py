@@ -85,7 +85,9 @@ def _interval(figures: dict[str, float | None]) -> str:
 
 def _missing(scores: Sequence[Score]) -> Table | None:
     """Why rows have no value; scores that nobody measured are left to `numbers`."""
-    rows = [(s.name, printable(why), f"{k:,}") for s in scores if s.n for why, k in s.why.items()]
+    rows = [
+        (s.name, printable(why), f"{k:,}") for s in scores if s.n and s.name not in c.FACES for why, k in s.why.items()
+    ]
     return Table("Missing because", ("score", "reason", "rows"), rows) if rows else None
 
 
@@ -104,7 +106,8 @@ def _races(report: Summary) -> Iterator[Table]:
 
 def _breakdown(report: Summary) -> Iterator[Table]:
     """Mean score per category of what was found; private, as the categories are."""
-    names = sorted({name for _, name in report.by_category}, key=[s.name for s in report.scores].index)
+    shown = {name for _, name in report.by_category} - {*c.FACES}
+    names = sorted(shown, key=[s.name for s in report.scores].index)
     if not names:
         return
     groups = dict.fromkeys(category for category, _ in report.by_category)

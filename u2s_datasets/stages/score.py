@@ -108,7 +108,8 @@ class Score(Step):
 
     def _look(self, batch: Sequence[Row]) -> None:
         unseen = [row for row in batch if row.residue is None]
-        found: dict[int, list[Detection]] = {id(row): [] for row in unseen}
+        found: dict[int, list[Detection]] = {id(row): [] for row in batch}
+        words: dict[int, list[str]] = {id(row): [d.text for d in row.residue or () if d.text] for row in batch}
         for detector in self.inspect.detectors if self.inspect else ():
 
             def look(rs: Sequence[Row], d: Detector = detector) -> Sequence[Sequence[Detection]]:
@@ -117,13 +118,14 @@ class Score(Step):
             results = each(unseen, look, "error")
             for row, detections in zip(unseen, results, strict=True):
                 found[id(row)] += [d for d in detections or () if d.score >= detector.flag_threshold]
+                words[id(row)] += [d.text for d in detections or () if d.text]  # as in the review, the weak ones too
         for row in unseen:
             row.residue = found[id(row)] if row.failure is None else None
         for row in batch:
             if row.residue is not None:
-                row.fields.update(self._residue(row, row.residue))
+                row.fields.update(self._residue(row, row.residue, words[id(row)]))
 
-    def _residue(self, row: Row, residue: Sequence[Detection]) -> dict:
+    def _residue(self, row: Row, residue: Sequence[Detection], after: Sequence[str]) -> dict:
         categories = self.inspect.categories if self.inspect else ()
         number = {c: sum(d.category == c for d in residue) for c in categories}
         counts = {columns.RESIDUAL_FACES: number.get("face"), columns.RESIDUAL_TEXT: number.get("text")}
@@ -131,7 +133,7 @@ class Score(Step):
             return counts
         review = row.fields.get(columns.PRIVACY_REVIEW) or ()
         before = [item["item"] for item in review if item["category"] == "text" and item["item"]]
-        return counts | measures.texts(before, [d.text for d in residue if d.text], self.paper_compat)
+        return counts | measures.texts(before, after, self.paper_compat)
 
 
 def _open(row: Row) -> None:
