@@ -56,8 +56,12 @@ class Folder:
         """
         if not self.evaluated.exists():
             return self.stored(names)
-        whole = WHOLE in (pq.read_schema(self.evaluated).metadata or {})
-        return _filled(self.stored({*names, c.ROW_ID}), _read(self.evaluated, {*names, c.ROW_ID}), whole)
+        return _filled(self.stored({*names, c.ROW_ID}), _read(self.evaluated, {*names, c.ROW_ID}), self.replaces)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the run was evaluated by the paper's definitions, whose scores replace the run's."""
+        return self.evaluated.exists() and WHOLE in (pq.read_schema(self.evaluated).metadata or {})
 
     def stored(self, names: Collection[str]) -> Iterator[pa.RecordBatch]:
         """As `batches`, of the run alone."""
