@@ -13,6 +13,7 @@ from typing import Any
 _LAZY = {
     "Anonymize": "stages.anonymize",
     "Caption": "stages.caption",
+    "Gate": "stages.gate",
     "Inspect": "stages.inspect",
     "Instruct": "stages.instruct",
     "Score": "stages.score",

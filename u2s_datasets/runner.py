@@ -108,6 +108,7 @@ class _Run:
         return {
             "profile": self.profile.name,
             "anonymize": _without_seeds(self.profile.anonymize.config()),
+            "gate": None if self.profile.gate is None else self.profile.gate.config(),
             "kept_columns": list(self.source.kept),
             "shard_size": self.shard_size,
             "code": code_digest(),
