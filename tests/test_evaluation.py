@@ -200,3 +200,13 @@ def test_entropy_and_categories_over_a_set():
     assert (made.race["before"].value, made.race["before"].without) == (0.0, 1)
     assert made.race["after"].value == pytest.approx(np.log(3) / np.log(5))
     assert summarize([batch], over="flagged").race["after"].value == pytest.approx(np.log(2) / np.log(5))
+
+
+def test_bench_gives_the_rate_of_each_metric(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.main(["bench", "eval", "--rows", "2"]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts["rows"] == 2 and set(facts["pairs_per_second"]) >= {"ssim", "text_recall", "rank of 10,000"}
+    assert all(rate > 0 for rate in facts["pairs_per_second"].values())
+    assert "faces" in facts["absent"]

@@ -132,7 +132,12 @@ def _add_bench(commands: Any) -> None:
         formatter_class=_Help,
     )
     p.set_defaults(call=_bench)
-    p.add_argument("src", metavar="SRC", nargs="?", help="folder of photos; default: those in the scikit-image package")
+    p.add_argument(
+        "src",
+        metavar="SRC",
+        nargs="?",
+        help="folder of photos, default: those in the scikit-image package; or the word eval: the metrics' rates",
+    )
     p.add_argument("--rows", type=int, default=64, metavar="N", help="rows to measure; photos repeat as needed")
     p.add_argument("--detectors", metavar="A,B", help="only these detectors")
     p.add_argument(
@@ -230,7 +235,11 @@ def _doctor(_: argparse.Namespace) -> int:
 
 def _bench(a: argparse.Namespace) -> int:
     from u2s_datasets.bench import bench, versus
+    from u2s_datasets.bench_eval import bench_eval
 
+    if a.src == "eval":
+        bench_eval(rows=a.rows)
+        return 0
     if a.versus is not None:
         versus(a.versus, a.src, a.rows)
         return 0

@@ -242,7 +242,7 @@ def code_digest(module: str = __name__) -> str:
 
 
 _SHAPING_METRICS = {"quality.py", "cheating.py", "privacy.py", "judge.py", "encoders.py", "face_encoders.py"}
-_OUTSIDE = {"cli.py", "bench.py", "doctor.py", "hub.py", "samples.py", "workers.py"}
+_OUTSIDE = {"cli.py", "bench.py", "bench_eval.py", "evaluate.py", "doctor.py", "hub.py", "samples.py", "workers.py"}
 """Files that drive, print or publish: editing them changes no row. Of `metrics` only those that score rows count."""
 
 

@@ -22,6 +22,7 @@ from u2s_datasets import images
 from u2s_datasets.errors import RowError
 from u2s_datasets.metrics.gallery import Attack, Gallery
 from u2s_datasets.metrics.missing import UNMEASURED
+from u2s_datasets.metrics.page import side_by_side
 from u2s_datasets.metrics.run_folder import EVALUATED, WHOLE, Folder
 from u2s_datasets.metrics.scores import FEW
 from u2s_datasets.metrics.summary import Original, summarize
@@ -149,9 +150,10 @@ def _rows(folder: Folder, stored: Sequence[dict[str, Any]], name: str, original:
     published = (
         {row[c.ROW_ID]: row[c.ANONYMIZED_IMAGE] for row in folder.published(wanted, first=name)} if wanted else {}
     )
+    originals = side_by_side(lambda row: _original(row, original), stored)
     return [
-        Row(_original(row, original), {c.PRIVACY_FLAG: None} | row | {c.ANONYMIZED_IMAGE: published.get(row[c.ROW_ID])})
-        for row in stored
+        Row(image, {c.PRIVACY_FLAG: None} | row | {c.ANONYMIZED_IMAGE: published.get(row[c.ROW_ID])})
+        for image, row in zip(originals, stored, strict=True)
     ]
 
 

@@ -6,7 +6,10 @@ Each works on stand-ins of the rows, so that a row that one of them cannot measu
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,8 +49,13 @@ def compare(batch: Sequence[Row], paper_compat: bool = False) -> None:
         elif pair := _aligned(row, paper_compat):
             row.fields[columns.SSIM] = ssim(*pair)
 
-    with standing_in(batch, columns.SSIM) as rows:
-        each_row(rows, one, "error")
+    with standing_in(batch, columns.SSIM) as rows, ThreadPoolExecutor(_threads()) as pool:
+        list(pool.map(lambda row: each_row([row], one, "error"), rows))  # numpy and OpenCV let go of the lock
+
+
+def _threads() -> int:
+    """All cores, or one in a worker process, of which there are as many as cores."""
+    return 1 if multiprocessing.parent_process() else len(os.sched_getaffinity(0))
 
 
 def perceive(network: LpipsNetwork, batch: Sequence[Row], paper_compat: bool = False) -> None:
