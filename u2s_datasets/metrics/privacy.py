@@ -103,8 +103,9 @@ class FaceMatch:
 def match_faces(before: Sequence[Face], after: Sequence[Face], same: float = SAME) -> FaceMatch:
     """Which faces of an original are still there; `similarity` in [-1, 1], lower means that faces were changed.
 
-    mean_i max_j cos(b_i, a_j) (the paper's FaceSim). A face that vanished counts as 0 and is counted, instead of
-    being left out: whether it was removed or overlooked, the numbers of both sides say so.
+    mean_i max_j cos(b_i, a_j) (the paper's FaceSim): every face of the original counts by its nearest one, and by 0
+    where the edited image shows none. None is left out: whether a face was removed or overlooked, the counts of both
+    sides say that it vanished.
 
     Args:
         before, after: the faces of the two images, whose pixels are aligned.

@@ -28,17 +28,18 @@ SCALES = {
 """Per score: which is better, for privacy, and the histogram's (low, high, bins). The edges are fixed, since
 edges taken from the data would publish its extremes; the outer bins are open."""
 
+COUNT = "(a count)"
 GOALS = {
     c.CLIP_SIMILARITY: "high (fits caption)",
     c.CLIP_RATIO: "high (fits caption)",
     c.SSIM: "low (less copied)",
     c.LPIPS: "high (less copied)",
     c.FACE_SIMILARITY: "low (faces changed)",
-    c.FACES_BEFORE: "(a count)",
-    c.FACES_AFTER: "(a count)",
-    c.FACES_MATCHED: "(a count)",
-    c.FACES_VANISHED: "(a count)",
-    c.FACES_NEW: "(a count)",
+    c.FACES_BEFORE: COUNT,
+    c.FACES_AFTER: COUNT,
+    c.FACES_MATCHED: COUNT,
+    c.FACES_VANISHED: COUNT,
+    c.FACES_NEW: COUNT,
     c.FACES_SAME: "0 (nobody known)",
     c.TEXT_SIMILARITY: "low (words changed)",
     c.TEXT_RECALL: "low (words gone)",
