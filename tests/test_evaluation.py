@@ -17,7 +17,7 @@ from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.evaluate import evaluate_run, parts_named
 from u2s_datasets.metrics.gallery import Gallery
-from u2s_datasets.metrics.report import report
+from u2s_datasets.metrics.report import Report, report
 from u2s_datasets.metrics.scores import mean_interval
 from u2s_datasets.metrics.summary import summarize
 from u2s_datasets.stages.inspect import Inspect
@@ -200,6 +200,16 @@ def test_entropy_and_categories_over_a_set():
     assert (made.race["before"].value, made.race["before"].without) == (0.0, 1)
     assert made.race["after"].value == pytest.approx(np.log(3) / np.log(5))
     assert summarize([batch], over="flagged").race["after"].value == pytest.approx(np.log(2) / np.log(5))
+
+
+def test_the_shares_of_the_races_are_private():
+    labels = {c.RACE_BEFORE: [["White"]] * 6 + [["Indian"]], c.RACE_AFTER: [["White"], ["Black"]] * 3 + [[]]}
+    made = Report(**vars(summarize([pa.RecordBatch.from_pydict(labels)])))
+    assert "14%" in made.to_markdown(private=True) and "14%" not in made.to_markdown()
+    shown = json.loads(made.to_json())["race_entropy"]
+    assert shown["after"] == {"value": 0.43, "n": 6} and "counts" not in str(shown)
+    few = Report(**vars(summarize([pa.RecordBatch.from_pydict({c.RACE_AFTER: [["White"]] * 4})])))
+    assert "race_entropy" not in json.loads(few.to_json()) and "entropy" not in few.to_markdown()
 
 
 def test_bench_gives_the_rate_of_each_metric(capsys, monkeypatch, tmp_path):

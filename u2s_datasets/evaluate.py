@@ -37,10 +37,12 @@ _MODEL = "a model that sees: --vlm (such as InternVL3.5-8B-HF, Apache-2.0)"
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A run's report and what the evaluation adds. Printed, it is a table with everything."""
+    """A run's report and what the evaluation adds, and how it was made. Printed, it is a table with everything."""
 
     report: Report
     evaluation: Evaluation
+    over: str = "all"
+    paper_compat: bool = False
 
     def __str__(self) -> str:
         tables = map(text_table, evaluation_tables(self.evaluation, private=True))
@@ -53,7 +55,8 @@ class Evaluated:
 
     def to_json(self, private: bool = False) -> str:
         """The numbers as JSON; unless `private`, for anyone."""
-        plain = json.loads(self.report.to_json(private)) | self.evaluation.plain(private)
+        how = {"over": self.over, "paper_compat": self.paper_compat}
+        plain = how | json.loads(self.report.to_json(private)) | self.evaluation.plain(private)
         return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -98,7 +101,7 @@ def evaluate_run(
     with Output(root) as output:
         (output.private / "eval.parquet").unlink(missing_ok=True)
         evaluation = evaluate(root, score, find, output.tmp, over, seed, absent)
-        made = Evaluated(report(root, over, score.paper_compat), evaluation)
+        made = Evaluated(report(root, over, score.paper_compat), evaluation, over, score.paper_compat)
         for private, folder, mode in ((True, output.private, 0o600), (False, root, 0o644)):
             output.write(folder / "eval.json", made.to_json(private).encode(), mode)
             output.write(folder / "eval.md", made.to_markdown(private).encode(), mode)

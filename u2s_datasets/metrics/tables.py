@@ -48,8 +48,7 @@ def numbers(report: Summary, private: bool) -> Iterator[Table]:
             yield lost
     if private:
         yield from _breakdown(report)
-    if private or all(made.n >= FEW for made in report.race.values()):
-        yield from _races(report)
+    yield from _races(report, private)
     if empty := [s.name for s in report.scores if not s.n and s.name not in c.FACES]:
         yield Table(f"Not measured: {', '.join(empty)}.")
     if skipped := report.run.get("skipped"):
@@ -91,16 +90,18 @@ def _missing(scores: Sequence[Score]) -> Table | None:
     return Table("Missing because", ("score", "reason", "rows"), rows) if rows else None
 
 
-def _races(report: Summary) -> Iterator[Table]:
-    """The race entropies; the counts of few images are not shown in public, so neither is their entropy."""
-    if not report.race:
+def _races(report: Summary, private: bool) -> Iterator[Table]:
+    """The race entropies; the shares of the classes, which tell of single images, in private only."""
+    if not report.race or not (private or all(made.n >= FEW for made in report.race.values())):
         return
-    names = list(next(iter(report.race.values())).counts)
+    names = list(next(iter(report.race.values())).counts) if private else []
     rows = []
     for when, made in report.race.items():
         shares = (f"{made.counts[name] / (sum(made.counts.values()) or 1):.0%}" for name in names)
-        rows.append((when, number(made.value), f"{made.n:,}", f"{made.without:,}", f"{made.missing:,}", *shares))
-    head = ("images", "entropy", "with people", "without", "not judged", *names)
+        others = (f"{made.without:,}", f"{made.missing:,}") if private else ()
+        value = made.value if private or made.value is None else round(made.value, 2)
+        rows.append((when, number(value), f"{made.n:,}", *others, *shares))
+    head = ("images", "entropy", "with people", *(("without", "not judged") if private else ()), *names)
     yield Table("Apparent races, evenly spread is 1; Middle Eastern counts as Other, Indian as Asian", head, rows)
 
 
