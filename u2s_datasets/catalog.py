@@ -22,6 +22,14 @@ BACKENDS: dict[str, Entry] = {
     "vllm": ("u2s_datasets.backends.vllm_backend:VLLMBackend", {}),
 }
 
+ENCODERS: dict[str, Entry] = {
+    "clip": ("u2s_datasets.metrics.encoders:ClipEncoder", {}),
+    "insightface": ("u2s_datasets.metrics.face_encoders:InsightFace", {}),
+    "lpips": ("u2s_datasets.metrics.encoders:LpipsNetwork", {}),
+    "onnx_faces": ("u2s_datasets.metrics.face_encoders:OnnxFaces", {}),
+}
+"""The networks of the metrics."""
+
 EDITORS: dict[str, Entry] = {
     "flowedit": ("u2s_datasets.editors.flowedit:FlowEdit", {}),
     "ominicontrol": ("u2s_datasets.editors.ominicontrol:OminiControl", {}),
@@ -42,7 +50,7 @@ def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> A
     Args:
         kind: the word for it in errors, such as "editor".
         name: a key of `entries`, or "package.module:Class".
-        entries: `DETECTORS`, `BACKENDS` or `EDITORS`.
+        entries: `DETECTORS`, `BACKENDS`, `ENCODERS` or `EDITORS`.
         arguments: constructor arguments over those of the catalog.
 
     Raises:

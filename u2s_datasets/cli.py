@@ -12,7 +12,7 @@ from typing import Any
 from u2s_datasets import catalog
 from u2s_datasets.errors import SetupError, U2SError
 
-_BENCHES = ("stage1", "edit")
+_BENCHES = ("stage1", "edit", "eval")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,10 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_anonymize(commands)
     _add_report(commands)
     _add_vispr(commands)
+    _add_eval(commands)
     _add_simple(commands)
     _add_bench(commands)
     _add_bench_stage1(commands)
     _add_bench_edit(commands)
+    _add_bench_eval(commands)
     return parser
 
 
@@ -131,6 +133,33 @@ def _add_vispr(commands: Any) -> None:
     p.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no table")
 
 
+def _add_eval(commands: Any) -> None:
+    p = commands.add_parser(
+        "eval",
+        help="measure a finished run: quality, copying, privacy, re-identification",
+        description="Measure what the run did not. Networks whose weights are here are used; the others are named.",
+        formatter_class=_Help,
+    )
+    p.set_defaults(call=_eval)
+    p.add_argument("dir", metavar="DIR", help="output folder of `u2s anonymize`")
+    p.add_argument("--original", metavar="SRC", help="where the originals are now; default: where they were")
+    p.add_argument("--over", default="all", choices=("all", "flagged"), help="the rows that count")
+    p.add_argument("--paper-compat", action="store_true", help="the paper's definitions where they differ")
+    p.add_argument("--clip", metavar="MODEL", help="folder or Hub id of an open_clip model; default: OpenAI ViT-L/14")
+    p.add_argument("--lpips", metavar="FILE", help="torchvision's VGG-16; default: torch's hub folder")
+    p.add_argument("--faces", metavar="NAME", help="face encoder: an .onnx file, or 'package.module:Class'")
+    p.add_argument("--vlm", metavar="MODEL", help="judge and reader: folder, Hub id, or http://HOST:PORT/v1#MODEL")
+    p.add_argument("--seed", type=int, default=0, help="seed of the controls' sample")
+    p.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    p = commands.add_parser("compare", help="several evaluated runs side by side", formatter_class=_Help)
+    p.set_defaults(call=_compare)
+    p.add_argument("dirs", metavar="DIR", nargs="+", help="output folders of `u2s anonymize` on the same source")
+    p.add_argument("--out", metavar="FILE", help="also write a page with the trade-off plot; private")
+    p.add_argument("--x", metavar="SCORE", help="score across the plot; default: the first quality score there is")
+    p.add_argument("--y", metavar="SCORE", help="score up the plot; default: the first privacy score there is")
+    p.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
 def _add_simple(commands: Any) -> None:
     p = commands.add_parser("profiles", help="list the profiles, what they look for and what they do not")
     p.set_defaults(call=_profiles)
@@ -145,7 +174,12 @@ def _add_bench(commands: Any) -> None:
         formatter_class=_Help,
     )
     p.set_defaults(call=_bench)
-    p.add_argument("src", metavar="SRC", nargs="?", help="folder of photos; default: those in the scikit-image package")
+    p.add_argument(
+        "src",
+        metavar="SRC",
+        nargs="?",
+        help="folder of photos, default: those in the scikit-image package; or the word eval: the metrics' rates",
+    )
     p.add_argument("--rows", type=int, default=64, metavar="N", help="rows to measure; photos repeat as needed")
     p.add_argument("--detectors", metavar="A,B", help="only these detectors")
     p.add_argument(
@@ -167,6 +201,13 @@ def _add_bench_stage1(commands: Any) -> None:
     p.add_argument("--dtype", help="float32, bfloat16 or float16; default: bfloat16 with a GPU, float32 without")
     p.add_argument("--batch", metavar="A,B", default="1,8,32", help="batch sizes")
     p.add_argument("--rows", type=int, default=32, metavar="N", help="photos per method and batch size")
+
+
+def _add_bench_eval(commands: Any) -> None:
+    p = commands.add_parser("bench eval", help="image pairs per second of each metric", formatter_class=_Help)
+    p.set_defaults(call=_bench_eval)
+    p.add_argument("src", metavar="SRC", nargs="?", help="folder of photos; default: those in the scikit-image package")
+    p.add_argument("--rows", type=int, default=64, metavar="N", help="pairs to measure; photos repeat as needed")
 
 
 def _add_bench_edit(commands: Any) -> None:
@@ -265,6 +306,26 @@ def _vispr(a: argparse.Namespace) -> int:
     return 0
 
 
+def _eval(a: argparse.Namespace) -> int:
+    from u2s_datasets.evaluate import evaluate_run, parts_named
+
+    parts, vlm = parts_named(a.clip, a.lpips, a.faces, a.vlm)
+    options = {"original": a.original, "over": a.over, "paper_compat": a.paper_compat, "seed": a.seed}
+    made = evaluate_run(a.dir, **options, parts=parts, vlm=vlm)
+    print(made.to_json(private=True) if a.json else made)
+    return 0
+
+
+def _compare(a: argparse.Namespace) -> int:
+    from u2s_datasets.metrics.compare import compare
+
+    made = compare(a.dirs, x=a.x, y=a.y)
+    if a.out:
+        made.to_html(a.out)
+    print(made.to_json() if a.json else made)
+    return 0
+
+
 def _profiles(_: argparse.Namespace) -> int:
     from u2s_datasets.profiles import NAMES, profile
 
@@ -289,6 +350,13 @@ def _bench(a: argparse.Namespace) -> int:
         versus(a.versus, a.src, a.rows)
         return 0
     bench(a.src, rows=a.rows, detectors=_names(a.detectors) or None, num_proc=a.num_proc)
+    return 0
+
+
+def _bench_eval(a: argparse.Namespace) -> int:
+    from u2s_datasets.bench_eval import bench_eval
+
+    bench_eval(a.src, rows=a.rows)
     return 0
 
 

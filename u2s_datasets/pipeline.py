@@ -48,6 +48,8 @@ class Pipeline:
         rows = [Row(item.image, self._read(item)) for item in items]
         self.profile.anonymize.run(rows)
         self.profile.score.run(rows)
+        if self.profile.gate is not None:
+            self.profile.gate.run(rows)
         return [self._answer(item, row.fields) for item, row in zip(items, rows, strict=True)]
 
     def dead(self, item: Item) -> dict[str, Any]:

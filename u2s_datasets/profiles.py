@@ -12,6 +12,7 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Part
 from u2s_datasets.stages.anonymize import Anonymize
 from u2s_datasets.stages.caption import Caption
+from u2s_datasets.stages.gate import Gate
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
 from u2s_datasets.stages.score import Score
@@ -27,11 +28,13 @@ class Profile:
         name: the profile's name, for reports.
         anonymize: the fourth arrow, which holds the first three.
         score: the fifth.
+        gate: what withholds rows by their scores; none lets all pass.
     """
 
     name: str
     anonymize: Anonymize
     score: Score
+    gate: Gate | None = Gate()
 
     @property
     def inspect(self) -> Inspect:

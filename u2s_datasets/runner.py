@@ -113,6 +113,7 @@ class _Run:
         return {
             "profile": self.profile.name,
             "anonymize": _without_seeds(self.profile.anonymize.config()),
+            "gate": None if self.profile.gate is None else self.profile.gate.config(),
             "kept_columns": list(self.source.kept),
             "shard_size": self.shard_size,
             "code": code_digest(),
@@ -231,12 +232,21 @@ def rewrite_reports(out: str | Path) -> None:
     from u2s_datasets.metrics.report import write_reports
 
     root = Path(out).expanduser()
+    original = originals_of(root)
+    with Output(root) as output:
+        write_reports(output.root, original=original)
+
+
+def originals_of(root: Path) -> Callable[[str], Image | None] | None:
+    """Gives the originals of a finished run; none where its source is not in its place any more.
+
+    Raises:
+        SetupError: the folder holds no finished run.
+    """
     manifest = root / "private" / "manifest.json"
     if not manifest.exists() or not (root / "run.json").exists():
-        raise SetupError(f"{str(out)!r} holds no finished run; finish it with the same `u2s anonymize` call")
-    with Output(root) as output:
-        original = _original(json.loads(manifest.read_text("utf-8")))
-        write_reports(output.root, original=original)
+        raise SetupError(f"{str(root)!r} holds no finished run; finish it with the same `u2s anonymize` call")
+    return _original(json.loads(manifest.read_text("utf-8")))
 
 
 def _original(known: dict[str, Any]) -> Callable[[str], Image | None] | None:
