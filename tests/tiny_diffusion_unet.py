@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 import transformers
-from tokenizers import Tokenizer, normalizers, pre_tokenizers, trainers
-from tokenizers import models as kinds
+from tokenizers import pre_tokenizers
 
-TEXTS = [
-    "a photo of a woman with long red hair in a blue uniform, in front of a rocket",
-    "turn the person into a man with short black hair and a green coat",
-    "a b c d e f g h i j k l m n o p q r s t u v w x y z 0 1 2 3 4 5 6 7 8 9",
-] * 20
 WORDS = 77
 
 
 def tokenizer() -> Any:
-    """CLIP's tokenizer with a vocabulary trained here."""
-    raw = Tokenizer(kinds.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
-    raw.normalizer = normalizers.Lowercase()
-    raw.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False)])
-    marks = ["<|startoftext|>", "<|endoftext|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=700, special_tokens=marks, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
-    )
-    raw.train_from_iterator(TEXTS, trainer)
-    model = json.loads(raw.to_str())["model"]
-    merges = [tuple(pair) for pair in model["merges"]]
-    return transformers.CLIPTokenizer(vocab=model["vocab"], merges=merges, model_max_length=WORDS)
+    """CLIP's tokenizer with a vocabulary of letters: every letter is a token."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    ids = {token: number for number, token in enumerate(vocabulary)}
+    return transformers.CLIPTokenizer(vocab=ids, merges=[], model_max_length=WORDS)
 
 
 def parts(in_channels: int) -> dict[str, Any]:

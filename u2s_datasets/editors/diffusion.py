@@ -74,10 +74,6 @@ class DiffusionEditor(Editor):
         if self.model != type(self).model and self.revision == type(self).revision:
             object.__setattr__(self, "revision", None)
 
-    def __post_init__(self) -> None:
-        if self.model != type(self).model and self.revision == type(self).revision:
-            object.__setattr__(self, "revision", None)
-
     def check(self) -> None:
         """Raises `SetupError` for a value, a package or weights that are not there; loads no weights."""
         if self.dtype not in checkpoints.DTYPES:

@@ -139,14 +139,12 @@ def noise_levels(steps: int) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
         steps_offset=1,
     )
     scheduler.set_timesteps(steps)
-    shares, stride = scheduler.alphas_cumprod, TRAINED_STEPS // steps
+    shares, stride = scheduler.alphas_cumprod.double(), TRAINED_STEPS // steps
     times = [int(time) for time in reversed(scheduler.timesteps)]
-    lowest = scheduler.final_alpha_cumprod
+    lowest = shares[0]  # "set_alpha_to_one" off: below the first step lies the least noise of the training
     return [(time, shares[time - stride] if time > stride else lowest, shares[time]) for time in times]
 
 
