@@ -30,6 +30,8 @@ _LAZY = {
     "Faces": "detectors.faces",
     "Text": "detectors.text",
     "Redact": "editors.redact",
+    "FreePrompt": "editors.freeprompt",
+    "SafeInstructPix2Pix": "editors.safe_attention",
     "load_criteria": "criteria",
     "Profile": "profiles",
     "profile": "profiles",

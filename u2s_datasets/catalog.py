@@ -27,6 +27,8 @@ EDITORS: dict[str, Entry] = {
     "pixelate": ("u2s_datasets.editors.redact:Redact", {"method": "pixelate"}),
     "blur": ("u2s_datasets.editors.redact:Redact", {"method": "blur"}),
     "inpaint": ("u2s_datasets.editors.redact:Redact", {"method": "inpaint"}),
+    "freeprompt": ("u2s_datasets.editors.freeprompt:FreePrompt", {}),
+    "safe_instruct_pix2pix": ("u2s_datasets.editors.safe_attention:SafeInstructPix2Pix", {}),
 }
 
 
