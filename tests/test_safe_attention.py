@@ -234,6 +234,13 @@ def test_both_texts_drop_together_in_the_unconditional_rows(model):
     assert torch.equal(seen[0], torch.cat(expected))
 
 
+@pytest.mark.parametrize("form", ["concatenated", "fused"])
+def test_a_lone_text_is_refused_rather_than_cut_in_two(model, form):
+    unet = editor(model, form=form).loaded.pipeline.unet
+    with pytest.raises(ValueError, match="77 tokens are not"):
+        unet(torch.zeros(1, 8, 8, 8), 1, torch.zeros(1, 77, 32))
+
+
 def test_five_mixed_orders_equal_five_single_calls_in_any_order(model):
     made = editor(model)
     together = [np.asarray(image) for image in made.edit(ORDERS)]

@@ -61,7 +61,7 @@ class SafeAttention(nn.Module):
         temb: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(N, queries, channels) from as many, and (N, 2 · tokens, text channels) as [public; edit]."""
-        _, edit = encoder_hidden_states.chunk(2, dim=1)
+        _, edit = divided(encoder_hidden_states)
         crossed = self.own(attn, hidden_states, edit, attention_mask, temb)
         query = heads(self.to_q(hidden_states), attn.heads)
         key, value = (heads(made(encoder_hidden_states), attn.heads) for made in (self.to_k, self.to_v))
@@ -108,7 +108,7 @@ class FusedSafeAttention(nn.Module):
         temb: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(N, queries, channels) from as many, and (N, 2 · tokens, text channels) as [public; edit]."""
-        public, edit = encoder_hidden_states.chunk(2, dim=1)
+        public, edit = divided(encoder_hidden_states)
         on_edit = _shares(attn, attn.to_q(hidden_states), attn.to_k(edit))
         on_public = self._fused(on_edit, _shares(attn, self.to_q(hidden_states), self.to_k(public)))
         if self.recorder is not None:
@@ -122,6 +122,14 @@ class FusedSafeAttention(nn.Module):
         rows = torch.cat([on_edit, on_public], dim=-1).flatten(0, 2).unsqueeze(1)
         fused = torch.cat([self.fuse(some)[:, 0, on_edit.shape[-1] :] for some in rows.split(CHUNK)])
         return torch.softmax(fused, dim=-1).view_as(on_public)
+
+
+def divided(texts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The public caption's and the instruction's halves of (N, 2 · tokens, channels)."""
+    if texts.shape[1] % 2:
+        raise ValueError(f"{texts.shape[1]} tokens are not [public caption; instruction] of the same length")
+    public, edit = texts.chunk(2, dim=1)
+    return public, edit
 
 
 def _shares(attn: Any, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
