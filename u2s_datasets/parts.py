@@ -95,12 +95,15 @@ class Request:
         max_tokens: the most tokens to write.
         temperature: 0 for the likeliest answer; above, a sample.
         seed: seed of the sample, in [0, 2**63), so that batches and their order change nothing (law 5).
+        form: a regular expression for the whole answer, to which a backend may hold its model; the caller parses
+            the answer all the same.
     """
 
     messages: tuple[Message, ...]
     max_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
+    form: str = ""
 
 
 class Part:
@@ -215,8 +218,15 @@ class Backend(Part):
 class Editor(Part):
     """Images and texts in, images of the same sizes out."""
 
-    redacts: ClassVar[bool] = False
+    redacts: bool = False
     """True where the output shows nothing in place of what was hidden, so that any residue is absolute."""
+
+    obeys_boxes: ClassVar[bool] = True
+    """False for a redacting editor that finds what to hide by itself: pixels outside `Edit.boxes` may have changed
+    too, and what it left inside them is redacted in the end."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    """The texts of `Edit` that drive it, such as ("target_prompt",): a row in which one is empty is withheld."""
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
         """One image per order, same size, same mode. Never returns an original for a failure.
@@ -246,16 +256,24 @@ def code_digest(module: str = __name__) -> str:
 
 
 _SHAPING_METRICS = {"quality.py", "privacy.py"}
-_OUTSIDE = {"cli.py", "bench.py", "doctor.py", "hub.py", "samples.py", "workers.py"}
+_OUTSIDE = {"cli.py", "doctor.py", "hub.py", "samples.py", "workers.py"}
 """Files that drive, print or publish: editing them changes no row. Of `metrics` only those that score rows count."""
 
 
 def _outside(path: Path) -> bool:
-    return path.name in _OUTSIDE or (path.parent.name == "metrics" and path.name not in _SHAPING_METRICS)
+    drives = path.name in _OUTSIDE or path.name.startswith("bench")
+    return drives or (path.parent.name == "metrics" and path.name not in _SHAPING_METRICS)
 
 
 def _versions(libraries: Sequence[str]) -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in libraries}
+    return {name: _version(name) for name in libraries}
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return ""  # `check` names the extra; hashing a part, which comes first, must not hide that
 
 
 def _fields(part: Any) -> tuple[dataclasses.Field, ...]:

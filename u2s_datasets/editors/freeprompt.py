@@ -78,9 +78,8 @@ class FreePrompt(DiffusionEditor):
             raise SetupError(f"this model predicts {predicts!r}; FreePrompt needs one that predicts noise ('epsilon')")
         return made
 
-    def load(self) -> Loaded:
+    def around(self, pipeline: Any) -> Loaded:
         """The pipeline, its texts, and the switch of its attention maps."""
-        pipeline = super().load()
         return Loaded(pipeline, unets.text_cache(pipeline), SourceMaps.of(pipeline.unet))
 
     def run(self, batch: Sequence[Prepared]) -> torch.Tensor:

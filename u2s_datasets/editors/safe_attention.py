@@ -118,9 +118,8 @@ class SafeInstructPix2Pix(DiffusionEditor):
             log.warning("the weights of safe attention were trained on %s", base)
         return made
 
-    def load(self) -> Loaded:
+    def around(self, pipeline: Any) -> Loaded:
         """The pipeline and its texts."""
-        pipeline = super().load()
         return Loaded(pipeline, unets.text_cache(pipeline))
 
     def run(self, batch: Sequence[Prepared]) -> torch.Tensor:
