@@ -43,6 +43,8 @@ _LAZY = {
     "InsightFace": "metrics.face_encoders",
     "LpipsNetwork": "metrics.encoders",
     "OnnxFaces": "metrics.face_encoders",
+    "FreePrompt": "editors.freeprompt",
+    "SafeInstructPix2Pix": "editors.safe_attention",
     "load_criteria": "criteria",
     "Profile": "profiles",
     "profile": "profiles",

