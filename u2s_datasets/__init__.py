@@ -29,6 +29,7 @@ _LAZY = {
     "TransformersBackend": "backends.transformers_backend",
     "Faces": "detectors.faces",
     "Text": "detectors.text",
+    "FlowEdit": "editors.flowedit",
     "InstructEdit": "editors.instruct_edit",
     "Redact": "editors.redact",
     "load_criteria": "criteria",

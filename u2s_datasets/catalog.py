@@ -22,6 +22,7 @@ BACKENDS: dict[str, Entry] = {
 }
 
 EDITORS: dict[str, Entry] = {
+    "flowedit": ("u2s_datasets.editors.flowedit:FlowEdit", {}),
     "redact": ("u2s_datasets.editors.redact:Redact", {}),
     "solid": ("u2s_datasets.editors.redact:Redact", {"method": "solid"}),
     "pixelate": ("u2s_datasets.editors.redact:Redact", {"method": "pixelate"}),

@@ -17,13 +17,21 @@ from PIL import Image
 from u2s_datasets import checkpoints
 from u2s_datasets.editors import batches
 from u2s_datasets.editors.batches import Prepared
-from u2s_datasets.editors.diffusion import DiffusionEditor, Once, generators, quiet, warn_of_long
+from u2s_datasets.editors.diffusion import DiffusionEditor, Once, generators, warn_of_long
 from u2s_datasets.editors.instruct_families import Family, Size, canvas_for, family_of
-from u2s_datasets.errors import EditFailed, PartlyFailed, RowError, SetupError
+from u2s_datasets.errors import EditFailed, SetupError
 from u2s_datasets.parts import Edit
 
 if TYPE_CHECKING:
     import torch
+
+REVISIONS = {
+    "black-forest-labs/FLUX.1-Kontext-dev": "af58063aa431f4d2bbc11ae46f57451d4416a170",
+    "black-forest-labs/FLUX.2-klein-4B": "e7b7dc27f91deacad38e78976d1f2b499d76a294",
+    "Qwen/Qwen-Image-Edit-2509": "d3968ef930e841f4c73640fb8afa3b306a78167e",
+    "Qwen/Qwen-Image-Edit-2511": "6f3ccc0b56e431dc6a0c2b2039706d7d26f22cb9",
+}
+"""Of models other than the default one."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,9 @@ class InstructEdit(DiffusionEditor):
     from `max_pixels`.
 
     Args:
+        model: a Hub id, or a folder in diffusers' layout.
+        revision: commit of the Hub repository. The default one is of the default model; with another, it is that of
+            `REVISIONS`, if the model is there.
         num_inference_steps, guidance_scale, image_guidance_scale: None takes the family's own.
         negative_prompt: what the picture is not to show, where the family takes such a text.
 
@@ -58,6 +69,11 @@ class InstructEdit(DiffusionEditor):
     negative_prompt: str = ""
 
     needs: ClassVar[tuple[str, ...]] = ("instruction",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.revision is None:
+            object.__setattr__(self, "revision", REVISIONS.get(self.model))
 
     def check(self) -> None:
         """As every diffusion editor's, and that the checkpoint's family takes these arguments."""
@@ -92,26 +108,11 @@ class InstructEdit(DiffusionEditor):
         return _Loaded(made, family, texts)
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
-        """As every diffusion editor's; an order without an instruction fails alone."""
-        told = [order for order in edits if order.instruction.strip()]
-        results: Iterator[Any] = iter(self._results(told))
-        untold = EditFailed("there is no instruction to edit by")
-        return batches.sound([next(results) if order.instruction.strip() else untold for order in edits])
-
-    def _results(self, edits: Sequence[Edit]) -> Sequence[Image.Image | RowError]:
-        if not edits:
-            return []
+        """As every diffusion editor's, with the family's own sizes."""
         family = self.loaded.family
-        limit = min(self.max_pixels or family.pixels, family.pixels if family.most_pixels else 2**63)
+        limit = min(self.max_pixels or family.pixels, family.pixels if family.bounded else 2**63)
         batch_size = 1 if checkpoints.device(self.device) == "cpu" else self.batch_size
-        try:
-            return batches.edit(edits, self.run, family.multiple, limit, batch_size, self.region)
-        except PartlyFailed as failed:
-            return failed.results
-        except RowError as error:
-            if len(edits) > 1:
-                raise
-            return [error]
+        return batches.edit(edits, self.run, family.multiple, limit, batch_size, self.region, self.needs)
 
     def run(self, batch: Sequence[Prepared]) -> torch.Tensor:
         """The edited pictures, in one pass where the pipeline takes several, else one by one."""
@@ -120,8 +121,7 @@ class InstructEdit(DiffusionEditor):
         alike = len({order.edit.strength for order in batch}) == 1
         together = self.loaded.family.batched and alike
         passes = [batch] if together else [[order] for order in batch]
-        with quiet():
-            return torch.cat([self._pass(orders) for orders in passes])
+        return torch.cat([self._pass(orders) for orders in passes])
 
     def _pass(self, batch: Sequence[Prepared]) -> torch.Tensor:
         pipeline, family = self.loaded.pipeline, self.loaded.family

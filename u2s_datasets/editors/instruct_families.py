@@ -33,7 +33,7 @@ class Family:
         batched: whether it edits several pictures, each by its own text, in one pass.
         multiple: what the sides of its pictures are multiples of.
         pixels: of the pictures that it was trained on.
-        most_pixels: of a padded picture, beyond which the pipeline would scale it by itself.
+        bounded: whether it would scale larger pictures than that by itself.
         sized: from (width, height) to the arguments that say it.
         listed: whether a single picture is given as a list of one.
         encode: from the pipeline and a text to its embeddings by argument name, each (1, ...); None where a text
@@ -52,7 +52,7 @@ class Family:
     batched: bool = False
     multiple: int = 16
     pixels: int = 1024 * 1024
-    most_pixels: int | None = None
+    bounded: bool = False
     sized: Callable[[Size], dict[str, int]] = lambda size: {"width": size[0], "height": size[1]}
     listed: bool = False
     encode: Callable[[Any, str], dict[str, Any]] | None = None
@@ -114,7 +114,7 @@ _PIX2PIX = Family(
 _QWEN = Family(steps=50, guidance="true_cfg_scale", guidance_scale=4.0, negative=" ", canvas=_by_area)
 _FLUX2 = Family(
     # 980 x 980, so that with its padding no picture is beyond what the pipeline takes as it is
-    steps=50, guidance_scale=4.0, pixels=980 * 980, most_pixels=1024 * 1024, listed=True, encode=_language_model,
+    steps=50, guidance_scale=4.0, pixels=980 * 980, bounded=True, listed=True, encode=_language_model,
     tokens=lambda pipeline: [(pipeline.tokenizer, 512)] if pipeline.tokenizer is not None else [],
 )  # fmt: skip
 
