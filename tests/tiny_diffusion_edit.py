@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,6 @@ def clip_tokenizer() -> Any:
         show_progress=False,
     )
     raw.train_from_iterator(WORDS, trainer)
-    learned = raw.model
-    del learned
-    import json
-
     state = json.loads(raw.to_str())["model"]
     merges = [tuple(pair) for pair in state["merges"]]
     return transformers.CLIPTokenizer(vocab=state["vocab"], merges=merges, model_max_length=77)
@@ -173,7 +169,7 @@ def flux2_klein(folder: Path, distilled: bool = True) -> Path:
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=vae,
         text_encoder=text,
-        tokenizer=_qwen_tokenizer(tokenizer),
+        tokenizer=tokenizer,
         transformer=transformer,
         is_distilled=distilled,
     )
@@ -209,15 +205,11 @@ def qwen_edit(folder: Path, plus: bool = False) -> Path:
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=vae,
         text_encoder=text,
-        tokenizer=_qwen_tokenizer(processor.tokenizer),
+        tokenizer=processor.tokenizer,
         processor=processor,
         transformer=transformer,
     )
     return _saved(made, folder / "pipeline")
-
-
-def _qwen_tokenizer(made: Any) -> Any:
-    return made
 
 
 def _saved(made: Any, folder: Path) -> Path:

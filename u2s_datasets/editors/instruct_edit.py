@@ -144,7 +144,10 @@ class InstructEdit(DiffusionEditor):
 
     def _numbers(self, strength: int) -> dict[str, Any]:
         family = self.loaded.family
-        numbers: dict[str, Any] = {"num_inference_steps": self.num_inference_steps or family.steps, **dict(family.others)}
+        numbers: dict[str, Any] = {
+            "num_inference_steps": self.num_inference_steps or family.steps,
+            **dict(family.others),
+        }
         text = family.guidance_scale if self.guidance_scale is None else self.guidance_scale
         if family.image_guidance_scale is not None:
             own = self.image_guidance_scale

@@ -159,7 +159,7 @@ def family_of(folder: Path) -> tuple[str, Family]:
 def canvas_for(family: Family, pipeline: Any, size: Size) -> Size:
     """Of the sizes that the pipeline leaves as they are, the one that a picture of this size fills best."""
     assert family.canvas is not None
-    middle, near = family.canvas(pipeline, size), range(-192, 193, 16)
+    middle, near = family.canvas(pipeline, size), range(-384, 385, 16)
     best, most = None, 0.0
     for width in (middle[0] + change for change in near if middle[0] + change > 0):
         for height in (middle[1] + change for change in near if middle[1] + change > 0):
