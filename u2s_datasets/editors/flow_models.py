@@ -127,7 +127,7 @@ class FlowModel:
 
 
 class SD3(FlowModel):
-    """`StableDiffusion3Pipeline`, SD3.5 too: two rows for a velocity, guided by the difference that the prompt makes."""
+    """`StableDiffusion3Pipeline`, SD3.5 too: two rows for a velocity, guided by what the prompt changes."""
 
     def _encode(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
         self._long(text, self.pipeline.tokenizer_3)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from u2s_datasets import checkpoints
 from u2s_datasets.editors.batches import Prepared
 from u2s_datasets.editors.diffusion import DiffusionEditor, generators, pixels_of
-from u2s_datasets.editors.flow_models import SD3, Condition, Flux, FlowModel
+from u2s_datasets.editors.flow_models import SD3, Condition, FlowModel, Flux
 from u2s_datasets.errors import MissingWeights, SetupError
 
 if TYPE_CHECKING:
@@ -154,10 +154,7 @@ class FlowEdit(DiffusionEditor):
         Raises:
             SetupError: it is of no family known here; `MissingWeights` where there is no checkpoint.
         """
-        index = checkpoints.folder(self.model, self.revision) / "model_index.json"
-        if not index.is_file():
-            raise checkpoints.missing(self.model, self.revision, "has no model_index.json")
-        name = json.loads(index.read_text()).get("_class_name")
+        name = self._index().get("_class_name")
         if name not in FAMILIES:
             raise SetupError(f"model={self.model!r} is a {name}; FlowEdit takes a {' or a '.join(FAMILIES)}")
         return FAMILIES[name]
@@ -195,7 +192,8 @@ class FlowEdit(DiffusionEditor):
         """The diffusers pipeline of a checkpoint."""
         import diffusers
 
-        return diffusers.DiffusionPipeline.from_pretrained(folder, **options)
+        absent = {name: None for name, value in self._index().items() if value == [None, None]}  # as T5 may be
+        return diffusers.DiffusionPipeline.from_pretrained(folder, **absent, **options)
 
     def load(self) -> tuple[FlowModel, Settings]:
         """The model on its device, and the values to use; raises `SetupError` as `check` does."""
@@ -223,6 +221,12 @@ class FlowEdit(DiffusionEditor):
             rows = [i for i, order in enumerate(batch) if order.edit.strength == strength]
             edited[rows] = self._moved(x_src[rows], [batch[i] for i in rows], [sources[i] for i in rows], strength)
         return edited
+
+    def _index(self) -> dict[str, Any]:
+        index = checkpoints.folder(self.model, self.revision) / "model_index.json"
+        if not index.is_file():
+            raise checkpoints.missing(self.model, self.revision, "has no model_index.json")
+        return json.loads(index.read_text())
 
     def _moved(
         self, x_src: torch.Tensor, batch: Sequence[Prepared], sources: Sequence[torch.Generator], strength: int
