@@ -49,6 +49,15 @@ def device(wanted: str | None = None) -> str:
     return wanted
 
 
+def gpu_count() -> int:
+    """How many GPUs torch sees here; 0 without torch."""
+    if importlib.util.find_spec("torch") is None:
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def folder(model_id: str, revision: str | None = None) -> Path:
     """Where the files of a model lie: `model_id` itself if it is a folder, else the Hub's cache.
 

@@ -21,27 +21,21 @@ from u2s_datasets.editors.diffusion import DiffusionEditor, Once, generators, wa
 from u2s_datasets.editors.instruct_families import Family, Size, canvas_for, family_of
 from u2s_datasets.errors import EditFailed, SetupError
 from u2s_datasets.parts import Edit
+from u2s_datasets.weights import pinned
 
 if TYPE_CHECKING:
     import torch
 
-REVISIONS = {
-    "black-forest-labs/FLUX.1-Kontext-dev": "af58063aa431f4d2bbc11ae46f57451d4416a170",
-    "black-forest-labs/FLUX.2-klein-4B": "e7b7dc27f91deacad38e78976d1f2b499d76a294",
-    "Qwen/Qwen-Image-Edit-2509": "d3968ef930e841f4c73640fb8afa3b306a78167e",
-    "Qwen/Qwen-Image-Edit-2511": "6f3ccc0b56e431dc6a0c2b2039706d7d26f22cb9",
-}
-"""Of models other than the default one."""
-
 
 @dataclass(frozen=True)
 class InstructEdit(DiffusionEditor):
-    """Edit by `Edit.instruction`: InstructPix2Pix (the paper with MagicBrush's weights), FLUX Kontext, FLUX.2,
+    """Edit by `Edit.instruction`: InstructPix2Pix (the paper's with MagicBrush's weights), FLUX Kontext, FLUX.2,
     Qwen-Image-Edit, LongCat-Image-Edit or JoyImage-Edit, told by the checkpoint's model_index.json.
 
-    The default weights are InstructPix2Pix's (MIT). Each further attempt (`Edit.strength`) lowers image guidance by
-    0.2, down to 1, and where a family has none raises text guidance by a quarter; both loosen the hold of the
-    original. A checkpoint whose guidance is built in tries another seed alone.
+    The default weights are InstructPix2Pix's own, since of MagicBrush's in diffusers' layout no commit is pinned
+    anywhere: name them with `model`. Licences are listed in `weights`. Each further attempt (`Edit.strength`) lowers
+    image guidance by 0.2, down to 1, and where a family has none raises text guidance by a quarter; both loosen the
+    hold of the original. A checkpoint whose guidance is built in tries another seed alone.
 
     Pictures of Qwen, LongCat and JoyImage always go through their model at about 1024 x 1024 pixels, as the
     pipelines want it: scaled alike in both directions, padded, and brought back. The others keep their size, down
@@ -50,7 +44,7 @@ class InstructEdit(DiffusionEditor):
     Args:
         model: a Hub id, or a folder in diffusers' layout.
         revision: commit of the Hub repository. The default one is of the default model; with another, it is that of
-            `REVISIONS`, if the model is there.
+            `weights.WEIGHTS`, if the model is there.
         num_inference_steps, guidance_scale, image_guidance_scale: None takes the family's own.
         negative_prompt: what the picture is not to show, where the family takes such a text.
 
@@ -73,7 +67,7 @@ class InstructEdit(DiffusionEditor):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.revision is None:
-            object.__setattr__(self, "revision", REVISIONS.get(self.model))
+            object.__setattr__(self, "revision", pinned(self.model)[1])
 
     def check(self) -> None:
         """As every diffusion editor's, and that the checkpoint's family takes these arguments."""
