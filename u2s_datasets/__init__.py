@@ -27,6 +27,7 @@ _LAZY = {
     "OpenAIBackend": "backends.openai_backend",
     "Scripted": "backends.scripted",
     "TransformersBackend": "backends.transformers_backend",
+    "VLLMBackend": "backends.vllm_backend",
     "Faces": "detectors.faces",
     "Text": "detectors.text",
     "FlowEdit": "editors.flowedit",

@@ -19,6 +19,7 @@ BACKENDS: dict[str, Entry] = {
     "openai": ("u2s_datasets.backends.openai_backend:OpenAIBackend", {}),
     "scripted": ("u2s_datasets.backends.scripted:Scripted", {}),
     "transformers": ("u2s_datasets.backends.transformers_backend:TransformersBackend", {}),
+    "vllm": ("u2s_datasets.backends.vllm_backend:VLLMBackend", {}),
 }
 
 EDITORS: dict[str, Entry] = {

@@ -41,8 +41,7 @@ def device(wanted: str | None = None) -> str:
 
     count = torch.cuda.device_count()
     if wanted is None:
-        rank = int(os.environ.get("LOCAL_RANK", "0")) if _rank is None else _rank
-        return f"cuda:{rank % count}" if count else "cpu"
+        return f"cuda:{_own_rank() % count}" if count else "cpu"
     kind, _, number = wanted.partition(":")
     if kind == "cuda" and int(number or 0) >= count:
         raise SetupError(f"device={wanted!r}: torch sees {count} GPUs here; choose another, or leave device out")
@@ -56,6 +55,24 @@ def gpu_count() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def gpus(number: int) -> list[int]:
+    """As many GPUs of this process, by the same rank: rank 1 takes the second `number` of them.
+
+    Raises:
+        SetupError: there are fewer.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    if count < number:
+        raise SetupError(f"{number} GPUs are needed and torch sees {count} here; u2s.TransformersBackend needs none")
+    return [(_own_rank() * number + i) % count for i in range(number)]
+
+
+def _own_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0")) if _rank is None else _rank
 
 
 def folder(model_id: str, revision: str | None = None) -> Path:

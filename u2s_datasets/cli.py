@@ -66,6 +66,13 @@ def _add_anonymize(commands: Any) -> None:
     what.add_argument(
         "--format", default="auto", help="auto (JPEG stays JPEG, lossless stays lossless), jpeg, png, webp"
     )
+    what.add_argument(
+        "--prior",
+        default="edit_caption",
+        help="text that a rewriting editor draws: private_caption, class_name, public_caption, edit_instruction or "
+        "edit_caption",
+    )
+    what.add_argument("--label-column", metavar="NAME", help="for --prior class_name: a column of --keep, with classes")
     what.add_argument("--no-verify", action="store_true", help="do not inspect the output; it is marked as unverified")
     _add_models(p.add_argument_group("models, for profiles that have some"))
     read = p.add_argument_group("what is read")
@@ -149,6 +156,8 @@ def _anonymize(a: argparse.Namespace) -> int:
         seed=a.seed,
         format=a.format,
         verify=not a.no_verify,
+        prior=a.prior,
+        label_column=a.label_column,
         split=a.split,
         image_column=a.image_column,
         keep=_names(a.keep),

@@ -95,12 +95,15 @@ class Request:
         max_tokens: the most tokens to write.
         temperature: 0 for the likeliest answer; above, a sample.
         seed: seed of the sample, in [0, 2**63), so that batches and their order change nothing (law 5).
+        form: a regular expression for the whole answer, to which a backend may hold its model; the caller parses
+            the answer all the same.
     """
 
     messages: tuple[Message, ...]
     max_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
+    form: str = ""
 
 
 class Part:
@@ -222,6 +225,9 @@ class Editor(Part):
     redacts: ClassVar[bool] = False
     """True where the output shows nothing in place of what was hidden, so that any residue is absolute."""
 
+    needs: ClassVar[tuple[str, ...]] = ()
+    """The texts of `Edit` that drive it, such as ("target_prompt",): a row in which one is empty is withheld."""
+
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
         """One image per order, same size, same mode. Never returns an original for a failure.
 
@@ -259,7 +265,14 @@ def _outside(path: Path) -> bool:
 
 
 def _versions(libraries: Sequence[str]) -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in libraries}
+    return {name: _version(name) for name in libraries}
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return ""  # `check` names the extra; hashing a part, which comes first, must not hide that
 
 
 def _fields(part: Any) -> tuple[dataclasses.Field, ...]:

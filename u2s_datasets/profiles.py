@@ -234,8 +234,7 @@ def _backend(kind: str, model: str, role: str, placed: Mapping[str, str]) -> Bac
     if "dtype" in placed:
         arguments["dtype"] = placed["dtype"]
     if kind == "vllm":
-        path = "vllm" if "vllm" in catalog.BACKENDS else "u2s_datasets.backends.vllm_backend:VLLMBackend"
-        return catalog.make("backend", path, catalog.BACKENDS, **arguments, **_ENGINES[role], max_model_len=8192)
+        return catalog.make("backend", kind, catalog.BACKENDS, **arguments, **_ENGINES[role], max_model_len=8192)
     if weights in WEIGHTS and WEIGHTS[weights].remote_code:
         raise SetupError(
             f"{weights} runs in transformers only with code from the Hub: use backend='vllm' or a server's address, "

@@ -63,6 +63,20 @@ class Row:
             self._array = np.asarray(self.decoded.pixels)
         return self._array
 
+    def class_name(self, column: str | None) -> str:
+        """The name of this row's class in words, from a column of names; "" where there is none.
+
+        Raises:
+            SetupError: the column holds something else than names.
+        """
+        value = self.fields.get(column) if column else None
+        if value is not None and not isinstance(value, str):
+            raise SetupError(
+                f"label_column={column!r} holds {type(value).__name__} and no names; "
+                "give a column of names, or of ClassLabel in a Dataset"
+            )
+        return " ".join((value or "").replace("_", " ").split())
+
     def fail(self, error: RowError) -> None:
         """Withhold this row for this reason, unless an earlier reason stands. Words go to the debug log only."""
         if self.failure is None:
@@ -109,12 +123,18 @@ def rows_of(
 
 def _class_names(schema: pa.Schema, column: str, values: list[Any]) -> list[Any]:
     """A `ClassLabel` column's names instead of its numbers, none for a number that has no name."""
-    from datasets import ClassLabel, Features
+    from datasets import Features
 
     feature = Features.from_arrow_schema(schema)[column]
-    if not isinstance(feature, ClassLabel):
-        return values
-    return [feature.names[v] if v is not None and 0 <= v < len(feature.names) else None for v in values]
+    return named(feature, values)
+
+
+def named(feature: Any, values: Sequence[Any]) -> list[Any]:
+    """The names of a `ClassLabel`'s numbers, none for a number that has no name; other values as they are."""
+    names = getattr(feature, "names", None)
+    if names is None:
+        return list(values)
+    return [names[v] if v is not None and 0 <= v < len(names) else None for v in values]
 
 
 def with_columns(batch: Mapping[str, Any], rows: Sequence[Row], names: Sequence[str]) -> Any:

@@ -44,6 +44,8 @@ def run(
     seed: int = 0,
     format: str = "auto",
     verify: bool = True,
+    prior: str = columns.EDIT_CAPTION,
+    label_column: str | None = None,
     split: str | None = None,
     image_column: str | None = None,
     keep: Sequence[str] = (),
@@ -62,8 +64,9 @@ def run(
     Args:
         src: a folder of images, parquet, a saved dataset, or a Hub dataset id "ORG/NAME".
         out: the output folder; see `output.py` for what lies where.
-        profile_name, detectors, editor, backend, models, small, dtype, device, seed, format, verify: what is done;
-            see `profiles.profile` and `Anonymize`.
+        profile_name, detectors, editor, backend, models, small, dtype, device, seed, format, verify, prior,
+            label_column: what is done; see `profiles.build` and `Anonymize`. The label column is one of those in
+            `keep`.
         split, image_column, keep, allow: what is read; see `sources.open_source`.
         secret: file with the key of the row ids; without it one is made and kept in `private/`.
         limit: at most so many rows, the first ones.
@@ -94,9 +97,12 @@ def run(
         seed=seed,
         format=format,
         verify=verify,
+        prior=prior,
+        label_column=label_column,
     )
     check_apart(Path(str(src)).expanduser(), out)
     source = open_source(str(src), split=split, image_column=image_column, keep=keep, allow=allow)
+    _check_read(source, chosen)
     chosen = chosen.with_engine("openvino", threads=1)
     rows = min(len(source), limit or len(source))
     plan = _Run(source, chosen, rows, shard_size, num_proc, split, image_column)
@@ -179,7 +185,7 @@ class _Run:
         ready = sum(shard["rows"] for shard in shards)
         if todo:
             output.withdraw()
-        pipeline = Pipeline(self.profile, secret)
+        pipeline = Pipeline(self.profile, secret, self.source.kept)
         workers = self.num_proc or default_number(self.on_gpu())
         number = min(workers, max(1, self.rows - ready))
         pool: Workers = Workers(pipeline, pipeline.dead, number, here=self.num_proc == 1)
@@ -308,6 +314,17 @@ def _stored_bytes(image: Any) -> int:
     with suppress(OSError, ValueError):  # a string may be too long for a path, or hold a null
         return Path(image).stat().st_size if isinstance(image, str) else 0
     return 0
+
+
+def _check_read(source: Source, chosen: Profile) -> None:
+    """Raise `SetupError` where a column that a step is to read is not among those that are read."""
+    for name in chosen.anonymize.required():
+        if source.kind == "folder":
+            raise SetupError(
+                f"label_column={name!r} is read from a dataset or parquet alone: what a folder is called is no class"
+            )
+        if name not in source.kept:
+            raise SetupError(f"label_column={name!r} is no kept column; name it in --keep as well")
 
 
 def _check_numbers(**numbers: int | None) -> None:

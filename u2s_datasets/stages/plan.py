@@ -16,6 +16,10 @@ from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import verify
 
+CLASS_NAME = "class_name"
+PRIORS = (columns.PRIVATE_CAPTION, CLASS_NAME, columns.PUBLIC_CAPTION, columns.EDIT_INSTRUCTION, columns.EDIT_CAPTION)
+"""The five texts that an editor can be told to draw: columns, and "a realistic image of <class>"."""
+
 USER = "user"
 """Category of boxes that the user gave: any detector may find something in them."""
 
@@ -28,6 +32,7 @@ class Plan:
         hidden: what the editor is to change, residue of earlier attempts included.
         boxes: their regions, grown and merged.
         residue: what the last look at the output found; empty where nobody looked.
+        texts: the text priors by the names that `Edit` has for them.
         attempts: a record of each, for the provenance.
         seed: seed of the first attempt.
     """
@@ -38,6 +43,7 @@ class Plan:
         self.hidden: list[Detection] = []
         self.boxes: list[Box] = []
         self.residue: list[Detection] = []
+        self.texts: dict[str, str] = {}
         self.attempts: list[dict[str, Any]] = []
         self.seed: int | None = None
         self.start: Image.Image | None = None
@@ -57,18 +63,31 @@ class Plan:
         self.hidden = list(detections)
         self.boxes = regions(self.hidden, self.row.decoded.pixels.size)
 
+    def aim(self, editor: Editor, prior: str, label_column: str | None) -> None:
+        """Set the texts, the target text from one of `PRIORS`. Raises `EditFailed` where the editor lacks one."""
+        fields = self.row.fields
+        name = self.row.class_name(label_column) if prior == CLASS_NAME else ""
+        target = (name and f"a realistic image of {name}") if prior == CLASS_NAME else fields.get(prior)
+        self.texts = {
+            "source_prompt": fields.get(columns.PRIVATE_CAPTION) or "",
+            "target_prompt": target or "",
+            "instruction": fields.get(columns.EDIT_INSTRUCTION) or "",
+            "public_caption": fields.get(columns.PUBLIC_CAPTION) or "",
+        }
+        for text in editor.needs:
+            if not self.texts[text].strip():
+                where = f", from prior={prior!r}" if text == "target_prompt" else ""
+                raise EditFailed(f"{type(editor).__name__} needs {text}{where}, which is empty in this row")
+
     def order(self, editor: Editor, run_seed: int, strength: int) -> Edit:
         """The editor's order for this attempt: another seed at every attempt, the row's own texts."""
-        start, fields = self.start or self.row.decoded.pixels, self.row.fields
+        start = self.start or self.row.decoded.pixels
         seed = self._seed(start, editor, run_seed + len(self.attempts))
         if self.seed is None:
             self.seed = seed
         return Edit(
             image=start,
-            source_prompt=fields.get(columns.PRIVATE_CAPTION) or "",
-            target_prompt=fields.get(columns.EDIT_CAPTION) or "",
-            instruction=fields.get(columns.EDIT_INSTRUCTION) or "",
-            public_caption=fields.get(columns.PUBLIC_CAPTION) or "",
+            **self.texts,
             boxes=tuple(self.boxes),
             seed=seed,
             strength=strength,
