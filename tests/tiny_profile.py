@@ -86,5 +86,3 @@ def _inputs(loaded: Any, request: Request, answer: str) -> dict[str, Any]:
     labels = torch.full_like(made["input_ids"], -100)
     labels[:, length:] = said
     return made | {"labels": labels}
-
-

@@ -52,8 +52,8 @@ class Recipe:
         for role, model in self.small.items():
             lines.append(f"small: {role} by {model} ({WEIGHTS[model].billions} billion): {WEIGHTS[model].licence}")
         lines.append(
-            f"a GPU with about {gigabytes(billions)} GB: computed from {billions:.1f} billion parameters in 16 bits and "
-            "a fifth more for the work, not measured"
+            f"a GPU with about {gigabytes(billions)} GB: computed from {billions:.1f} billion parameters in 16 bits, "
+            "a fifth more for the work; not measured"
         )
         return [*lines, f"pip install 'u2s_datasets[{extras}]'", *(weights.get for weights in everything)]
 
