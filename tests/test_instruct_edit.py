@@ -25,8 +25,8 @@ diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed:
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 torch.set_num_threads(1)
-SMALL = ["instruct_pix2pix", "kontext", "flux2_klein"]
-SLOW = ["qwen_edit", "qwen_edit_plus"]
+SMALL = ["instruct_pix2pix", "sdxl_pix2pix", "kontext", "flux2_klein"]
+SLOW = ["qwen_edit", "qwen_edit_plus", "longcat"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     import tiny_diffusion_edit as tiny
 
     folder = tmp_path_factory.mktemp("models")
-    made = {name: getattr(tiny, name)(folder / name) for name in [*SMALL, "qwen_edit"]}
+    made = {name: getattr(tiny, name)(folder / name) for name in [*SMALL, "qwen_edit", "longcat"]}
     made["qwen_edit_plus"] = tiny.qwen_edit(folder / "plus", plus=True)
     made["refusing"] = tiny.instruct_pix2pix(folder / "refusing", checker=True)
     made["klein_base"] = tiny.flux2_klein(folder / "base", distilled=False)
@@ -92,14 +92,15 @@ def test_the_seed_and_the_words_make_the_picture(checkpoints, kind):
     assert not same(first, part.edit([order(photo(64, 64), "replace every sign", seed=1)])[0])
 
 
-@pytest.mark.parametrize("kind", ["instruct_pix2pix", "kontext"])
+@pytest.mark.parametrize("kind", ["instruct_pix2pix", "sdxl_pix2pix", "kontext", "flux2_klein"])
 def test_the_answer_is_that_of_the_plain_pipeline(checkpoints, kind):
     """Against diffusers itself: one picture, its own call, a generator of the same seed."""
     part, picture = editor(checkpoints[kind]), photo(96, 64)
     name = json.loads((checkpoints[kind] / "model_index.json").read_text())["_class_name"]
     plain = getattr(diffusers, name).from_pretrained(checkpoints[kind])
     plain.set_progress_bar_config(disable=True)
-    more = {"width": 96, "height": 64, "max_area": 96 * 64, "_auto_resize": False} if kind == "kontext" else {}
+    more = {} if kind == "instruct_pix2pix" else {"width": 96, "height": 64}
+    more |= {"max_area": 96 * 64, "_auto_resize": False} if kind == "kontext" else {}
     words, noise = "make the person someone else", torch.Generator().manual_seed(3)
     theirs = plain(image=picture, prompt=words, num_inference_steps=2, generator=noise, output_type="np", **more)
     ours = part.edit([order(picture, words, seed=3)])[0]
@@ -107,14 +108,14 @@ def test_the_answer_is_that_of_the_plain_pipeline(checkpoints, kind):
 
 
 @pytest.mark.parametrize("kind", SLOW)
-def test_qwen_works_at_its_own_size_and_comes_back(checkpoints, kind):
+def test_some_work_at_a_size_of_their_own_and_come_back(checkpoints, kind):
     part = editor(checkpoints[kind], steps=1, guidance_scale=1.0)
     (out,) = part.edit([order(photo(90, 60), seed=1)])
     assert out.size == (90, 60)
     assert np.asarray(out).std() > 0
 
 
-def test_qwen_s_sizes_are_left_alone_by_the_pipeline(checkpoints):
+def test_these_sizes_are_left_alone_by_the_pipeline(checkpoints):
     for kind in SLOW:
         pipeline = editor(checkpoints[kind]).loaded.pipeline
         family = FAMILIES[type(pipeline).__name__]

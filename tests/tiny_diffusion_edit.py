@@ -104,6 +104,66 @@ def instruct_pix2pix(folder: Path, checker: bool = False) -> Path:
     return _saved(made, folder)
 
 
+def sdxl_pix2pix(folder: Path) -> Path:
+    """SDXL's InstructPix2Pix, with its two text encoders."""
+    torch.manual_seed(0)
+    tokenizer = clip_tokenizer()
+    pooling = transformers.CLIPTextModelWithProjection(
+        transformers.CLIPTextConfig(**clip_text(len(tokenizer)).config.to_dict() | {"projection_dim": 32})
+    )
+    unet = diffusers.UNet2DConditionModel(
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        in_channels=8,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=64,
+        attention_head_dim=4,
+        norm_num_groups=4,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=32 + 6 * 8,
+    )
+    made = diffusers.StableDiffusionXLInstructPix2PixPipeline(
+        vae=_vae(),
+        text_encoder=clip_text(len(tokenizer)),
+        text_encoder_2=pooling,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=unet,
+        scheduler=diffusers.EulerDiscreteScheduler(beta_schedule="scaled_linear"),
+        add_watermarker=False,
+    )
+    return _saved(made, folder)
+
+
+def longcat(folder: Path) -> Path:
+    """LongCat-Image-Edit."""
+    torch.manual_seed(0)
+    eyes = tiny_models.qwen_vl(folder / "seen")
+    processor = transformers.AutoProcessor.from_pretrained(eyes)
+    transformer = diffusers.LongCatImageTransformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=64,
+        pooled_projection_dim=64,
+        axes_dims_rope=[4, 4, 8],
+    )
+    made = diffusers.LongCatImageEditPipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=_vae(16, use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5),
+        text_encoder=transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(eyes),
+        tokenizer=processor.tokenizer,
+        text_processor=processor,
+        transformer=transformer,
+    )
+    return _saved(made, folder / "pipeline")
+
+
 def _checker() -> Any:
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 

@@ -23,6 +23,11 @@ BACKENDS: dict[str, Entry] = {
 }
 
 EDITORS: dict[str, Entry] = {
+    "redact": ("u2s_datasets.editors.redact:Redact", {}),
+    "solid": ("u2s_datasets.editors.redact:Redact", {"method": "solid"}),
+    "pixelate": ("u2s_datasets.editors.redact:Redact", {"method": "pixelate"}),
+    "blur": ("u2s_datasets.editors.redact:Redact", {"method": "blur"}),
+    "inpaint": ("u2s_datasets.editors.redact:Redact", {"method": "inpaint"}),
     "flowedit": ("u2s_datasets.editors.flowedit:FlowEdit", {}),
     "instruct_edit": ("u2s_datasets.editors.instruct_edit:InstructEdit", {}),
     "instruct-pix2pix": ("u2s_datasets.editors.instruct_edit:InstructEdit", {"dtype": "float16"}),
@@ -32,11 +37,6 @@ EDITORS: dict[str, Entry] = {
     ),
     "flux2-klein": ("u2s_datasets.editors.instruct_edit:InstructEdit", {"model": "black-forest-labs/FLUX.2-klein-4B"}),
     "qwen-image-edit": ("u2s_datasets.editors.instruct_edit:InstructEdit", {"model": "Qwen/Qwen-Image-Edit-2511"}),
-    "redact": ("u2s_datasets.editors.redact:Redact", {}),
-    "solid": ("u2s_datasets.editors.redact:Redact", {"method": "solid"}),
-    "pixelate": ("u2s_datasets.editors.redact:Redact", {"method": "pixelate"}),
-    "blur": ("u2s_datasets.editors.redact:Redact", {"method": "blur"}),
-    "inpaint": ("u2s_datasets.editors.redact:Redact", {"method": "inpaint"}),
 }
 
 
