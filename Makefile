@@ -1,17 +1,22 @@
 # `make demo` and `make test` are the whole set-up: they need Python 3.11 or later, make, git and a compiler.
+# `make test-models` also installs torch and runs the tests that need it, on tiny models built there and then.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 SRC := u2s_datasets tests examples
+MODEL_TESTS = $(shell grep -l 'is not installed: pip install' tests/test_*.py)
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test test-models lint format bench clean
 
 demo: $(VENV)/.base
 	$(BIN)/python examples/demo.py demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+test-models: $(VENV)/.models
+	$(BIN)/python -m pytest --durations=10 $(MODEL_TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SRC)
@@ -39,4 +44,10 @@ $(VENV)/.base: pyproject.toml | $(VENV)/.python
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.base
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+$(VENV)/.models: pyproject.toml tests/mend_torchvision.py | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet -e '.[test-models]'
+	$(BIN)/python tests/mend_torchvision.py
 	touch $@

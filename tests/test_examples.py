@@ -22,6 +22,12 @@ def test_map(photos):
     assert "anonymized Hide one face" in run("02_map.py", photos / "people")
 
 
+def test_models(photos):
+    printed = run("03_models.py", photos / "people")
+    assert "public   edit_caption: An older person" in printed
+    assert "private  private_caption: A smiling astronaut" in printed
+
+
 def test_demo(tmp_path):
     printed = run("demo.py", tmp_path / "demo")
     assert "9 rows = " in printed and "report.html" in printed

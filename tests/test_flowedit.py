@@ -166,6 +166,12 @@ def test_an_overflow_fails_its_order_and_so_does_a_missing_target(models):
     assert first.size == (64, 48) and "target_prompt" in str(second)
 
 
+def test_half_precision_gives_nearly_the_same_picture(models):
+    (exact,) = FlowEdit(models["sd3"], **QUICK).edit([order()])
+    (rounded,) = FlowEdit(models["sd3"], **QUICK | {"dtype": "bfloat16"}).edit([order()])
+    assert np.abs(np.asarray(exact).astype(int) - np.asarray(rounded)).mean() < 4  # bfloat16 keeps 3 digits
+
+
 def test_long_prompts_are_reported_and_never_quoted(models, caplog):
     text = "secretword " * 60
     with caplog.at_level(logging.WARNING):
@@ -221,6 +227,14 @@ def test_sd3_without_t5_and_flux_without_guidance(tmp_path):
     for folder in (tiny.sd3(tmp_path / "sd3", t5=False), tiny.flux(tmp_path / "flux", guidance_embeds=False)):
         (image,) = FlowEdit(str(folder), **QUICK).edit([order(60, 40)])
         assert image.size == (60, 40)
+
+
+def test_an_edit_leaves_the_pipelines_scheduler_as_it_was(models):
+    editor = FlowEdit(models["flux"], **QUICK)
+    scheduler = editor.loaded[0].pipeline.scheduler
+    before = scheduler.timesteps.clone()
+    editor.edit([order()])
+    assert torch.equal(scheduler.timesteps, before)
 
 
 def test_its_state_is_its_configuration_before_and_after_the_first_call(models):

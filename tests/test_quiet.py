@@ -80,7 +80,9 @@ FATES = {
     **dict.fromkeys((96, 97, 102, 105), ""),
     **dict.fromkeys((98, 103), "unparsable_answer"),
     **dict.fromkeys((99, 106), "error"),
-    **{100: "edit_failed", 101: "inspect_failed", 104: "error"},
+    100: "edit_failed",
+    101: "inspect_failed",
+    104: "error",
 }
 
 

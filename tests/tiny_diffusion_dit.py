@@ -17,25 +17,7 @@ import torch
 import transformers
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-WORDS = [
-    "photo",
-    "of",
-    "the",
-    "woman",
-    "person",
-    "with",
-    "long",
-    "red",
-    "hair",
-    "wearing",
-    "blue",
-    "uniform",
-    "different",
-    "short",
-    "black",
-    "green",
-    "coat",
-]
+WORDS = ["photo", "of", "the", "woman", "person", "with", "long", "red", "hair", "wearing", "blue", "uniform"]
 WIDTH = 32
 
 

@@ -36,6 +36,8 @@ _LAZY = {
     "load_criteria": "criteria",
     "Profile": "profiles",
     "profile": "profiles",
+    "VisprResult": "vispr_result",
+    "evaluate_vispr": "vispr_evaluation",
     "Report": "metrics.report",
     "report": "metrics.report",
     "run": "runner",

@@ -6,11 +6,14 @@ them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from u2s_datasets.errors import MissingWeights, SetupError, missing_extra
 
@@ -120,3 +123,16 @@ def need(extra: str, *packages: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise missing_extra(package, extra)
+
+
+@contextlib.contextmanager
+def quietly(*libraries: Any) -> Iterator[None]:
+    """No progress bars of transformers or diffusers over the loading of weights."""
+    logs = [library.utils.logging for library in libraries if library.utils.logging.is_progress_bar_enabled()]
+    for log in logs:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in logs:
+            log.enable_progress_bar()

@@ -11,10 +11,12 @@ from typing import Any
 
 from u2s_datasets.errors import SetupError, U2SError
 
+_BENCHES = ("stage1", "edit")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns 0, or 2 for a call to mend, 1 for a failure, 130 for Ctrl-C."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         return arguments.call(arguments)
@@ -27,6 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nu2s: stopped; the same command goes on where it left off", file=sys.stderr)
         return 130
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """`bench stage1` as one command: what else follows `bench` is a folder of photos."""
+    if words[:1] == ["bench"] and words[1:2] and words[1] in _BENCHES:
+        return [f"bench {words[1]}", *words[2:]]
+    return list(words)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -43,8 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_anonymize(commands)
     _add_report(commands)
+    _add_vispr(commands)
     _add_simple(commands)
     _add_bench(commands)
+    _add_bench_stage1(commands)
+    _add_bench_edit(commands)
     return parser
 
 
@@ -116,6 +128,27 @@ def _add_report(commands: Any) -> None:
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
+def _add_vispr(commands: Any) -> None:
+    p = commands.add_parser(
+        "vispr",
+        help="how well a profile's inspection agrees with the labels of VISPR",
+        description="Inspect a split of VISPR and compare with its labels. Killed, the same command goes on.",
+        formatter_class=_Help,
+    )
+    p.set_defaults(call=_vispr)
+    p.add_argument("--root", metavar="DIR", required=True, help="the dataset's folder, with test2017.txt and images/")
+    p.add_argument("--out", metavar="FILE.json", required=True, help="figures and curves; private answers go beside it")
+    p.add_argument("--split", default="test", help="train, val or test")
+    p.add_argument("--profile", default="cpu", help="see `u2s profiles`; or package.module:NAME")
+    p.add_argument("--detectors", metavar="A,B", help="faces,text, or none for the model alone; default: the profile's")
+    p.add_argument("--criteria", metavar="A,B", help="names such as people,vispr:documents, or a file of one to a line")
+    p.add_argument("--threshold", type=float, metavar="T", help="flag from this score of the model on, in (0, 1]")
+    p.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    p.add_argument("--batch-size", type=int, default=16, metavar="N", help="images judged together")
+    p.add_argument("--seed", type=int, default=0, help="seed of the bootstrap intervals")
+    p.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no table")
+
+
 def _add_simple(commands: Any) -> None:
     p = commands.add_parser("profiles", help="list the profiles, what they look for and what they do not")
     p.set_defaults(call=_profiles)
@@ -137,6 +170,43 @@ def _add_bench(commands: Any) -> None:
         "--num-proc", type=int, metavar="N", help="worker processes; default: one per core, as far as memory goes"
     )
     p.add_argument("--versus", metavar="COMMAND", help="instead: time faces only against a program such as deface")
+
+
+def _add_bench_stage1(commands: Any) -> None:
+    p = commands.add_parser(
+        "bench stage1",
+        help="what a flag costs: forward passes, generated tokens, images per second",
+        formatter_class=_Help,
+    )
+    p.set_defaults(call=_bench_stage1)
+    p.add_argument("src", metavar="SRC", nargs="?", help="folder of photos; default: those in the scikit-image package")
+    p.add_argument("--model", metavar="ID", help="a Hub id that is in the cache, or a folder; default: random weights")
+    p.add_argument("--random-weights", metavar="SIZE", help="8b or tiny; default: 8b with a GPU, tiny without")
+    p.add_argument("--dtype", help="float32, bfloat16 or float16; default: bfloat16 with a GPU, float32 without")
+    p.add_argument("--batch", metavar="A,B", default="1,8,32", help="batch sizes")
+    p.add_argument("--rows", type=int, default=32, metavar="N", help="photos per method and batch size")
+
+
+def _add_bench_edit(commands: Any) -> None:
+    p = commands.add_parser(
+        "bench edit",
+        help="a diffusion editor's images per second and memory, by batch and size",
+        formatter_class=_Help,
+    )
+    p.set_defaults(call=_bench_edit)
+    p.add_argument("--editor", default="flowedit", help="flowedit, freeprompt, instruct_edit or another with --model")
+    p.add_argument("--model", metavar="ID", help="a Hub id that is in the cache, or a folder; default: random weights")
+    p.add_argument(
+        "--random-weights",
+        metavar="SIZE",
+        nargs="?",
+        const=None,
+        help="full (the real architecture) or tiny; default: full with a GPU, tiny without",
+    )
+    p.add_argument("--dtype", help="float32, bfloat16 or float16; default: float16 with a GPU, float32 without")
+    p.add_argument("--size", metavar="A,B", help="sides of the pictures; default: 512,1024 with a GPU, 64 without")
+    p.add_argument("--batch", metavar="A,B", default="1,2,4,8,16", help="batch sizes")
+    p.add_argument("--steps", type=int, metavar="N", help="num_inference_steps; default: the editor's own")
 
 
 def _anonymize(a: argparse.Namespace) -> int:
@@ -196,6 +266,28 @@ def _report(a: argparse.Namespace) -> int:
     return 0
 
 
+def _vispr(a: argparse.Namespace) -> int:
+    from u2s_datasets.vispr_evaluation import evaluate_vispr
+
+    criteria = _names(a.criteria)
+    result = evaluate_vispr(
+        a.root,
+        a.split,
+        profile=a.profile,
+        detectors=() if a.detectors == "none" else _names(a.detectors) or None,
+        criteria=criteria[0] if len(criteria) == 1 else criteria or None,
+        threshold=a.threshold,
+        limit=a.limit,
+        batch_size=a.batch_size,
+        seed=a.seed,
+        out=a.out,
+        progress=not a.quiet,
+    )
+    if not a.quiet:
+        print(f"{result}\n\nfigures and curves  {a.out}")
+    return 0
+
+
 def _profiles(_: argparse.Namespace) -> int:
     from u2s_datasets.profiles import RECIPES, build
 
@@ -240,6 +332,36 @@ def _backends(values: Sequence[str] | None) -> str | dict[str, str] | None:
     if alone and len(values or ()) > 1:
         raise SetupError(f"--backend {alone[0]!r} is for all roles; give it alone, or ROLE=NAME for each")
     return alone[0] if alone else _by_role("--backend", values) or None
+
+
+def _bench_stage1(a: argparse.Namespace) -> int:
+    from u2s_datasets.bench_stage1 import bench
+
+    batches = _numbers("--batch", a.batch)
+    bench(a.src, model=a.model, random_weights=a.random_weights, dtype=a.dtype, batches=batches, rows=a.rows)
+    return 0
+
+
+def _bench_edit(a: argparse.Namespace) -> int:
+    from u2s_datasets.bench_edit import bench
+
+    bench(
+        a.editor,
+        model=a.model,
+        random_weights=a.random_weights,
+        dtype=a.dtype,
+        sizes=_numbers("--size", a.size) or None,
+        batch_sizes=_numbers("--batch", a.batch),
+        steps=a.steps,
+    )
+    return 0
+
+
+def _numbers(option: str, value: str | None) -> list[int]:
+    try:
+        return [int(number) for number in _names(value)]
+    except ValueError as error:
+        raise SetupError(f"{option}={value!r}: give whole numbers, such as 1,8,32") from error
 
 
 def _names(value: str | None) -> list[str]:

@@ -256,12 +256,13 @@ def code_digest(module: str = __name__) -> str:
 
 
 _SHAPING_METRICS = {"quality.py", "privacy.py"}
-_OUTSIDE = {"cli.py", "bench.py", "doctor.py", "hub.py", "samples.py", "workers.py"}
+_OUTSIDE = {"cli.py", "doctor.py", "hub.py", "samples.py", "workers.py"}
 """Files that drive, print or publish: editing them changes no row. Of `metrics` only those that score rows count."""
 
 
 def _outside(path: Path) -> bool:
-    return path.name in _OUTSIDE or (path.parent.name == "metrics" and path.name not in _SHAPING_METRICS)
+    drives = path.name in _OUTSIDE or path.name.startswith("bench")
+    return drives or (path.parent.name == "metrics" and path.name not in _SHAPING_METRICS)
 
 
 def _versions(libraries: Sequence[str]) -> dict[str, str]:

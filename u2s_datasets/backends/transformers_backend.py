@@ -6,8 +6,7 @@ answer begins where its prompt ends.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -136,12 +135,19 @@ class _Loaded:
             checkpoints.need("models", "torchvision")
         kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
         more = {} if options.attention is None else {"attn_implementation": options.attention}
-        with _quiet(transformers):
+        with checkpoints.quietly(transformers):
             network = kind.from_pretrained(folder, dtype=options.dtype, **more, **trust)
             network = network.to(checkpoints.device(options.device)).eval()
             processor = (transformers.AutoProcessor if sees else transformers.AutoTokenizer).from_pretrained(
                 folder, **trust
             )
+        return cls.made(network, processor, options)
+
+    @classmethod
+    def made(cls, network: Any, processor: Any, options: TransformersBackend) -> _Loaded:
+        """Around a network that is on its device, and its processor or tokenizer."""
+        import transformers
+
         tokenizer = getattr(processor, "tokenizer", processor)
         tokenizer.padding_side = "left"
         if tokenizer.pad_token is None:
@@ -151,14 +157,18 @@ class _Loaded:
         network.generation_config = transformers.GenerationConfig(
             eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id, do_sample=False
         )
-        return cls(network, processor, tokenizer, sees, options, ends)
+        return cls(network, processor, tokenizer, hasattr(network.config, "vision_config"), options, ends)
 
     def write(self, requests: Sequence[Request]) -> list[str]:
         """The answers of requests that fit into one batch."""
+        return [self._text(ids) for ids in self.tokens(requests)]
+
+    def tokens(self, requests: Sequence[Request]) -> list[list[int]]:
+        """What is written for requests that fit into one batch, the end token included where there is one."""
         limit = max(request.max_tokens for request in requests)
         noise = [Gumbel(requests)] if any(request.temperature > 0 for request in requests) else []
-        tokens = self._run(requests, limit, logits_processor=noise).sequences
-        return [self._text(row, request.max_tokens) for row, request in zip(tokens, requests, strict=True)]
+        rows = self._run(requests, limit, logits_processor=noise).sequences.tolist()
+        return [self._until_end(ids[: r.max_tokens]) for ids, r in zip(rows, requests, strict=True)]
 
     def weigh(self, requests: Sequence[Request], firsts: dict[str, set[int]]) -> list[dict[str, float]]:
         """The probabilities of each choice's first tokens, of requests that fit into one batch."""
@@ -188,9 +198,15 @@ class _Loaded:
             return_tensors="pt",
             add_generation_prompt=not begun,
             continue_final_message=begun,
-            enable_thinking=self.options.thinking,
+            **self._thinking,
             **({"processor_kwargs": padding} if self.sees else {"padding": True}),
         )
+
+    @property
+    def _thinking(self) -> dict[str, bool]:
+        """What the chat template is told, where it asks: of an argument that it does not know, transformers warns."""
+        template = str(getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template)
+        return {"enable_thinking": self.options.thinking} if "enable_thinking" in template else {}
 
     def _turn(self, role: str, content: Sequence[str | Image.Image]) -> dict[str, Any]:
         if not self.sees:
@@ -203,26 +219,16 @@ class _Loaded:
         ]
         return {"role": role, "content": parts}
 
-    def _text(self, row: Any, limit: int) -> str:
-        ids = row.tolist()[:limit]
-        end = next((i for i, token in enumerate(ids) if token in self.ends), None)
-        return self.tokenizer.decode(ids[:end], skip_special_tokens=True) + (CUT if end is None else "")
+    def _until_end(self, ids: list[int]) -> list[int]:
+        end = next((i for i, token in enumerate(ids) if token in self.ends), len(ids))
+        return ids[: end + 1]
+
+    def _text(self, ids: list[int]) -> str:
+        ended = ids[-1] in self.ends
+        return self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True) + ("" if ended else CUT)
 
 
 def _ends(generation: Any, tokenizer: Any) -> frozenset[int]:
     given = generation.eos_token_id
     listed = given if isinstance(given, list) else [given]
     return frozenset(i for i in [*listed, tokenizer.eos_token_id] if i is not None)
-
-
-@contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """No progress bar over the loading of weights."""
-    log = transformers.utils.logging
-    shown = log.is_progress_bar_enabled()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            log.enable_progress_bar()

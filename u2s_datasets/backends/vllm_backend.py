@@ -27,7 +27,7 @@ _DTYPES = ("auto", *checkpoints.DTYPES)
 
 @dataclass(frozen=True)
 class VLLMBackend(Backend):
-    """A model that vLLM knows, in an engine of its own beside this process.
+    """A model that vLLM knows, in an engine process of its own: call it below `if __name__ == "__main__":`.
 
     With `map(num_proc=N, with_rank=True)` every worker starts its own engine on the GPU of its rank: N engines need
     N times `tensor_parallel_size` GPUs, since one engine takes `gpu_memory_utilization` of a GPU. One engine and no

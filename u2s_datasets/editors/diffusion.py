@@ -66,8 +66,6 @@ class DiffusionEditor(Editor):
     """Sides of the model's pictures are multiples of it."""
     family_pixels: ClassVar[int] = 1024 * 1024
     """Pixels of the pictures that the model was trained on."""
-    needs: ClassVar[tuple[str, ...]] = ()
-    """Texts of `Edit` that this editor cannot do without; an order that lacks one fails."""
     shown: ClassVar[tuple[str, ...]] = ("revision", "dtype", "region", "offload", "attention")
     libraries: ClassVar[tuple[str, ...]] = ("torch", "diffusers", "transformers")
 
@@ -106,13 +104,20 @@ class DiffusionEditor(Editor):
         raise NotImplementedError
 
     def load(self) -> Any:
-        """The pipeline, on its device; raises `SetupError` as `check` does."""
+        """What `around` makes of the checkpoint's pipeline; raises `SetupError` as `check` does."""
+        import diffusers
         import torch
+        import transformers
 
         self.check()
         folder = str(checkpoints.folder(self.model, self.revision))
-        made = self.pipeline(folder, dtype=getattr(torch, self.dtype), local_files_only=True, use_safetensors=True)
-        return placed(made, self.device, self.offload, self.compile, self.attention)
+        with checkpoints.quietly(diffusers, transformers):
+            made = self.pipeline(folder, dtype=getattr(torch, self.dtype), local_files_only=True, use_safetensors=True)
+        return self.around(placed(made, self.device, self.offload, self.compile, self.attention))
+
+    def around(self, pipeline: Any) -> Any:
+        """What `loaded` is: the pipeline on its device, and whatever else the editor keeps beside it."""
+        return pipeline
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
         """One RGB image per order, of its image's size.

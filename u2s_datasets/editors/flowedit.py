@@ -161,9 +161,7 @@ class FlowEdit(DiffusionEditor):
 
     def settings(self) -> Settings:
         """The values that were given, and the family's for the others. Raises as `family` does."""
-        names = [field.name for field in dataclasses.fields(Settings)]
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return dataclasses.replace(self.family()[1], **given)
+        return self._filled(self.family()[1])
 
     def check(self) -> None:
         """Raises `SetupError` for a value, a package or weights that are not there; loads no weights."""
@@ -195,12 +193,12 @@ class FlowEdit(DiffusionEditor):
         absent = {name: None for name, value in self._index().items() if value == [None, None]}  # as T5 may be
         return diffusers.DiffusionPipeline.from_pretrained(folder, **absent, **options)
 
-    def load(self) -> tuple[FlowModel, Settings]:
-        """The model on its device, and the values to use; raises `SetupError` as `check` does."""
-        pipeline, device = super().load(), checkpoints.device(self.device)
-        family, settings = self.family()[0], self.settings()
+    def around(self, pipeline: Any) -> tuple[FlowModel, Settings]:
+        """The model, and the values to use."""
+        family, defaults = FAMILIES[type(pipeline).__name__]
+        settings = self._filled(defaults)
         negative = None if family is Flux else self.negative_prompt
-        return family(pipeline, device, settings.max_sequence_length, negative), settings
+        return family(pipeline, checkpoints.device(self.device), settings.max_sequence_length, negative), settings
 
     def run(self, batch: Sequence[Prepared]) -> torch.Tensor:
         """The edited pictures of a batch of one size, (N, 3, H, W) floats in [0, 1] in the order of `batch`."""
@@ -221,6 +219,11 @@ class FlowEdit(DiffusionEditor):
             rows = [i for i, order in enumerate(batch) if order.edit.strength == strength]
             edited[rows] = self._moved(x_src[rows], [batch[i] for i in rows], [sources[i] for i in rows], strength)
         return edited
+
+    def _filled(self, defaults: Settings) -> Settings:
+        names = [field.name for field in dataclasses.fields(Settings)]
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return dataclasses.replace(defaults, **given)
 
     def _index(self) -> dict[str, Any]:
         index = checkpoints.folder(self.model, self.revision) / "model_index.json"

@@ -95,11 +95,11 @@ class InstructEdit(DiffusionEditor):
 
         return getattr(diffusers, self._family()[0]).from_pretrained(folder, **options)
 
-    def load(self) -> _Loaded:
-        """The pipeline on its device, with its family and what remembers texts."""
-        made, family = super().load(), self._family()[1]
-        texts = None if family.encode is None else Once(functools.partial(_encoded, family, made))
-        return _Loaded(made, family, texts)
+    def around(self, pipeline: Any) -> _Loaded:
+        """The pipeline with its family and what remembers texts."""
+        family = self._family()[1]
+        texts = None if family.encode is None else Once(functools.partial(_encoded, family, pipeline))
+        return _Loaded(pipeline, family, texts)
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
         """As every diffusion editor's, with the family's own sizes."""

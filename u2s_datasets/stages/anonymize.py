@@ -212,7 +212,7 @@ class Anonymize(Step):
     def _provenance(self, plan: Plan) -> str:
         facts = {
             "editor": self.editor.config() if plan.flagged else None,
-            "prior": self.prior if plan.flagged and self.editor.needs else None,
+            "prior": self.prior if plan.flagged and not self.editor.redacts else None,
             "attempts": plan.attempts,
             "verified": self.verify and (not plan.flagged or bool(self.inspect.detectors)),
             "inspected": list(self.inspect.categories) if plan.row.found is not None else [],

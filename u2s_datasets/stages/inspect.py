@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,8 @@ class Inspect(Step):
         detectors: parts that look for private regions; () where a model alone is to judge.
         image_column: the column that holds the source image.
         backend: a model that sees.
-        criteria: (name, words) of what counts as private, from `load_criteria`.
+        criteria: (name, words) of what counts as private, from `load_criteria`. One alone is asked for by a prompt
+            of its own, in which nothing else that is private matters.
         method: "choose" weighs TRUE against FALSE in one pass and writes no token; "generate" has the flag written,
             as in the paper, with a score of 0 or 1.
         threshold: in (0, 1]; at this score and above "choose" flags. Low, because doubt is TRUE.
@@ -78,6 +80,10 @@ class Inspect(Step):
     def run(self, batch: Sequence[Row]) -> None:
         """Write `privacy_flag`, `privacy_score` and `privacy_review`."""
         self.look(batch)
+        self.conclude(batch)
+
+    def conclude(self, batch: Sequence[Row]) -> None:
+        """Write the columns from what `look` found in these rows and from what the model says of them."""
         alive = [row for row in batch if row.failure is None]
         scores = dict(zip(map(id, alive), self.judge(alive), strict=True))
         for row in batch:
@@ -91,12 +97,12 @@ class Inspect(Step):
         if self.backend is None:
             return [None] * len(batch)
         if self.method == "generate":
-            flags = ask(self.backend, batch, self._request, parse_flag, "inspect_failed")
+            flags = ask(self.backend, batch, self.request, parse_flag, "inspect_failed")
             return [None if flag is None else float(flag) for flag in flags]
         backend = self.backend
 
         def weigh(rows: Sequence[Row]) -> list[float]:
-            return [_unsafe(p) for p in backend.choose([self._request(row, LEAD) for row in rows], CHOICES)]
+            return [_unsafe(p) for p in backend.choose([self.request(row) for row in rows], CHOICES)]
 
         return each(batch, weigh, "inspect_failed")
 
@@ -104,10 +110,17 @@ class Inspect(Step):
     def _limit(self) -> float:
         return self.threshold - 1e-6 if self.method == "choose" else 1.0  # 1 - 0.8 is below 0.2
 
-    def _request(self, row: Row, lead: str = "") -> Request:
-        words = render("flag", criteria=criteria_lines(dict(self.criteria)))
-        begun = (Message("assistant", (lead,)),) if lead else ()
-        return Request((Message("user", (row.decoded.pixels, words)), *begun), max_tokens=16)
+    def request(self, row: Row) -> Request:
+        """The question for one row; for "choose" with the answer begun."""
+        begun = (Message("assistant", (LEAD,)),) if self.method == "choose" else ()
+        return Request((Message("user", (row.decoded.pixels, self._question())), *begun), max_tokens=16)
+
+    def _question(self) -> str:
+        if len(self.criteria) > 1:
+            return render("flag", criteria=criteria_lines(dict(self.criteria)))
+        name, words = self.criteria[0]
+        readable = re.sub(r"^a\d+_", "", name).replace("_", " ")  # VISPR's ids, such as a9_face_complete
+        return render("flag_one_criterion", name=readable, description=words.removeprefix(f"{name}: "))
 
     def look(self, batch: Sequence[Row]) -> None:
         """Set `Row.found` to everything that the detectors find, weak evidence included, and write no column."""
