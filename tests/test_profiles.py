@@ -12,7 +12,8 @@ from u2s_datasets.checkpoints import _own_rank
 from u2s_datasets.editors.instruct_families import FAMILIES
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError, together
 from u2s_datasets.pipeline import parts_of
-from u2s_datasets.profiles import RECIPES, build
+from u2s_datasets.profiles import build
+from u2s_datasets.recipes import RECIPES
 from u2s_datasets.weights import WEIGHTS, gigabytes, pinned
 from u2s_datasets.workers import Workers, chunks_of, default_number
 

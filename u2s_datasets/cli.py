@@ -289,7 +289,8 @@ def _vispr(a: argparse.Namespace) -> int:
 
 
 def _profiles(_: argparse.Namespace) -> int:
-    from u2s_datasets.profiles import RECIPES, build
+    from u2s_datasets.profiles import build
+    from u2s_datasets.recipes import RECIPES
 
     for name, recipe in RECIPES.items():
         inspected, left = build(name).inspect.scope()
