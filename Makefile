@@ -7,13 +7,17 @@ BIN := $(VENV)/bin
 SRC := u2s_datasets tests examples
 MODEL_TESTS = $(shell grep -l 'is not installed: pip install' tests/test_*.py)
 
-.PHONY: demo test test-models lint format bench clean
+.PHONY: demo test test-models test-external lint format bench clean
 
 demo: $(VENV)/.base
 	$(BIN)/python examples/demo.py demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Installs deface into an environment of its own, unless it is on the PATH or U2S_DEFACE names it.
+test-external: $(VENV)/.dev
+	$(BIN)/python -m pytest -m external
 
 test-models: $(VENV)/.models
 	$(BIN)/python -m pytest --durations=10 $(MODEL_TESTS)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from u2s_datasets import catalog
 from u2s_datasets.errors import SetupError, U2SError
 
 _BENCHES = ("stage1", "edit")
@@ -73,7 +74,7 @@ def _add_anonymize(commands: Any) -> None:
     what = p.add_argument_group("what is done")
     what.add_argument("--profile", default="cpu", help="named set of parts; see `u2s profiles`")
     what.add_argument("--detectors", metavar="A,B", help="what to look for: faces,text; default: the profile's")
-    what.add_argument("--editor", help="redact, solid, flowedit, kontext, …; default: the profile's")
+    what.add_argument("--editor", help=f"{', '.join(catalog.EDITORS)}; default: the profile's")
     what.add_argument("--seed", type=int, default=0, help="seed of the run; every row's own comes from it")
     what.add_argument(
         "--format", default="auto", help="auto (JPEG stays JPEG, lossless stays lossless), jpeg, png, webp"

@@ -222,8 +222,12 @@ class Backend(Part):
 class Editor(Part):
     """Images and texts in, images of the same sizes out."""
 
-    redacts: ClassVar[bool] = False
+    redacts: bool = False
     """True where the output shows nothing in place of what was hidden, so that any residue is absolute."""
+
+    obeys_boxes: ClassVar[bool] = True
+    """False for a redacting editor that finds what to hide by itself: pixels outside `Edit.boxes` may have changed
+    too, and what it left inside them is redacted in the end."""
 
     needs: ClassVar[tuple[str, ...]] = ()
     """The texts of `Edit` that drive it, such as ("target_prompt",): a row in which one is empty is withheld."""

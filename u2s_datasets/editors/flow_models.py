@@ -152,7 +152,7 @@ class Flux(FlowModel):
 
     def noise(self, latents: torch.Tensor, sources: Sequence[torch.Generator]) -> torch.Tensor:
         """As `FlowModel.noise`, drawn in the packed order."""
-        return _unpacked(noise_like(_packed(latents), sources), latents)
+        return unpacked(noise_like(packed(latents), sources), latents)
 
     def _encode(self, text: str) -> tuple[torch.Tensor, torch.Tensor]:
         self._long(text, self.pipeline.tokenizer_2)
@@ -165,16 +165,16 @@ class Flux(FlowModel):
     def _forward(self, z: Any, t: Any, tokens: Any, pooled: Any, scales: Any) -> torch.Tensor:
         transformer = self.pipeline.transformer
         v = transformer(
-            hidden_states=_packed(z),
+            hidden_states=packed(z),
             timestep=t,
             guidance=scales if transformer.config.guidance_embeds else None,  # "schnell" takes none
             encoder_hidden_states=tokens,
             pooled_projections=pooled,
             txt_ids=z.new_zeros(tokens.shape[1], 3),
-            img_ids=_places(z),
+            img_ids=places(z),
             return_dict=False,
         )[0]
-        return _unpacked(v, z)
+        return unpacked(v, z)
 
 
 def _guided(v: torch.Tensor, condition: Condition) -> torch.Tensor:
@@ -184,21 +184,21 @@ def _guided(v: torch.Tensor, condition: Condition) -> torch.Tensor:
     return without + condition.guidance_scale * (with_prompt - without)
 
 
-def _packed(latents: torch.Tensor) -> torch.Tensor:
+def packed(latents: torch.Tensor) -> torch.Tensor:
     """(N, C, H, W) to (N, H/2 · W/2, 4C): a token of FLUX is a square of 2 × 2."""
     n, channels, height, width = latents.shape
     squares = latents.reshape(n, channels, height // 2, 2, width // 2, 2)
     return squares.permute(0, 2, 4, 1, 3, 5).reshape(n, height * width // 4, 4 * channels)
 
 
-def _unpacked(packed: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """`_packed` undone, to the shape of `like`."""
+def unpacked(tokens: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """`packed` undone, to the shape of `like`."""
     n, channels, height, width = like.shape
-    squares = packed.reshape(n, height // 2, width // 2, channels, 2, 2)
+    squares = tokens.reshape(n, height // 2, width // 2, channels, 2, 2)
     return squares.permute(0, 3, 1, 4, 2, 5).reshape(like.shape)
 
 
-def _places(latents: torch.Tensor) -> torch.Tensor:
+def places(latents: torch.Tensor) -> torch.Tensor:
     """(H/2 · W/2, 3): 0, row and column of every token of FLUX's."""
     import torch
 

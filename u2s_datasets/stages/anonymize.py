@@ -146,7 +146,7 @@ class Anonymize(Step):
         for strength in range(self.attempts):
             self._attempt(pending, self.editor, strength)
             pending = [p for p in pending if p.alive and p.residue]
-        if not self.editor.redacts:
+        if not _paints_boxes(self.editor):
             each_row(pending, _redact_remains, "edit_failed")
             self._attempt([p for p in pending if p.alive], Redact(), 0)
             pending = [p for p in pending if p.alive and p.residue]
@@ -165,21 +165,21 @@ class Anonymize(Step):
         for plan in live:
             plan.attempts.append({"editor": type(editor).__name__, "strength": strength, "residue": None})
         if self.verify:
-            self._look_again(live, editor.redacts)
+            self._look_again(live, editor)
 
-    def _look_again(self, plans: Sequence[Plan], absolute: bool) -> None:
+    def _look_again(self, plans: Sequence[Plan], editor: Editor) -> None:
         seen: dict[int, list[Detection]] = {id(p): [] for p in plans}
-        claimed = {*self.inspect.categories}
+        claimed, confined = {*self.inspect.categories}, _paints_boxes(editor)
         for detector in self.inspect.detectors:
             live = [p for p in plans if p.alive]
 
             def look(ps: Sequence[Plan], d: Detector = detector) -> Sequence[Sequence[Detection]]:
-                return sound(d.residue([p.edited for p in ps], [p.to_look_at(d, claimed, absolute) for p in ps]))
+                return sound(d.residue([p.edited for p in ps], [p.to_look_at(d, claimed, confined) for p in ps]))
 
             for plan, found in zip(live, each(live, look, "inspect_failed"), strict=True):
                 seen[id(plan)] += found if found is not None else []  # none: the row has failed
         live = [p for p in plans if p.alive]
-        each_row(live, lambda p: p.judge(seen[id(p)], absolute), "inspect_failed")
+        each_row(live, lambda p: p.judge(seen[id(p)], editor.redacts), "inspect_failed")
         each_row(
             [p for p in live if p.alive and p.residue], lambda p: p.hide([*p.hidden, *p.residue]), "inspect_failed"
         )
@@ -221,8 +221,13 @@ class Anonymize(Step):
         return json.dumps(facts, sort_keys=True)
 
 
+def _paints_boxes(editor: Editor) -> bool:
+    """Whether an editor changes the boxes that it is given, wholly, and nothing else."""
+    return editor.redacts and editor.obeys_boxes
+
+
 def _redact_remains(plan: Plan) -> None:
-    """Prepare the last attempt of a rewriting editor: its own output, with what remains of the original hidden."""
+    """Prepare the last attempt after any other editor: its own output, with what remains of the original hidden."""
     plan.start = plan.row.edited
     plan.hide(plan.residue)
 

@@ -60,7 +60,7 @@ class Plan:
 
     def hide(self, detections: Sequence[Detection]) -> None:
         """From now on the editor is to change the regions of these."""
-        self.hidden = list(detections)
+        self.hidden = list(dict.fromkeys(detections))
         self.boxes = regions(self.hidden, self.row.decoded.pixels.size)
 
     def aim(self, editor: Editor, prior: str, label_column: str | None) -> None:
@@ -114,21 +114,22 @@ class Plan:
             raise EditFailed("the editor gave the original back")
         self.row.edited = output
 
-    def to_look_at(self, detector: Detector, others: set[str], absolute: bool) -> list[Box]:
-        """Where a detector looks again: around what it found itself, or everywhere if everything was rewritten.
+    def to_look_at(self, detector: Detector, others: set[str], confined: bool) -> list[Box]:
+        """Where a detector looks again: around what it found itself, or everywhere if any pixel may be another.
 
         Args:
             others: categories of the other detectors; what none of them claims, every detector looks at.
-            absolute: whether pixels outside the boxes are those that the detector saw before.
+            confined: whether pixels outside the boxes are those that the detector saw before.
         """
         size = self.row.decoded.pixels.size
-        if not absolute:
+        if not confined:
             return [(0.0, 0.0, float(size[0]), float(size[1]))]
         return regions([d for d in self.hidden if d.category not in others - {*detector.categories}], size)
 
     def judge(self, found: Sequence[Detection], absolute: bool) -> None:
         """Set the residue from what was found in the output."""
-        self.residue = verify.remaining(found, self.row.array, self.edited, self.hidden, absolute)
+        left = verify.remaining(found, self.row.array, self.edited, self.hidden, absolute)
+        self.residue = list(dict.fromkeys(left))  # what was hidden before and is found again counts once
         self.row.residue = self.residue
         self.attempts[-1]["residue"] = len(self.residue)
 
