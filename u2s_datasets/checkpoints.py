@@ -51,6 +51,15 @@ def device(wanted: str | None = None) -> str:
     return wanted
 
 
+def gpu_count() -> int:
+    """How many GPUs torch sees here; 0 without torch."""
+    if importlib.util.find_spec("torch") is None:
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def gpus(number: int) -> list[int]:
     """As many GPUs of this process, by the same rank: rank 1 takes the second `number` of them.
 

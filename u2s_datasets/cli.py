@@ -89,6 +89,7 @@ def _add_anonymize(commands: Any) -> None:
     )
     what.add_argument("--label-column", metavar="NAME", help="for --prior class_name: a column of --keep, with classes")
     what.add_argument("--no-verify", action="store_true", help="do not inspect the output; it is marked as unverified")
+    _add_models(p.add_argument_group("models, for profiles that have some"))
     read = p.add_argument_group("what is read")
     read.add_argument("--split", help="split of a dataset that has several")
     read.add_argument("--image-column", metavar="NAME", help="image column of a dataset; default: found by its type")
@@ -103,6 +104,24 @@ def _add_anonymize(commands: Any) -> None:
     )
     work.add_argument("--dry-run", action="store_true", help="check and count everything, write nothing")
     work.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no summary")
+
+
+def _add_models(models: Any) -> None:
+    models.add_argument(
+        "--model",
+        action="append",
+        metavar="ROLE=ID",
+        help="other weights for 'inspect', 'instruct' or 'edit': a folder, a Hub id, or ID@COMMIT; repeat per role",
+    )
+    models.add_argument(
+        "--backend",
+        action="append",
+        metavar="NAME",
+        help="transformers, vllm, or a server's address; ROLE=NAME for one role; default: the profile's",
+    )
+    models.add_argument("--small", action="store_true", help="the profile's smaller models")
+    models.add_argument("--dtype", help="float32, bfloat16 or float16; default: each part's own")
+    models.add_argument("--device", help="such as cuda:1; default: a GPU per worker, else the CPU")
 
 
 def _add_report(commands: Any) -> None:
@@ -241,6 +260,11 @@ def _anonymize(a: argparse.Namespace) -> int:
         profile_name=a.profile,
         detectors=_names(a.detectors) or None,
         editor=a.editor,
+        backend=_backends(a.backend),
+        models=_by_role("--model", a.model),
+        small=a.small,
+        dtype=a.dtype,
+        device=a.device,
         seed=a.seed,
         format=a.format,
         verify=not a.no_verify,
@@ -327,13 +351,17 @@ def _compare(a: argparse.Namespace) -> int:
 
 
 def _profiles(_: argparse.Namespace) -> int:
-    from u2s_datasets.profiles import NAMES, profile
+    from u2s_datasets.profiles import build
+    from u2s_datasets.recipes import RECIPES
 
-    for name, words in NAMES.items():
-        inspected, left = profile(name).inspect.scope()
-        print(f"{name}: {words}")
+    for name, recipe in RECIPES.items():
+        inspected, left = build(name).inspect.scope()
+        print(f"{name}: {recipe.words}")
+        for line in recipe.needs():
+            print(f"  {line}")
         print("  looks for", *inspected, sep="\n    - ")
-        print("  does not look for", *left, sep="\n    - ")
+        if left:
+            print("  does not look for", *left, sep="\n    - ")
     return 0
 
 
@@ -358,6 +386,22 @@ def _bench_eval(a: argparse.Namespace) -> int:
 
     bench_eval(a.src, rows=a.rows)
     return 0
+
+
+def _by_role(flag: str, values: Sequence[str] | None) -> dict[str, str]:
+    """{"edit": "folder"} of ["edit=folder"]."""
+    pairs = [value.partition("=") for value in values or ()]
+    for role, equals, what in pairs:
+        if not (role and equals and what):
+            raise SetupError(f"{flag} {role + equals + what!r}: say it as ROLE=..., such as edit=FOLDER")
+    return {role: what for role, _, what in pairs}
+
+
+def _backends(values: Sequence[str] | None) -> str | dict[str, str] | None:
+    alone = [value for value in values or () if "=" not in value.partition("://")[0]]
+    if alone and len(values or ()) > 1:
+        raise SetupError(f"--backend {alone[0]!r} is for all roles; give it alone, or ROLE=NAME for each")
+    return alone[0] if alone else _by_role("--backend", values) or None
 
 
 def _bench_stage1(a: argparse.Namespace) -> int:

@@ -117,6 +117,9 @@ class Part:
     shown: ClassVar[tuple[str, ...]] = ()
     """Fields whose text may be published, such as a method's name. Numbers are; a path or a key never may."""
 
+    on_gpu: ClassVar[bool] = False
+    """Whether the model fills a GPU where there is one, so that a process for each GPU is enough."""
+
     def load(self) -> Any:
         """Build the model. Called once per process, at first use, under a lock."""
         return None
@@ -189,6 +192,7 @@ class Backend(Part):
     Every answer depends on its own request alone: neither its neighbours in a batch nor their order changes it.
     """
 
+    on_gpu: ClassVar[bool] = True
     sees: ClassVar[bool] = True
     """False where it takes no images."""
 

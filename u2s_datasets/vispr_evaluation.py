@@ -114,7 +114,7 @@ def _profile(given: str | Profile) -> Profile:
         return given
     module, colon, name = given.partition(":")
     if not colon:
-        return profiles.profile(given)
+        return profiles.build(given)  # of its parts only `inspect` is used, and checked below
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

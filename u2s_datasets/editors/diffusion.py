@@ -61,6 +61,7 @@ class DiffusionEditor(Editor):
     compile: bool = False
     attention: str | None = None
 
+    on_gpu: ClassVar[bool] = True
     multiple: ClassVar[int] = 8
     """Sides of the model's pictures are multiples of it."""
     family_pixels: ClassVar[int] = 1024 * 1024
