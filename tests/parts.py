@@ -105,6 +105,14 @@ class Rewriter(Editor):
 
 
 @dataclass(frozen=True)
+class Dim(Editor):
+    """A rewriting editor that has no effect to speak of: all pixels a little darker."""
+
+    def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
+        return [Image.eval(e.image, lambda v: max(v - 4, 0)) for e in edits]
+
+
+@dataclass(frozen=True)
 class Grid(ImageTextEncoder):
     """Embeds an image as its small copy and a text as its letters; raises on a pure green corner."""
 

@@ -18,6 +18,7 @@ from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
 from u2s_datasets.stages.plan import CLASS_NAME, PRIORS, Plan, given_boxes
 from u2s_datasets.stages.step import Step, each, each_row, recall_failure, sound
+from u2s_datasets.stages.verify import WHOLE
 
 FORMATS = ("auto", *images.ENCODED_FORMATS)
 
@@ -136,7 +137,8 @@ class Anonymize(Step):
             return
         row.fields[columns.PRIVACY_FLAG] = True
         reported = _detections(row.fields.get(columns.PRIVACY_REVIEW) or [])
-        plan.hide(list(dict.fromkeys([*found, *reported, *boxes])))
+        plan.hide([*found, *reported, *boxes])
+        plan.located = bool(plan.hidden)
         if self.editor.redacts and not plan.boxes:
             raise EditFailed("flagged, but no region is known that could be hidden", "nothing_to_edit")
         plan.aim(self.editor, self.prior, self._label_column)
@@ -214,7 +216,7 @@ class Anonymize(Step):
             "editor": self.editor.config() if plan.flagged else None,
             "prior": self.prior if plan.flagged and not self.editor.redacts else None,
             "attempts": plan.attempts,
-            "verified": self.verify and (not plan.flagged or bool(self.inspect.detectors)),
+            "verified": self.verify and (not plan.flagged or (plan.located and bool(self.inspect.detectors))),
             "inspected": list(self.inspect.categories) if plan.row.found is not None else [],
             "versions": {"u2s_datasets": importlib.metadata.version("u2s_datasets")},
         }
@@ -228,6 +230,8 @@ def _paints_boxes(editor: Editor) -> bool:
 
 def _redact_remains(plan: Plan) -> None:
     """Prepare the last attempt after any other editor: its own output, with what remains of the original hidden."""
+    if any(d.category == WHOLE for d in plan.residue):
+        raise ResidueFound("the picture was flagged as a whole and came back as it was; no part could be redacted")
     plan.start = plan.row.edited
     plan.hide(plan.residue)
 

@@ -30,6 +30,7 @@ class Plan:
     Attributes:
         flagged: whether the row is to be edited.
         hidden: what the editor is to change, residue of earlier attempts included.
+        located: whether anything said where; a model's flag alone does not, and cannot be looked for again.
         boxes: their regions, grown and merged.
         residue: what the last look at the output found; empty where nobody looked.
         texts: the text priors by the names that `Edit` has for them.
@@ -41,6 +42,7 @@ class Plan:
         self.row = row
         self.flagged = True
         self.hidden: list[Detection] = []
+        self.located = False
         self.boxes: list[Box] = []
         self.residue: list[Detection] = []
         self.texts: dict[str, str] = {}
