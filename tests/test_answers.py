@@ -256,7 +256,9 @@ POISON = st.sampled_from(
         *(
             text
             for text in NO_FLAG
-            if any(c.isalnum() for c in text) and not text.startswith(("PRIVACY_FLAG:", "[", "{"))
+            if any(c.isalnum() for c in text)
+            and not text.startswith(("PRIVACY_FLAG:", "[", "{"))
+            and not text.endswith("</think>")  # before a good answer this is a good answer with its thinking
         ),
         *(
             "TRUE",

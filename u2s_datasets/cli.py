@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +17,6 @@ _BENCHES = ("stage1", "edit", "eval")
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns 0, or 2 for a call to mend, 1 for a failure, 130 for Ctrl-C."""
     arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         return arguments.call(arguments)
     except SetupError as error:

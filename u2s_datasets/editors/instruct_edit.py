@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -87,7 +88,7 @@ class InstructEdit(DiffusionEditor):
         folder = checkpoints.folder(self.model, self.revision)
         if not (folder / "model_index.json").is_file() or not any(folder.glob("*/*.safetensors")):
             raise checkpoints.missing(self.model, self.revision, "has no model_index.json or no safetensors")
-        return family_of(folder)
+        return family_of(json.loads((folder / "model_index.json").read_text("utf-8")))
 
     def pipeline(self, folder: str, **options: Any) -> Any:
         """The pipeline of the class that the checkpoint names."""
@@ -97,7 +98,7 @@ class InstructEdit(DiffusionEditor):
 
     def around(self, pipeline: Any) -> _Loaded:
         """The pipeline with its family and what remembers texts."""
-        family = self._family()[1]
+        _, family = family_of({**pipeline.config, "_class_name": type(pipeline).__name__})
         texts = None if family.encode is None else Once(functools.partial(_encoded, family, pipeline))
         return _Loaded(pipeline, family, texts)
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import EditFailed, SetupError
@@ -140,13 +138,15 @@ FAMILIES: dict[str, Family] = {
 """Pipeline class -> how it is called. Values are those of the pipelines' own signatures."""
 
 
-def family_of(folder: Path) -> tuple[str, Family]:
-    """The pipeline class of a checkpoint, as its model_index.json names it, and how that is called.
+def family_of(index: Mapping[str, Any]) -> tuple[str, Family]:
+    """The pipeline class that a checkpoint names, and how that is called.
+
+    Args:
+        index: of a checkpoint's model_index.json, or a pipeline's `config`.
 
     Raises:
         SetupError: no instruction-editing pipeline that is known here; the message lists those that are.
     """
-    index = json.loads((folder / "model_index.json").read_text("utf-8"))
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in FAMILIES:
         raise SetupError(f"the checkpoint's pipeline is {name!r}; InstructEdit knows: {', '.join(FAMILIES)}")
