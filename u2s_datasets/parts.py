@@ -251,7 +251,8 @@ _OUTSIDE = {"cli.py", "bench.py", "doctor.py", "hub.py", "samples.py", "workers.
 
 
 def _outside(path: Path) -> bool:
-    return path.name in _OUTSIDE or (path.parent.name == "metrics" and path.name not in _SHAPING_METRICS)
+    in_metrics = path.parent.name == "metrics" and path.name not in _SHAPING_METRICS
+    return path.name in _OUTSIDE or path.parent.name == "publish" or in_metrics
 
 
 def _versions(libraries: Sequence[str]) -> dict[str, str]:
