@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from u2s_datasets.errors import SetupError, U2SError
+from u2s_datasets.publish import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_simple(commands)
     _add_bench(commands)
+    command.add(commands, _Help)
     return parser
 
 

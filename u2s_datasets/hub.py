@@ -106,6 +106,7 @@ def push_to_hub(
     model_licences: Mapping[str, str] | None = None,
     work: str | Path | None = None,
     dry_run: bool = False,
+    progress: bool = False,
 ) -> Pushed | Plan:
     """Publish the safe and anonymized rows of a run, or of datasets that went through the steps.
 
@@ -133,6 +134,7 @@ def push_to_hub(
         model_licences: model id -> licence, for the card.
         work: folder for the build, emptied at the end; the run's `private/` or the system's if none is given.
         dry_run: do everything but the upload, without a request.
+        progress: show a progress bar on standard error.
 
     Returns:
         `Pushed`; for a dry run the `Plan`, with every reason against it.
@@ -145,7 +147,8 @@ def push_to_hub(
     about = About(license, source_dataset, source_license, title, license_link, contact, tuple(task_categories), gated)
     key = read_secret(Path(secret).expanduser()) if secret is not None else None
     options: dict[str, Any] = {"keep": keep, "secret": key, "audit": None if audit is None else _audit(audit)}
-    job = _Job(repo_id, about, _configs(data, config_name, split, options), max_leak_rate, model_licences or {})
+    configs = _configs(data, config_name, split, options)
+    job = _Job(repo_id, about, configs, max_leak_rate, model_licences or {}, progress)
     _check_allow(allow, [name for splits in job.configs.values() for s in splits.values() for name in s.kept])
     remote = Remote(repo_id, token, revision)
     if create_pr and revision is not None:
@@ -174,7 +177,9 @@ class _Job:
         configs: dict[str, dict[str, RunSplit | DatasetSplit]],
         max_leak_rate: float | None,
         licences: Mapping[str, str],
+        progress: bool,
     ) -> None:
+        self.progress = progress
         self.repo_id, self.about, self.configs = repo_id, about, configs
         self.max_leak_rate, self.licences = max_leak_rate, licences
         self.reasons: dict[str, str] = {}
@@ -212,10 +217,12 @@ class _Job:
         self._scan()
 
     def _judge(self, split: RunSplit | DatasetSplit, gate: Gate, builder: Builder) -> None:
+        from tqdm import tqdm
+
         split.judge(gate)
         self._judge_audit(split, gate)
         self.index.words += split.secrets()
-        for row in split.candidates():
+        for row in tqdm(split.candidates(), total=split.rows, unit="img", disable=not self.progress, smoothing=0.05):
             self.index.add(row)
             if gate.admits(row) and not gate.reasons() and not self.reasons:
                 builder.add(row.public)

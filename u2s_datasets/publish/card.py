@@ -107,7 +107,8 @@ def model_card(repo_id: str, **facts: Any) -> str:
     Args:
         repo_id: "ORG/NAME".
         facts: all of `license`, `base_model`, `base_license`, `library_name`, `pipeline_tag`, `datasets` (ids of the
-            training pairs), `training` (name -> value), `metrics` (Markdown, or "" where nothing was measured), `limits`.
+            training pairs), `training` (name -> value), `metrics` (Markdown, or "" where nothing was measured) and
+            `limits`.
 
     Raises:
         SetupError: a fact is missing, or is none of these.

@@ -49,7 +49,7 @@ class DatasetSplit:
     def __init__(
         self, data: Any, keep: Sequence[str] | None = None, secret: bytes | None = None, audit: Audit | None = None
     ) -> None:
-        from datasets import Image
+        from datasets import Dataset, Image
 
         if data.features is None:
             raise SetupError("this IterableDataset does not know its features; cast it: data.cast(features)")
@@ -57,6 +57,7 @@ class DatasetSplit:
             if name not in data.features:
                 raise SetupError(f"there is no column {name!r}; map u2s.anonymize over the data first")
         self.kept, self.audit = list(keep or ()), audit
+        self.rows: int | None = data.num_rows if isinstance(data, Dataset) else None
         for name in self.kept:
             if name not in data.features:
                 raise SetupError(f"keep={name!r} is no column; the columns are {list(data.features)}")

@@ -54,6 +54,7 @@ class RunSplit:
                 raise SetupError(
                     f"keep={name!r} was not kept by the run, which kept {there}; run it with --keep {name}"
                 )
+        self.rows: int | None = self.run["rows"]
         self.audit = read_audit(folder / "private" / "audit.json")
 
     @property

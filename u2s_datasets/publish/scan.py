@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets import columns as c
-from u2s_datasets import leaks
 from u2s_datasets.metadata import metadata_in
 from u2s_datasets.publish import pixels
 from u2s_datasets.publish.candidates import Candidate, pixels_of, stored_bytes
 from u2s_datasets.publish.needles import Needles
-from u2s_datasets.publish.texts import contains, folded, strings
+from u2s_datasets.publish.texts import contains, folded, holds_path, says_name, strings
 
 _MARKS = {
     b"Exif\0\0": "EXIF",
@@ -143,8 +142,10 @@ def _in_row(row: Mapping[str, Any], index: Index) -> Iterator[str]:
     rest = {name: value for name, value in row.items() if name != c.ANONYMIZED_IMAGE}
     for text in strings(rest):
         yield from _in_text(text, index)
-        if own is not None and (leaks.says(text, own.names) or contains(text, own.caption)):
+        if own is not None and (any(says_name(text, n) for n in own.names) or contains(text, own.caption)):
             yield "says a row's own file name or private caption"
+        if holds_path(text):
+            yield "holds a path"
     if row.get(c.STATUS) not in (c.SAFE, c.ANONYMIZED):
         yield "holds a row that is neither safe nor anonymized"
 

@@ -11,12 +11,13 @@ from u2s_datasets import leaks
 from u2s_datasets.publish.candidates import Candidate
 from u2s_datasets.stages import places
 from u2s_datasets.stages.leak_check import leaks as leaking
-from u2s_datasets.stages.leak_check import private_of
+from u2s_datasets.stages.leak_check import named, private_of
 
 WRITTEN = (c.PUBLIC_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION)
 """Columns whose words this program or a model wrote; a kept column's words are the user's."""
 
 _FEW = 3  # words; a private caption of fewer, such as "a cat", may stand in a public text by chance
+_LONG = 6  # letters of a name that stand by chance in no other words
 _ABSOLUTE = re.compile(r"(?<![\w.])(?:[A-Za-z]:[\\/]|~?/)[\w. -]{1,255}[/\\][\w.-]")
 
 
@@ -39,14 +40,14 @@ def said(candidate: Candidate, kept: tuple[str, ...], size: tuple[int, int]) -> 
             yield name, "says what was private in its image"
         elif kind := leaks.telling(text):
             yield name, f"holds {kind}"
-        elif leaks.says(text, candidate.names):
+        elif any(says_name(text, file) for file in candidate.names):
             yield name, "says what its file is called"
     for name in kept:
         stopped = leaks.withheld_text(candidate.public.get(name), read, candidate.names)[1]
         if stopped or any(contains(t, _caption(candidate, size)) for t in strings(candidate.public.get(name))):
             yield name, "says what was private in its image, or looks like a contact, a date or a place"
     provenance = candidate.public.get(c.PROVENANCE) or ""
-    if leaks.says(provenance, candidate.names) or _ABSOLUTE.search(provenance):
+    if any(says_name(provenance, file) for file in candidate.names) or holds_path(provenance):
         yield c.PROVENANCE, "holds a path or a file's name"
     if candidate.seed is not None and abs(candidate.seed) >= 10**6:
         for name, value in candidate.public.items():
@@ -65,6 +66,24 @@ def contains(text: str, private: str) -> bool:
     """Whether a private text of a few words or more stands whole in another, whatever its case and punctuation."""
     words = folded(private)
     return len(words) >= _FEW and f" {' '.join(words)} " in f" {' '.join(folded(text))} "
+
+
+def says_name(text: str, name: str) -> bool:
+    """Whether a text says what a file is called, as words in a row or run together.
+
+    A name of common words alone, such as "photo" or "cat", tells nothing and stops no caption of a photo of a cat.
+    """
+    words = folded(re.sub(r"\.\w+$|_", " ", name))
+    if not words or not (named(" ".join(words)).words or any(any(k.isdigit() for k in word) for word in words)):
+        return False
+    spoken = folded(text.replace("_", " "))
+    glued = "".join(words)
+    return f" {' '.join(words)} " in f" {' '.join(spoken)} " or (len(glued) >= _LONG and glued in "".join(spoken))
+
+
+def holds_path(text: str) -> bool:
+    """Whether a text holds a path from the root or a home."""
+    return bool(_ABSOLUTE.search(text))
 
 
 def folded(text: str) -> list[str]:
