@@ -121,8 +121,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(Request(self.command, unquote(path), body))
         status = self.hub.refuse(self.command, unquote(path))
         if status is not None:
-            return self._error(status, "", f"refused with {self.headers.get('Authorization', '')}")
-        if not path.startswith("/lfs/") and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            said = {"error": f"refused with {self.headers.get('Authorization', '')}"}  # as a careless proxy would
+            return self._json(said, status)
+        if (
+            not path.startswith(("/lfs/", "/api/validate-yaml"))
+            and self.headers.get("Authorization") != f"Bearer {TOKEN}"
+        ):
             return self._error(401, "", "Invalid credentials in Authorization header")
         for pattern, work in ROUTES:
             found = re.fullmatch(pattern, path)

@@ -257,7 +257,7 @@ class _Job:
 
         whole = facts_.merged(known, self.facts, note, version)
         card = dataset_card(self.repo_id, self.about, whole)
-        facts = json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        facts = json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
         if found := [*scan_text(CARD, card, self.index), *scan_text(facts_.FACTS_FILE, facts, self.index)]:
             raise Refused({"scan": "; ".join(found)})
         (self.top / CARD).write_text(card, "utf-8")

@@ -57,7 +57,7 @@ class Builder:
         work: a folder for the buckets, emptied at the end.
         config, split: neutral names, checked by `check_name`.
         features: the columns that leave, in this order.
-        max_shard_size: bytes of a file, reached within one row group.
+        max_shard_size: bytes of images in a file, which one row alone may exceed.
     """
 
     def __init__(self, folder: Path, work: Path, config: str, split: str, features: Features, max_shard_size: int):
@@ -106,7 +106,7 @@ class Builder:
         made: list[tuple[Path, int]] = []
         writer, rows = None, 0
         for group in self._groups():
-            if writer is not None and made[-1][0].stat().st_size >= self.max_shard_size:
+            if writer is not None and made[-1][0].stat().st_size + _length(group) > self.max_shard_size:
                 writer.close()
                 made[-1], writer = (made[-1][0], rows), None
             if writer is None:
@@ -160,11 +160,11 @@ class Builder:
     def _groups(self) -> Iterator[list[dict[str, Any]]]:
         """Rows in the order of their ids, as many as make a row group."""
         group: list[dict[str, Any]] = []
-        size = 0
+        size, most = 0, min(GROUP_BYTES, self.max_shard_size)
         for bucket in sorted(self._writers):
             for row in sorted(self._read(bucket), key=lambda row: row[c.ROW_ID]):
-                length = len(row[c.ANONYMIZED_IMAGE]["bytes"])
-                if group and (len(group) >= GROUP_ROWS or size + length > GROUP_BYTES):
+                length = _length([row])
+                if group and (len(group) >= GROUP_ROWS or size + length > most):
                     yield group
                     group, size = [], 0
                 group.append(row)
@@ -180,6 +180,10 @@ class Builder:
             rows = [row for batch in reader for row in batch.to_pylist()]
         path.unlink()
         return rows
+
+
+def _length(rows: Sequence[Mapping[str, Any]]) -> int:
+    return sum(len(row[c.ANONYMIZED_IMAGE]["bytes"]) for row in rows)
 
 
 def parse_size(size: str | int) -> int:

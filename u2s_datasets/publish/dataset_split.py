@@ -67,6 +67,7 @@ class DatasetSplit:
             data = data.cast_column(name, Image(decode=False))
         others = [name for name in pictures if name != c.ANONYMIZED_IMAGE]
         self._image = c.IMAGE if c.IMAGE in others else next(iter(others), None)
+        self._pictures = pictures
         self._data, self._light = data, [n for n in data.features if n not in pictures]
         self._provenance: Counter[str] = Counter()
         self.kept_texts_withheld = 0
@@ -105,7 +106,8 @@ class DatasetSplit:
         for batch in self._data.with_format(None).iter(batch_size=_BATCH):
             names = list(batch)
             for values in zip(*(batch[name] for name in names), strict=True):
-                yield self._candidate(number, dict(zip(names, values, strict=True)))
+                row = dict(zip(names, values, strict=True))
+                yield self._candidate(number, row | {name: _stored(row[name]) for name in self._pictures})
                 number += 1
 
     def _candidate(self, number: int, row: Mapping[str, Any]) -> Candidate:
@@ -156,6 +158,14 @@ class DatasetSplit:
     def secrets(self) -> list[str]:
         """None: a dataset in memory has no place."""
         return []
+
+
+def _stored(value: Any) -> Any:
+    """An image as it would be stored: a mapped stream hands over what the step made, a picture."""
+    from datasets import Image
+    from PIL.Image import Image as Picture
+
+    return Image().encode_example(value) if isinstance(value, Picture) else value
 
 
 class _Kept(Source):

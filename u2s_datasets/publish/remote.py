@@ -169,7 +169,7 @@ class Remote:
         except (HTTPError, RuntimeError, ValueError, OSError) as error:
             if isinstance(error, U2SError):
                 raise
-            raise self._explanation(doing, error) from None  # the client's own message may repeat a header
+            raise self._explanation(doing, error) from None  # the client's own message may repeat the token
 
     def _explanation(self, doing: str, error: BaseException) -> HubError:
         from huggingface_hub.errors import HfHubHTTPError, HTTPError
