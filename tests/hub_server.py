@@ -63,7 +63,7 @@ class Hub:
         requests: everything that was asked, in order.
         repos: "ORG/NAME" -> repository.
         refuse: (method, path) -> a status to refuse with, or none.
-        before_put: called before the n-th large file is taken (0, 1, …).
+        before_put: called with the number of each large file (0, 1, …); False drops it and the connection.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Hub:
         self.repos: dict[str, Repo] = {}
         self.stored: dict[str, bytes] = {}
         self.refuse: Callable[[str, str], int | None] = lambda method, path: None
-        self.before_put: Callable[[int], None] = lambda number: None
+        self.before_put: Callable[[int], bool] = lambda number: True
         self.puts = 0
         hub = self
 
@@ -208,7 +208,9 @@ class _Handler(BaseHTTPRequestHandler):
     def put(self, oid: str, *, body: bytes, query: Any) -> None:
         """PUT: a large file."""
         number, self.hub.puts = self.hub.puts, self.hub.puts + 1
-        self.hub.before_put(number)
+        if not self.hub.before_put(number):
+            self.close_connection = True
+            return
         if hashlib.sha256(body).hexdigest() != oid:
             return self._error(422, "", "the content is not what its name says")
         self.hub.stored[oid] = body
@@ -300,6 +302,13 @@ class _Handler(BaseHTTPRequestHandler):
         repo.branches[name] = repo.branches["main"]
         self._json({})
 
+    def refs(self, repo_id: str, *, body: bytes, query: Any) -> None:
+        """GET: branches and tags."""
+        repo = self.hub.repos[repo_id]
+        branches = [_ref("heads", name, at) for name, at in repo.branches.items() if not name.startswith("refs/")]
+        tags = [_ref("tags", name, at) for name, at in repo.tags.items()]
+        self._json({"branches": branches, "tags": tags, "converts": []})
+
     def tag(self, repo_id: str, revision: str, *, body: bytes, query: Any) -> None:
         """POST: a new tag."""
         if found := self._repo(repo_id, revision):
@@ -333,6 +342,10 @@ def _oid(kind: str, data: bytes) -> str:
     return hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
 
 
+def _ref(kind: str, name: str, commit: str) -> dict[str, str]:
+    return {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": commit}
+
+
 def _entry(path: str, kind: str, data: bytes) -> dict[str, Any]:
     entry: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": _oid("regular", data)}
     if kind == "lfs":
@@ -349,6 +362,7 @@ ROUTES: list[tuple[str, Callable[..., None]]] = [
     (rf"/api/datasets/{_ID}/commit/([^/]+)", _Handler.commit),
     (rf"/api/datasets/{_ID}/tree/([^/]+)(/.*)?", _Handler.tree),
     (rf"/api/datasets/{_ID}/paths-info/([^/]+)", _Handler.paths),
+    (rf"/api/datasets/{_ID}/refs", _Handler.refs),
     (rf"/api/datasets/{_ID}/branch/([^/]+)", _Handler.branch),
     (rf"/api/datasets/{_ID}/tag/([^/]+)", _Handler.tag),
     (rf"/api/datasets/{_ID}/discussions", _Handler.discussions),

@@ -347,6 +347,10 @@ def test_columns_that_look_like_identifiers_dates_or_coordinates_are_stopped(nam
 
 
 def test_columns_that_nobody_named_stay_home(data, hub):
+    named = data.add_column("path", ["/home/maria/Maria_01.jpg"] * 8)
+    with pytest.raises(u2s.Refused, match="keep='path' may identify"):
+        push(named, keep=["path"])
+    assert hub.requests == []
     push(data.add_column("path", ["/home/maria/Maria_01.jpg"] * 8))
     assert {*published_rows(hub)[0]} == set(columns.PUBLIC)
     assert b"maria" not in b"".join(hub.files(REPO).values()).lower()
@@ -420,14 +424,20 @@ def test_a_cut_upload_goes_on_where_it_left_off(photos200, hub, tmp_path):
     env = {**environment(hub, tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     call = [sys.executable, "-c", program, str(photos200 / "safe")]
     process = subprocess.Popen(call, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    hub.before_put = lambda number: os.kill(process.pid, signal.SIGKILL) if number == 2 else None
+
+    def cut(number):
+        if number == 2:
+            process.kill()
+        return number < 2
+
+    hub.before_put = cut
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert {*hub.files(REPO)} == {".gitattributes"}
     sent = set(hub.stored)
-    assert sent
+    assert len(sent) == 2
 
-    hub.before_put = lambda number: None
+    hub.before_put = lambda number: True
     before = len(hub.requests)
     push(photos200 / "safe", max_shard_size="400KB")
     again = [r.path for r in hub.requests[before:] if r.method == "PUT" and r.path.startswith("/lfs/")]
@@ -499,8 +509,10 @@ def test_a_new_version_replaces_the_files_and_the_changelog_grows(photos200, sma
     assert len([p for p in hub.files(REPO, "v1") if p.endswith(".parquet")]) > 2
     card = hub.files(REPO)["README.md"].decode()
     assert re.search(r"- \S+ v2, default/train, 9 rows: fewer photos\n- \S+ v1, default/train, 200 rows", card)
-    with pytest.raises(u2s.HubError, match="give another one"):
+    with pytest.raises(u2s.HubError, match="has the tag 'v1' already"):
         push(small_run, tag="v1")
+    push(small_run, revision="next", tag="v3")
+    assert hub.repos[REPO].branches["main"] == hub.repos[REPO].tags["v2"]
 
 
 def test_a_branch_and_a_pull_request_leave_the_main_branch_alone(data, hub):

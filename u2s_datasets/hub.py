@@ -290,6 +290,7 @@ def _push(
     job: _Job, remote: Remote, private: bool, create_pr: bool, tag: str | None, note: str, allow: set[str]
 ) -> Pushed:
     is_private = remote.open()
+    remote.check_tag(tag)
     known: dict[str, Any] = {}
     if is_private is None:
         remote.create()

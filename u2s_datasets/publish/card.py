@@ -246,7 +246,7 @@ def _home(counts: Mapping[str, int], quality: Mapping[str, float]) -> str:
     gate = ", ".join(f"{name} {worst:g}" for name, worst in quality.items())
     return (
         f"Of the safe and anonymized rows, {counts['rejected']:,} were rejected in a review and "
-        f"{counts['below_quality']:,} were below the quality gate ({gate or 'none was asked for'}); these stay home too."
+        f"{counts['below_quality']:,} were below the quality gate ({gate or 'none was asked for'}); they stay home too."
     )
 
 

@@ -16,7 +16,8 @@ def add(commands: Any, help_class: Any) -> None:
         "push",
         help="publish a finished run on the Hub, after every row and every byte was checked",
         description="Publish the safe and anonymized rows of DIR as the dataset ORG/NAME, private unless you say "
-        "otherwise. Stopped, the same command goes on where it left off. The token is that of HF_TOKEN or `hf auth login`.",
+        "otherwise. Stopped, the same command goes on where it left off. "
+        "The token is that of HF_TOKEN or `hf auth login`.",
         formatter_class=help_class,
     )
     p.set_defaults(call=push)

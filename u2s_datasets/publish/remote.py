@@ -66,6 +66,7 @@ class Remote:
         version = importlib.metadata.version("u2s_datasets")
         self._api = HfApi(token=token, library_name="u2s_datasets", library_version=version)
         self._token, self.repo_id, self.revision = token, repo_id, revision
+        self._refs: Any = None
         self._where: dict[str, Any] = {"repo_id": repo_id, "repo_type": "dataset"}
 
     def __repr__(self) -> str:
@@ -77,11 +78,18 @@ class Remote:
 
         with self.explained("looking at the repository"):
             try:
-                return bool(self._api.repo_info(**self._where).private)
+                private = bool(self._api.repo_info(**self._where).private)
             except RepositoryNotFoundError as error:
                 if error.response.status_code != 404:  # the Hub says 401 for a token that it does not know
                     raise
                 return None
+            self._refs = self._api.list_repo_refs(**self._where)
+        return private
+
+    def check_tag(self, name: str | None) -> None:
+        """Raise `HubError` for a tag that is there already: it stands for ever."""
+        if self._refs is not None and name in {ref.name for ref in self._refs.tags}:
+            raise HubError(f"{self.repo_id} has the tag {name!r} already: give another one, or leave it out", 409)
 
     def create(self) -> None:
         """Make the repository, private: it is opened to others at the end, if at all."""
@@ -89,10 +97,15 @@ class Remote:
             self._api.create_repo(**self._where, private=True, exist_ok=True)
 
     def branch(self) -> None:
-        """Make sure that the branch is there."""
-        if self.revision is not None and not self.revision.startswith("refs/"):
+        """Make sure that the branch is there; a new one begins as the main one."""
+        if not self._is_there():
             with self.explained(f"creating the branch {self.revision!r}"):
-                self._api.create_branch(**self._where, branch=self.revision, exist_ok=True)
+                self._api.create_branch(**self._where, branch=str(self.revision), exist_ok=True)
+                self._refs = self._api.list_repo_refs(**self._where)
+
+    def _is_there(self) -> bool:
+        known = [] if self._refs is None else [*self._refs.branches, *self._refs.converts]
+        return self.revision is None or self.revision.startswith("refs/") or self.revision in {r.name for r in known}
 
     def pull_request(self, title: str) -> str:
         """Open a pull request and write to it from now on. Returns its address."""
@@ -106,14 +119,17 @@ class Remote:
         from huggingface_hub.hf_api import RepoFile
 
         with self.explained("listing the repository"):
-            tree = list(self._api.list_repo_tree(**self._where, recursive=True, revision=self.revision))
+            tree = list(self._api.list_repo_tree(**self._where, recursive=True, revision=self._readable()))
         found = [entry for entry in tree if isinstance(entry, RepoFile)]
         return {f.path: (f.size, f.lfs.sha256 if f.lfs else f.blob_id) for f in found}
+
+    def _readable(self) -> str | None:
+        return self.revision if self._is_there() else None
 
     def read_json(self, path: str) -> dict[str, Any]:
         """A JSON file of the repository. Raises `HubError` where it is none."""
         with self.explained(f"reading {path}"):
-            file = self._api.hf_hub_download(**self._where, filename=path, revision=self.revision)
+            file = self._api.hf_hub_download(**self._where, filename=path, revision=self._readable())
         try:
             return dict(json.loads(Path(file).read_text("utf-8")))
         except ValueError as error:
@@ -151,7 +167,7 @@ class Remote:
 
     def tag(self, name: str, message: str) -> None:
         """Tag what was written."""
-        with self.explained(f"tagging {name!r} (a tag stands for ever: give another one)"):
+        with self.explained(f"tagging {name!r}"):
             self._api.create_tag(**self._where, tag=name, tag_message=message or None, revision=self.revision)
 
     def settings(self, **values: Any) -> None:

@@ -20,6 +20,7 @@ from u2s_datasets.publish.gate import Gate
 from u2s_datasets.source import Item, Source
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Features
 
     from u2s_datasets.metrics.report import Report
@@ -126,25 +127,28 @@ class RunSplit:
         source, position = self._source(), 0
         for shard in self.manifest["shards"]:
             name = f"part-{shard['shard']:05d}.parquet"
-            private = self._rows(self.folder / "private" / "rows" / name, None)
-            public = {row[c.ROW_ID]: row for row in self._rows(self.folder / "data" / name, list(self.features))}
+            private = self._table(self.folder / "private" / "rows" / name, None).to_pylist()
+            table = self._table(self.folder / "data" / name, list(self.features))
+            ids = table.column(c.ROW_ID).to_pylist() if len(table) else []
+            public = dict(zip(ids, range(len(ids)), strict=True))
             items = iter(()) if source is None else source.read(position, position + len(private))
             for row in private:
-                yield self._candidate(row, public.pop(row[c.ROW_ID], {}), next(items, None))
-            for stray in public.values():
-                yield Candidate(stray, c.WITHHELD)
+                at = public.pop(row[c.ROW_ID], None)
+                yield self._candidate(row, {} if at is None else _row(table, at), next(items, None))
+            for at in public.values():
+                yield Candidate(_row(table, at), c.WITHHELD)
             position += len(private)
 
-    def _rows(self, path: Path, names: list[str] | None) -> list[dict[str, Any]]:
+    def _table(self, path: Path, names: list[str] | None) -> pa.Table:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         if not path.exists():
-            return []
+            return pa.table({})
         try:
             with pq.ParquetFile(path) as file:
                 there = file.schema_arrow.names
-                return file.read(columns=None if names is None else [n for n in names if n in there]).to_pylist()
+                return file.read(columns=None if names is None else [n for n in names if n in there])
         except (pa.ArrowInvalid, OSError) as error:
             raise U2SError(f"{path.name} cannot be read; run the same `u2s anonymize` again") from error
 
@@ -199,6 +203,11 @@ class RunSplit:
         return [str(known), str(self.folder.resolve())] if known.is_absolute() else [str(self.folder.resolve())]
 
 
+def _row(table: pa.Table, at: int) -> dict[str, Any]:
+    """One row; the images of a shard do not all become Python objects."""
+    return table.slice(at, 1).to_pylist()[0]
+
+
 class _Kept(Source):
     """The kept columns, as `check_kept` reads those of a source."""
 
@@ -209,4 +218,4 @@ class _Kept(Source):
     def kept_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """These columns of every public row."""
         for path in sorted((self._split.folder / "data").glob("*.parquet")):
-            yield from self._split._rows(path, list(names))
+            yield from self._split._table(path, list(names)).to_pylist()
