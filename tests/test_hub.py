@@ -23,6 +23,7 @@ from published import ABOUT, ANONYMIZE, FEATURES, anonymized, changed, source_ro
 import u2s_datasets as u2s
 from u2s_datasets import cli, columns, images
 from u2s_datasets.metadata import metadata_in
+from u2s_datasets.output import Output
 from u2s_datasets.publish import pixels
 
 REPO = "org/photos-safe"
@@ -275,6 +276,13 @@ def test_a_poisoned_run_is_stopped_and_nothing_reaches_the_hub(code, small_run, 
     assert hub.requests == []
 
 
+def test_a_folder_that_is_being_written_is_left_alone(small_run, hub, tmp_path):
+    folder = copied(small_run, tmp_path)
+    with Output(folder), pytest.raises(u2s.SetupError, match="a run is writing into"):
+        push(folder)
+    push(folder)
+
+
 def test_rows_that_nobody_ran_and_rows_that_are_gone_are_noticed(small_run, hub, tmp_path):
     folder = copied(small_run, tmp_path)
     poison(folder, row_id="f" * 32)
@@ -376,7 +384,8 @@ def test_an_exception_is_named_and_the_card_says_so(data, hub):
     with pytest.raises(u2s.Refused, match="unverified"):
         push(unverified)
     push(unverified, allow=["unverified"])
-    assert "not inspected again (1 times)" in hub.files(REPO)["README.md"].decode()
+    card = hub.files(REPO)["README.md"].decode()
+    assert "not inspected again (1 times)" in card and "some of them were **not** inspected again" in card
     with pytest.raises(u2s.SetupError, match="allow='withheld' is no exception"):
         push(data, allow=["withheld"])
 

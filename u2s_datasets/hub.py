@@ -6,9 +6,9 @@ open the repository. Any reason against it stops the whole before the first requ
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -156,15 +156,13 @@ def push_to_hub(
     home = Path(work).expanduser() if work is not None else job.home()
     if home is not None:
         home.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="u2s-publish-", dir=home))
-    try:
-        job.prepare(folder, allow, quality, parse_size(max_shard_size))
+    size = parse_size(max_shard_size)
+    with tempfile.TemporaryDirectory(prefix="u2s-publish-", dir=home) as folder, job.held():
+        job.prepare(Path(folder), allow, quality, size)
         if dry_run:
             return job.plan(note, tag or "")
         job.refuse()
         return _push(job, remote, private, create_pr, tag, note, set(allow))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Job:
@@ -190,6 +188,14 @@ class _Job:
     def home(self) -> Path | None:
         """Where the build may lie."""
         return next((s.work for splits in self.configs.values() for s in splits.values() if s.work), None)
+
+    def held(self) -> ExitStack:
+        """Keeps runs from writing into their folders meanwhile."""
+        with ExitStack() as stack:
+            for split in (s for splits in self.configs.values() for s in splits.values()):
+                if isinstance(split, RunSplit):
+                    stack.enter_context(split.held())
+            return stack.pop_all()
 
     def prepare(self, folder: Path, allow: Sequence[str], quality: Mapping[str, float] | None, size: int) -> None:
         """Judge every row, build what may leave, and search what was built. Gathers the reasons; raises none."""

@@ -88,6 +88,7 @@ def dataset_card(repo_id: str, about: About, facts: Mapping[str, Any]) -> str:
         title=md(title),
         repo_id=repo_id,
         first=first,
+        again=_again(facts),
         source=_source(about),
         license=md(about.license) + (f" ({md(about.license_link)})" if about.license_link else ""),
         sections="\n\n".join(_sections(facts)),
@@ -230,8 +231,15 @@ def _sections(facts: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
+def _again(facts: Mapping[str, Any]) -> str:
+    """Whether the edits were looked at again, as the end of a sentence."""
+    if all(one["how"]["verified"] for splits in facts["configs"].values() for one in splits.values()):
+        return ", inspected again, and withheld where what was looked for could not be shown to be gone"
+    return "; some of them were **not** inspected again (see below)"
+
+
 _VERIFIED = {
-    True: "Every edited image was inspected again, and nothing private was found in it.",
+    True: "Every edited image was inspected again, and withheld where what was looked for was not shown to be gone.",
     False: "The edited images were **not** inspected again.",
 }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +64,20 @@ class RunSplit:
     def work(self) -> Path:
         """Where the build may lie: nobody else looks there."""
         return self.folder / "private"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep runs from writing into the folder meanwhile. Raises `SetupError` where one does."""
+        path = self.folder / "private" / "lock"
+        if not path.exists():  # a copy of a run has none
+            yield
+            return
+        with path.open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SetupError(f"a run is writing into {str(self.folder)!r}; wait for it") from error
+            yield
 
     @cached_property
     def features(self) -> Features:
