@@ -420,6 +420,27 @@ def test_a_repository_with_files_that_nobody_inspected_is_left_alone(data, hub):
     with pytest.raises(u2s.Refused, match="foreign_files: 1 files"):
         push(data)
     assert [r for r in hub.requests[before:] if r.method != "GET"] == []
+    push(data, allow=["foreign_files"])
+    assert "held files that this program did not write (1 times)" in hub.files(REPO)["README.md"].decode()
+
+
+def test_facts_that_somebody_damaged_are_not_built_upon(data, hub):
+    push(data)
+    hub.repos[REPO].commit("main", {"u2s.json": ("regular", b'{"configs": {"default": []}}')}, "oops")
+    with pytest.raises(u2s.HubError, match=r"u2s\.json in org/photos-safe is damaged"):
+        push(data)
+
+
+def test_a_set_larger_than_memory_is_spooled_and_comes_out_the_same(photos200, hub, monkeypatch):
+    from u2s_datasets.publish import build
+
+    configs = {"one": photos200 / "safe", "two": photos200 / "safe"}
+    push(configs)
+    monkeypatch.setattr(build, "_SPOOLED", 100_000)
+    push(configs, repo_id="org/spooled")
+    name = "two/train-00000-of-00001.parquet"
+    assert hub.files("org/spooled")[name] == hub.files(REPO)[name]
+    assert len(published_rows(hub, "org/spooled")) == 400
 
 
 # The upload

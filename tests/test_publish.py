@@ -164,6 +164,14 @@ def test_a_generic_caption_may_stand_as_it_is_and_a_model_s_may_not():
     assert list(texts.said(row, (), (160, 120))) == [("public_caption", "holds the private caption")]
 
 
+def test_a_class_that_the_user_publishes_may_be_said():
+    facts = {"caption": "A woman before the Eiffel Tower.", "review": []}
+    public = {"public_caption": "A person before the Eiffel Tower."}
+    said = texts.said(Candidate(public, "anonymized", **facts), (), (160, 120))
+    assert list(said) == [("public_caption", "says what was private in its image")]
+    assert list(texts.said(Candidate(public, "anonymized", classes="Eiffel Tower", **facts), (), (160, 120))) == []
+
+
 def test_compressing_anew_is_no_edit_and_hiding_a_face_is_one():
     before = photo("astronaut.png", (256, 256))
     for quality in (60, 80, 95):

@@ -27,6 +27,7 @@ class Candidate:
         flagged: whether the original is private; a row about which nothing is known counts as private.
         review: the privacy review.
         caption: the private caption, or "".
+        classes: names of its classes, which the user publishes; a text may say them.
         names: what the row's own file is called, see `pipeline.own_names`.
         source: the row's place in the source, a path as a rule, or "".
         seed: the row's own seed.
@@ -40,12 +41,21 @@ class Candidate:
     flagged: bool = True
     review: Sequence[dict[str, Any]] = ()
     caption: str = ""
+    classes: str = ""
     names: Sequence[str] = ()
     source: str = ""
     seed: int | None = None
     scores: Mapping[str, float | None] = field(default_factory=dict)
     decision: str | None = None
     original: Any = None
+
+
+def classes_of(row: Mapping[str, Any], features: Mapping[str, Any]) -> str:
+    """The names of a row's classes, in one text."""
+    from datasets import ClassLabel
+
+    labels = [(f, row.get(name)) for name, f in features.items() if isinstance(f, ClassLabel)]
+    return " ".join(f.names[v] for f, v in labels if isinstance(v, int) and 0 <= v < f.num_classes).replace("_", " ")
 
 
 def stored_bytes(value: Any) -> bytes | None:

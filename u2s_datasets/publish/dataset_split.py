@@ -17,7 +17,7 @@ from u2s_datasets.kept import check_kept
 from u2s_datasets.output import row_id
 from u2s_datasets.pipeline import own_names
 from u2s_datasets.publish.audit import Audit
-from u2s_datasets.publish.candidates import DECISION, Candidate
+from u2s_datasets.publish.candidates import DECISION, Candidate, classes_of
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.source import Item, Source
 
@@ -122,6 +122,7 @@ class DatasetSplit:
             flagged=row.get(c.PRIVACY_FLAG) is not False,
             review=row.get(c.PRIVACY_REVIEW) or (),
             caption=row.get(c.PRIVATE_CAPTION) or "",
+            classes=classes_of(public, self.features),
             names=names,
             source=path or "",
             seed=row.get(c.SEED),

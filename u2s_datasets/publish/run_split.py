@@ -17,7 +17,7 @@ from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.kept import check_kept
 from u2s_datasets.pipeline import own_names
 from u2s_datasets.publish.audit import read_audit
-from u2s_datasets.publish.candidates import DECISION, DECISIONS_FILE, Candidate
+from u2s_datasets.publish.candidates import DECISION, DECISIONS_FILE, Candidate, classes_of
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.source import Item, Source
 
@@ -178,6 +178,7 @@ class RunSplit:
             flagged=row.get(c.PRIVACY_FLAG) is not False,
             review=row.get(c.PRIVACY_REVIEW) or (),
             caption=row.get(c.PRIVATE_CAPTION) or "",
+            classes=classes_of(public, self.features),
             names=own_names(item or Item(row[c.SOURCE], None)),
             source=row[c.SOURCE],
             seed=row.get(c.SEED),

@@ -36,7 +36,7 @@ def said(candidate: Candidate, kept: tuple[str, ...], size: tuple[int, int]) -> 
             continue
         if contains(text, _caption(candidate, size)):
             yield name, "holds the private caption"
-        elif leaking(text, private):
+        elif leaking(text, private, candidate.classes):
             yield name, "says what was private in its image"
         elif kind := leaks.telling(text):
             yield name, f"holds {kind}"
