@@ -1,5 +1,6 @@
 """The rooms of publishing one by one: search, audit, texts, cards, and the wheel that carries their templates."""
 
+import hashlib
 import io
 import subprocess
 import sys
@@ -21,7 +22,8 @@ import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.hub import About
-from u2s_datasets.publish import audit, card, texts
+from u2s_datasets.parts import code_digest
+from u2s_datasets.publish import audit, card, facts, texts
 from u2s_datasets.publish.build import Builder
 from u2s_datasets.publish.candidates import Candidate
 from u2s_datasets.publish.needles import Needles
@@ -165,11 +167,11 @@ def test_a_generic_caption_may_stand_as_it_is_and_a_model_s_may_not():
 
 
 def test_a_class_that_the_user_publishes_may_be_said():
-    facts = {"caption": "A woman before the Eiffel Tower.", "review": []}
+    private = {"caption": "A woman before the Eiffel Tower.", "review": []}
     public = {"public_caption": "A person before the Eiffel Tower."}
-    said = texts.said(Candidate(public, "anonymized", **facts), (), (160, 120))
+    said = texts.said(Candidate(public, "anonymized", **private), (), (160, 120))
     assert list(said) == [("public_caption", "says what was private in its image")]
-    assert list(texts.said(Candidate(public, "anonymized", classes="Eiffel Tower", **facts), (), (160, 120))) == []
+    assert list(texts.said(Candidate(public, "anonymized", classes="Eiffel Tower", **private), (), (160, 120))) == []
 
 
 def test_compressing_anew_is_no_edit_and_hiding_a_face_is_one():
@@ -196,6 +198,26 @@ def test_a_card_of_a_dataset_says_what_is_not_known():
     read = DatasetCard(text)
     assert read.data["license"] == "cc0-1.0" and read.data["size_categories"] == ["n<1K"]
     assert read.data["dataset_info"]["splits"][0]["num_examples"] == 8
+
+
+def test_models_come_with_revision_and_licence_and_prompts_with_digests():
+    editor = {"part": "FlowEdit", "model": "org/sd", "revision": "a" * 40, "region": "image", "inspect": None}
+    asked = {name: {"backend": None} for name in ("inspect", "caption", "instruct")}
+    steps = {"part": "Anonymize", "editor": editor, **asked}
+    (one,) = facts._parts(steps, {}, {"org/sd": "openrail"})
+    assert one == {
+        "part": "FlowEdit",
+        "model": "org/sd",
+        "revision": "a" * 40,
+        "licence": "openrail",
+        "settings": {"region": "image"},
+    }
+    assert facts._prompts({"anonymize": steps, "code": code_digest()}) == {}
+    steps["inspect"] = {"backend": {"part": "TransformersBackend"}}
+    digests = facts._prompts({"anonymize": steps, "code": code_digest()})
+    caption = Path(u2s.__file__).parent / "stages/prompts/caption.txt"
+    assert digests["caption"] == hashlib.sha256(caption.read_bytes()).hexdigest()
+    assert facts._prompts({"anonymize": steps, "code": "of another version"}) is None
 
 
 def test_a_missing_fact_is_an_error():

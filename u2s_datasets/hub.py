@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any, Literal
 
 from u2s_datasets.errors import SetupError
@@ -95,7 +96,7 @@ def push_to_hub(
         SetupError: the call is to be mended.
     """
     about = About(license, source_dataset, source_license, title, license_link, contact, tuple(task_categories), gated)
-    key = read_secret(Path(secret).expanduser()) if secret is not None else None
+    key = read_secret(Path(secret).expanduser()) if secret is not None else token_bytes(32)
     options: dict[str, Any] = {"keep": keep, "secret": key, "audit": None if audit is None else _audit(audit)}
     configs = _configs(data, config_name, split, options)
     job = Job(repo_id, about, configs, max_leak_rate, model_licences or {}, progress)
@@ -125,19 +126,19 @@ def _configs(data: Any, config: str, split: str, options: Mapping[str, Any]) -> 
     for name, one in configs.items():
         check_name("config_name", name)
         parts = dict(one) if isinstance(one, splits) else {split: one}
-        made[name] = {check_name("split", part): _split(source, options) for part, source in parts.items()}
+        made[name] = {check_name("split", part): _split(source, part, options) for part, source in parts.items()}
     if not made:
         raise SetupError("there is nothing to publish; give a run's folder or a dataset")
     return made
 
 
-def _split(source: Any, options: Mapping[str, Any]) -> Split:
+def _split(source: Any, name: str, options: Mapping[str, Any]) -> Split:
     from datasets import Dataset, IterableDataset
 
     if isinstance(source, (str, Path)):
         return RunSplit(Path(source).expanduser(), options["keep"])
     if isinstance(source, (Dataset, IterableDataset)):
-        return DatasetSplit(source, **options)
+        return DatasetSplit(source, name, **options)
     raise SetupError(f"{type(source).__name__} cannot be published; give a run's folder or a dataset")
 
 

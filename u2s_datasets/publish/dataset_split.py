@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets as random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -31,12 +30,13 @@ _BATCH = 64
 
 
 class DatasetSplit:
-    """A `Dataset` or `IterableDataset`, read once in order.
+    """A `Dataset` or `IterableDataset`, read once in order; kept columns with numbers in a pass of their own.
 
     Args:
         data: it has the columns of `u2s.anonymize`.
         keep: columns of the source that leave as well.
-        secret: key of new row ids, where the data has none; a fresh one for every call if none is given.
+        name: the split's; it enters the row ids, so that those of two splits differ and those of two variants do not.
+        secret: key of new row ids, where the data has none.
         audit: what an audit by eye found.
 
     Raises:
@@ -47,28 +47,30 @@ class DatasetSplit:
     work: Path | None = None
 
     def __init__(
-        self, data: Any, keep: Sequence[str] | None = None, secret: bytes | None = None, audit: Audit | None = None
+        self, data: Any, name: str, secret: bytes, keep: Sequence[str] | None = None, audit: Audit | None = None
     ) -> None:
         from datasets import Dataset, Image
 
         if data.features is None:
             raise SetupError("this IterableDataset does not know its features; cast it: data.cast(features)")
-        for name in _NEEDED:
-            if name not in data.features:
-                raise SetupError(f"there is no column {name!r}; map u2s.anonymize over the data first")
+        for needed in _NEEDED:
+            if needed not in data.features:
+                raise SetupError(f"there is no column {needed!r}; map u2s.anonymize over the data first")
         self.kept, self.audit = list(keep or ()), audit
         self.rows: int | None = data.num_rows if isinstance(data, Dataset) else None
-        for name in self.kept:
-            if name not in data.features:
-                raise SetupError(f"keep={name!r} is no column; the columns are {list(data.features)}")
-        self._secret = secret or random.token_bytes(32)
+        for kept in self.kept:
+            if kept not in data.features:
+                raise SetupError(f"keep={kept!r} is no column; the columns are {list(data.features)}")
+        self._secret, self._name = secret, name
         pictures = [n for n, f in data.features.items() if isinstance(f, Image)]
-        for name in pictures:
-            data = data.cast_column(name, Image(decode=False))
-        others = [name for name in pictures if name != c.ANONYMIZED_IMAGE]
+        for picture in pictures:
+            data = data.cast_column(picture, Image(decode=False))
+        others = [picture for picture in pictures if picture != c.ANONYMIZED_IMAGE]
         self._image = c.IMAGE if c.IMAGE in others else next(iter(others), None)
         self._pictures = pictures
-        self._data, self._light = data, [n for n in data.features if n not in pictures]
+        self._data, self._seen = data, list[dict[str, Any]]()
+        measured = (c.STATUS, c.NOTE, c.REASON, c.PRIVACY_REVIEW, *c.SCORE)
+        self._measured = [name for name in measured if name in data.features]
         self._provenance: Counter[str] = Counter()
         self.kept_texts_withheld = 0
 
@@ -80,16 +82,15 @@ class DatasetSplit:
         return features
 
     def report(self) -> Report:
-        """The numbers of the rows."""
-        from datasets import Dataset
+        """The numbers of the rows; of a stream, of those that were read."""
+        from datasets import Dataset, Features
 
         from u2s_datasets.metrics.report import report
 
-        names = [n for n in (c.STATUS, c.NOTE, c.REASON, c.PRIVACY_REVIEW, *c.SCORE) if n in self._light]
-        light = self._data.select_columns(names)
-        if not isinstance(light, Dataset):
-            light = Dataset.from_list(list(light), features=light.features)
-        return report(light)
+        if self.rows is not None:
+            return report(self._data.select_columns(self._measured))
+        features = Features({name: self._data.features[name] for name in self._measured})
+        return report(Dataset.from_list(self._seen, features=features))
 
     def judge(self, gate: Gate) -> None:
         """Note what is wrong with the dataset as a whole."""
@@ -107,6 +108,8 @@ class DatasetSplit:
             names = list(batch)
             for values in zip(*(batch[name] for name in names), strict=True):
                 row = dict(zip(names, values, strict=True))
+                if self.rows is None:  # a second pass over a mapped stream would edit every image again
+                    self._seen.append({name: row[name] for name in self._measured})
                 yield self._candidate(number, row | {name: _stored(row[name]) for name in self._pictures})
                 number += 1
 
@@ -137,7 +140,7 @@ class DatasetSplit:
         kept, stopped = leaks.withheld_text({name: row[name] for name in self.kept}, private, names)
         self.kept_texts_withheld += stopped
         given = row.get(c.ROW_ID)
-        identity = given if given is not None else row_id(self._secret, f"row {number}")
+        identity = given if given is not None else row_id(self._secret, f"{self._name} {number}")
         return {**{name: row[name] for name in c.PUBLIC if name in row}, **kept, c.ROW_ID: identity}
 
     def facts(self) -> dict[str, Any]:

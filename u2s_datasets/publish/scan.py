@@ -53,7 +53,7 @@ class Index:
         files: the originals' bytes.
         pixels: digests of the pixels of flagged and withheld originals.
         seeds, captions: of all rows.
-        rows: row id -> what this row must not say.
+        rows: row id -> what this row must not say; variants share ids.
         words: what may stand nowhere, such as the source's folder.
         texts: False where the user allowed texts that the leak rules stop.
     """
@@ -62,7 +62,7 @@ class Index:
     pixels: set[str] = field(default_factory=set)
     seeds: set[int] = field(default_factory=set)
     captions: set[tuple[str, ...]] = field(default_factory=set)
-    rows: dict[str, _Own] = field(default_factory=dict)
+    rows: dict[str, list[_Own]] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
     texts: bool = True
 
@@ -79,7 +79,8 @@ class Index:
         caption = row.caption if self.texts and row.caption != row.public.get(c.PUBLIC_CAPTION) else ""
         if len(caption.split()) >= _FEW:
             self.captions.add(tuple(folded(caption)))
-        self.rows[str(row.public.get(c.ROW_ID, ""))] = _Own(row.names if self.texts else (), caption)
+        own = _Own(row.names if self.texts else (), caption)
+        self.rows.setdefault(str(row.public.get(c.ROW_ID, "")), []).append(own)
 
 
 def scan(files: Iterable[tuple[str, Path]], index: Index, names: Sequence[str]) -> Iterator[str]:
@@ -136,13 +137,13 @@ def _in_table(file: Path, index: Index, names: Sequence[str]) -> Iterator[str]:
 
 def _in_row(row: Mapping[str, Any], index: Index) -> Iterator[str]:
     yield from _in_image(row.get(c.ANONYMIZED_IMAGE) or {}, index)
-    own = index.rows.get(str(row.get(c.ROW_ID)))
-    if own is None:
+    known = index.rows.get(str(row.get(c.ROW_ID)), [])
+    if not known:
         yield "holds a row that the gate did not see"
     rest = {name: value for name, value in row.items() if name != c.ANONYMIZED_IMAGE}
     for text in strings(rest):
         yield from _in_text(text, index)
-        if own is not None and (any(says_name(text, n) for n in own.names) or contains(text, own.caption)):
+        if any(contains(text, own.caption) or any(says_name(text, n) for n in own.names) for own in known):
             yield "says a row's own file name or private caption"
         if holds_path(text):
             yield "holds a path"
