@@ -435,6 +435,15 @@ def test_a_repository_with_files_that_nobody_inspected_is_left_alone(data, hub):
     assert "held files that this program did not write (1 times)" in hub.files(REPO)["README.md"].decode()
 
 
+def test_before_it_is_opened_every_branch_is_looked_at(data, hub):
+    push(data)
+    hub.repos[REPO].commit("raw", {"photos/Maria.jpg": ("regular", GPS)}, "raw photos")
+    push(data)
+    with pytest.raises(u2s.Refused, match="foreign_files: 1 files"):
+        push(data, private=False)
+    assert hub.repos[REPO].private
+
+
 def test_facts_that_somebody_damaged_are_not_built_upon(data, hub):
     push(data)
     hub.repos[REPO].commit("main", {"u2s.json": ("regular", b'{"configs": {"default": []}}')}, "oops")
@@ -531,6 +540,14 @@ def test_refusals_say_what_to_do_and_never_the_token(where, status, data, hub, c
     assert REFUSALS[status] in str(caught.value)
     told = "".join(traceback.format_exception(caught.value)) + caplog.text + "".join(capfd.readouterr())
     assert TOKEN not in told and TOKEN not in repr(caught.value)
+
+
+def test_a_file_that_is_refused_says_what_to_do(data, hub):
+    hub.refuse = lambda method, path: 403 if path.startswith("/lfs/") else None
+    with pytest.raises(u2s.HubError, match="uploading failed with 403: the token may not write there") as caught:
+        push(data)
+    assert caught.value.status == 403
+    assert {*hub.files(REPO)} == {".gitattributes"}
 
 
 def test_an_unknown_token_and_an_absent_hub_are_told_apart(data, hub, monkeypatch):

@@ -114,22 +114,27 @@ class Remote:
         self.revision = made.git_reference
         return made.url
 
-    def files(self) -> dict[str, tuple[int, str]]:
-        """Every file of the revision: path -> (size, SHA-256 of a large file, else the git digest)."""
+    def readable(self) -> str | None:
+        """The revision to read what is there: the one to write to, or the main one where that is still to be made."""
+        return self.revision if self._is_there() else None
+
+    def all_revisions(self) -> list[str]:
+        """Every branch and tag."""
+        return [] if self._refs is None else [ref.name for ref in (*self._refs.branches, *self._refs.tags)]
+
+    def files(self, revision: str | None) -> dict[str, tuple[int, str]]:
+        """Every file of a revision: path -> (size, SHA-256 of a large file, else the git digest)."""
         from huggingface_hub.hf_api import RepoFile
 
         with self.explained("listing the repository"):
-            tree = list(self._api.list_repo_tree(**self._where, recursive=True, revision=self._readable()))
+            tree = list(self._api.list_repo_tree(**self._where, recursive=True, revision=revision))
         found = [entry for entry in tree if isinstance(entry, RepoFile)]
         return {f.path: (f.size, f.lfs.sha256 if f.lfs else f.blob_id) for f in found}
 
-    def _readable(self) -> str | None:
-        return self.revision if self._is_there() else None
-
-    def read_json(self, path: str) -> dict[str, Any]:
-        """A JSON file of the repository. Raises `HubError` where it is none."""
+    def read_json(self, path: str, revision: str | None) -> dict[str, Any]:
+        """A JSON file of a revision. Raises `HubError` where it is none."""
         with self.explained(f"reading {path}"):
-            file = self._api.hf_hub_download(**self._where, filename=path, revision=self._readable())
+            file = self._api.hf_hub_download(**self._where, filename=path, revision=revision)
         try:
             return dict(json.loads(Path(file).read_text("utf-8")))
         except ValueError as error:
@@ -153,7 +158,7 @@ class Remote:
 
     def compare(self, folder: Path) -> None:
         """Raise `HubError` unless every file of a folder is in the repository, the same byte for byte."""
-        there = self.files()
+        there = self.files(self.revision)
         wrong = []
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             name = path.relative_to(folder).as_posix()

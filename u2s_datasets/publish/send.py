@@ -59,7 +59,7 @@ def send(
             raise Refused(
                 {"repository": f"{job.repo_id} is public; push into a private repository, or say private=False"}
             )
-        known = _known(job, remote, allow)
+        known = _known(job, remote, private, allow)
     remote.branch()
     job.write_card(known, note, tag or "")  # a fact that is missing must show before the first file is there
     address = remote.pull_request(note or "New version of the safe dataset") if create_pr else None
@@ -78,26 +78,31 @@ def send(
     return Pushed(job.repo_id, remote.revision, commit, is_private, address, files)
 
 
-def _known(job: Job, remote: Remote, allow: set[str]) -> dict[str, Any]:
+def _known(job: Job, remote: Remote, private: bool, allow: set[str]) -> dict[str, Any]:
     """The facts of a repository that is there already. Raises `Refused` where it holds what nobody inspected.
 
-    Files of this very push, which was cut, are no strangers.
+    Looked at is the revision to write to, and every branch and tag where the repository is to be opened.
     """
-    there = remote.files()
-    known = remote.read_json(facts_.FACTS_FILE) if facts_.FACTS_FILE in there else {}
+    known, foreign = _look(job, remote, remote.readable())
+    for revision in () if private else remote.all_revisions():
+        foreign |= _look(job, remote, revision)[1]
+    if foreign and "foreign_files" not in allow:
+        words = f"{len(foreign)} files, such as {min(foreign)!r}; {REMEDIES['foreign_files']}"
+        raise Refused({"foreign_files": words})
+    if foreign:
+        job.allow_foreign(len(foreign))
+    return known
+
+
+def _look(job: Job, remote: Remote, revision: str | None) -> tuple[dict[str, Any], set[str]]:
+    """(facts, foreign files) of a revision. Files of this very push, which was cut, are no strangers."""
+    there = remote.files(revision)
+    known = remote.read_json(facts_.FACTS_FILE, revision) if facts_.FACTS_FILE in there else {}
     try:
         splits = [one for config in known.get("configs", {}).values() for one in config.values()]
         ours = {file["path"]: file["sha256"] for one in splits for file in one["files"]}
     except (KeyError, TypeError, AttributeError) as error:
         raise HubError(f"{facts_.FACTS_FILE} in {job.repo_id} is damaged; remove it there, push again") from error
     mine = {b.path: facts_.sha256(b.file) for b in job.built}
-    foreign = [
-        path
-        for path, (_, digest) in sorted(there.items())
-        if path not in _OWN_FILES and digest not in (ours.get(path), mine.get(path))
-    ]
-    if foreign and "foreign_files" not in allow:
-        raise Refused({"foreign_files": f"{len(foreign)} files, such as {foreign[0]!r}; {REMEDIES['foreign_files']}"})
-    if foreign:
-        job.allow_foreign(len(foreign))
-    return known
+    digests = {path: digest for path, (_, digest) in there.items() if path not in _OWN_FILES}
+    return known, {path for path, digest in digests.items() if digest not in (ours.get(path), mine.get(path))}
