@@ -409,6 +409,14 @@ def test_rows_below_the_quality_gate_stay_home(data, hub):
     assert "2 were below the quality gate (ssim 0.4)" in hub.files(REPO)["README.md"].decode()
 
 
+def test_a_score_that_the_user_keeps_is_rounded(data, small_run, hub):
+    push(data.add_column("ssim", [0.123456 * i for i in range(8)]), keep=["ssim"])
+    assert sorted(row["ssim"] for row in published_rows(hub)) == [0.0, 0.12, 0.25, 0.37, 0.49, 0.62, 0.74, 0.86]
+    assert "| ssim | float64 | likeness of the pixels" in hub.files(REPO)["README.md"].decode()
+    push(small_run, repo_id="org/run", keep=["label", "residual_faces"])
+    assert {row["residual_faces"] for row in published_rows(hub, "org/run")} == {0.0}
+
+
 def test_an_audit_that_was_asked_for_must_be_there_and_tight(small_run, hub, tmp_path):
     folder = copied(small_run, tmp_path)
     facts = {"n": 300, "leaks": 0, "confidence": 0.95, "upper_bound": 0.0099365, "reviewer": "M. Curator", "seed": 5}

@@ -75,7 +75,8 @@ def push_to_hub(
         config_name, split: where one dataset goes; a dict or a `DatasetDict` names its own.
         max_shard_size: of one file, such as "500MB".
         token: write token; HF_TOKEN or that of `hf auth login` if none is given.
-        keep: columns of the source that leave, too. Of a run all those that it kept, if none are given.
+        keep: columns of the source that leave, too, and scores, which are rounded to two digits. Of a run all columns
+            that it kept, if none are given.
         allow: exceptions by name (`gate.ALLOWABLE`) and kept columns that look identifying; the card states them.
         quality: score -> the worst value that may leave, per anonymized row; rows below it, or without it, stay home.
         max_leak_rate: the highest upper bound of an audit that is good enough, in [0, 1].

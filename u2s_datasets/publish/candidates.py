@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,11 @@ def classes_of(row: Mapping[str, Any], features: Mapping[str, Any]) -> str:
 
     labels = [(f, row.get(name)) for name, f in features.items() if isinstance(f, ClassLabel)]
     return " ".join(f.names[v] for f, v in labels if isinstance(v, int) and 0 <= v < f.num_classes).replace("_", " ")
+
+
+def rounded(value: float | None) -> float | None:
+    """A score with two digits: one with all of them would recognise a candidate original."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.2g}")
 
 
 def stored_bytes(value: Any) -> bytes | None:

@@ -16,7 +16,7 @@ from u2s_datasets.kept import check_kept
 from u2s_datasets.output import row_id
 from u2s_datasets.pipeline import own_names
 from u2s_datasets.publish.audit import Audit
-from u2s_datasets.publish.candidates import DECISION, Candidate, classes_of
+from u2s_datasets.publish.candidates import DECISION, Candidate, classes_of, rounded
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.source import Item, Source
 
@@ -34,7 +34,7 @@ class DatasetSplit:
 
     Args:
         data: it has the columns of `u2s.anonymize`.
-        keep: columns of the source that leave as well.
+        keep: columns of the source that leave as well, and scores, rounded.
         name: the split's; it enters the row ids, so that those of two splits differ and those of two variants do not.
         secret: key of new row ids, where the data has none.
         audit: what an audit by eye found.
@@ -56,9 +56,10 @@ class DatasetSplit:
         for needed in _NEEDED:
             if needed not in data.features:
                 raise SetupError(f"there is no column {needed!r}; map u2s.anonymize over the data first")
-        self.kept, self.audit = list(keep or ()), audit
+        self.kept, self.audit = [name for name in keep or () if name not in c.SCORE], audit
+        self.scores = [name for name in keep or () if name in c.SCORE]
         self.rows: int | None = data.num_rows if isinstance(data, Dataset) else None
-        for kept in self.kept:
+        for kept in (*self.kept, *self.scores):
             if kept not in data.features:
                 raise SetupError(f"keep={kept!r} is no column; the columns are {list(data.features)}")
         self._secret, self._name = secret, name
@@ -77,8 +78,11 @@ class DatasetSplit:
     @cached_property
     def features(self) -> Features:
         """The typed columns that leave."""
+        from datasets import Value
+
         features = c.features(name for name in c.PUBLIC if name == c.ROW_ID or name in self._data.features)
         features.update({name: self._data.features[name] for name in self.kept})
+        features.update({name: Value("float64") for name in self.scores})
         return features
 
     def report(self) -> Report:
@@ -141,7 +145,8 @@ class DatasetSplit:
         self.kept_texts_withheld += stopped
         given = row.get(c.ROW_ID)
         identity = given if given is not None else row_id(self._secret, f"{self._name} {number}")
-        return {**{name: row[name] for name in c.PUBLIC if name in row}, **kept, c.ROW_ID: identity}
+        scores = {name: rounded(row[name]) for name in self.scores}
+        return {**{name: row[name] for name in c.PUBLIC if name in row}, **kept, **scores, c.ROW_ID: identity}
 
     def facts(self) -> dict[str, Any]:
         """What the provenance of the published rows says: editors, versions, whether they were verified."""

@@ -17,7 +17,7 @@ from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.kept import check_kept
 from u2s_datasets.pipeline import own_names
 from u2s_datasets.publish.audit import read_audit
-from u2s_datasets.publish.candidates import DECISION, DECISIONS_FILE, Candidate, classes_of
+from u2s_datasets.publish.candidates import DECISION, DECISIONS_FILE, Candidate, classes_of, rounded
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.source import Item, Source
 
@@ -35,7 +35,7 @@ class RunSplit:
 
     Args:
         folder: output of `u2s anonymize`.
-        keep: which of the run's kept columns leave; none means all of them.
+        keep: which of the run's kept columns leave, and which scores, rounded; none means all columns and no score.
 
     Raises:
         SetupError: it holds no finished run, or not these kept columns.
@@ -51,7 +51,8 @@ class RunSplit:
                 f"{str(folder)!r} holds no finished run; finish it with `u2s anonymize`, or give a dataset"
             ) from error
         there = list(self.manifest["configuration"]["kept_columns"])
-        self.kept = there if keep is None else list(keep)
+        self.kept = there if keep is None else [name for name in keep if name not in c.SCORE]
+        self.scores = [name for name in keep or () if name in c.SCORE]
         for name in self.kept:
             if name not in there:
                 raise SetupError(
@@ -82,13 +83,14 @@ class RunSplit:
     @cached_property
     def features(self) -> Features:
         """The typed columns that leave."""
-        from datasets import Features
+        from datasets import Features, Value
 
         features = c.features(c.PUBLIC)
         stored = self._stored
         if stored is not None:
             theirs = Features.from_arrow_schema(stored)
             features.update({name: theirs[name] for name in self.kept if name in theirs})
+        features.update({name: Value("float64") for name in self.scores})
         return features
 
     @cached_property
@@ -172,6 +174,8 @@ class RunSplit:
         status = row[c.STATUS] if not public or public.get(c.STATUS) == row[c.STATUS] else c.WITHHELD
         if item is not None and item.source != row[c.SOURCE]:
             item = None
+        if public:
+            public = {**public, **{name: rounded(row.get(name)) for name in self.scores}}
         return Candidate(
             public=public,
             status=status,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
+from u2s_datasets.metrics.scores import MEANINGS as SCORES
 
 UNKNOWN = "not recorded"
 UNMEASURED = "not measured"
@@ -113,7 +114,7 @@ def _columns(one: Mapping[str, Any]) -> str:
 
     rows = []
     for name, feature in Features.from_dict(one["features"]).items():
-        whose = "kept from the source" if name in one["kept"] else MEANINGS.get(name, "")
+        whose = "kept from the source" if name in one["kept"] else _MEANINGS.get(name, SCORES.get(name, ""))
         rows.append((name, _type(feature), whose))
     return table(("column", "type", "what it is"), rows)
 
@@ -134,7 +135,7 @@ def _type(feature: Any) -> str:
     return type(feature).__name__
 
 
-MEANINGS = {
+_MEANINGS = {
     "row_id": "keyed digest; names the row, tells nothing of its source",
     "anonymized_image": "re-encoded pixels without metadata",
     "anonymization_status": "`safe`: nothing was found; `anonymized`: edited",
