@@ -26,17 +26,17 @@ def add(commands: Any, help_class: Any) -> None:
     )
     p.add_argument("repo_id", metavar="ORG/NAME", help="dataset repository; made where it is not there")
     card = p.add_argument_group("what only you know (for the card)")
-    card.add_argument("--license", default="", help="licence of what is published, such as cc-by-4.0; asked for")
-    card.add_argument("--source-dataset", default="", help="Hub id, 'original', or words; asked for")
-    card.add_argument("--source-license", default="", help="licence of the source; asked for")
-    card.add_argument("--license-link", default="", metavar="URL", help="text of a licence 'other'")
-    card.add_argument("--title", default="", help="title of the card")
-    card.add_argument("--contact", default="", help="where to ask for the removal of an image")
+    card.add_argument("--license", help="licence of what is published, such as cc-by-4.0; asked for")
+    card.add_argument("--source-dataset", help="Hub id, 'original', or words; asked for")
+    card.add_argument("--source-license", help="licence of the source; asked for")
+    card.add_argument("--license-link", metavar="URL", help="text of a licence 'other'")
+    card.add_argument("--title", help="title of the card")
+    card.add_argument("--contact", help="where to ask for the removal of an image")
     card.add_argument("--task", metavar="A,B", help="task categories, such as image-classification")
     card.add_argument(
         "--model-licence", action="append", metavar="MODEL=LICENCE", help="licence of a model that was used"
     )
-    card.add_argument("--note", default="", help="what changed, for the changelog")
+    card.add_argument("--note", help="what changed, for the changelog")
     where = p.add_argument_group("where it goes and who sees it")
     where.add_argument("--public", action="store_true", help="open the repository to everybody, at the very end")
     where.add_argument("--gated", choices=["auto", "manual"], help="readers agree to terms first")
@@ -66,15 +66,15 @@ def push(a: argparse.Namespace) -> int:
     made = push_to_hub(
         _data(a.dirs),
         a.repo_id,
-        license=a.license,
-        source_dataset=a.source_dataset,
-        source_license=a.source_license,
-        license_link=a.license_link,
-        title=a.title,
-        contact=a.contact,
+        license=a.license or "",
+        source_dataset=a.source_dataset or "",
+        source_license=a.source_license or "",
+        license_link=a.license_link or "",
+        title=a.title or "",
+        contact=a.contact or "",
         task_categories=_names(a.task),
         model_licences=dict(_pairs("--model-licence", a.model_licence)),
-        note=a.note,
+        note=a.note or "",
         private=not a.public,
         gated=a.gated,
         revision=a.revision,
