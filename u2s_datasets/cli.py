@@ -10,6 +10,7 @@ from typing import Any
 
 from u2s_datasets import catalog
 from u2s_datasets.errors import SetupError, U2SError
+from u2s_datasets.publish import command
 
 _BENCHES = ("stage1", "edit", "eval")
 
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench_stage1(commands)
     _add_bench_edit(commands)
     _add_bench_eval(commands)
+    command.add(commands, _Help)
     return parser
 
 
