@@ -265,7 +265,7 @@ _OUTSIDE = {"cli.py", "evaluate.py", "doctor.py", "hub.py", "samples.py", "worke
 
 
 def _outside(path: Path) -> bool:
-    drives = path.name in _OUTSIDE or path.name.startswith("bench") or path.parent.name == "publish"
+    drives = path.name in _OUTSIDE or path.name.startswith("bench") or path.parent.name in ("publish", "commands")
     return drives or (path.parent.name == "metrics" and path.name not in _SHAPING_METRICS)
 
 

@@ -87,6 +87,7 @@ def build(
     *,
     detectors: Sequence[str] | None = None,
     editor: str | None = None,
+    editor_options: Mapping[str, Any] | None = None,
     backend: Backends = None,
     models: Mapping[str, str] | None = None,
     small: bool = False,
@@ -101,6 +102,7 @@ def build(
         detectors: names of `catalog.DETECTORS` instead of the profile's own. Models flag an image too; detectors give
             boxes, and look again at what was edited (law 4).
         editor: a name of `catalog.EDITORS` instead of the profile's own, with its own weights.
+        editor_options: arguments of the editor, such as {"num_inference_steps": 28}.
         backend: "transformers", "vllm" or the address of an OpenAI-compatible server ("http://127.0.0.1:8000/v1"),
             for both language models or by role, as in {"inspect": "vllm", "instruct": "http://…"}.
         models: weights by role instead of the profile's own: "inspect", "instruct" and "edit", each a folder, a Hub
@@ -127,7 +129,7 @@ def build(
     if detectors is not None:
         found = tuple(catalog.make("detector", d, catalog.DETECTORS) for d in detectors)
         inspect = dataclasses.replace(inspect, detectors=found)
-    options.setdefault("editor", _editor(editor or recipe.editor, chosen.get("edit"), placed))
+    options.setdefault("editor", _editor(editor or recipe.editor, chosen.get("edit"), placed, editor_options or {}))
     anonymize = Anonymize(
         inspect=inspect,
         caption=Caption(backend=backends.get("inspect")),
@@ -138,16 +140,19 @@ def build(
     return Profile(name, anonymize, score)
 
 
-def _editor(name: str, model: str | None, placed: Mapping[str, str]) -> Editor:
-    """The editor of this name with these weights; what it has no field for does not concern it."""
+def _editor(name: str, model: str | None, placed: Mapping[str, str], options: Mapping[str, Any]) -> Editor:
+    """The editor of this name with these weights; where it has no field for what is placed, that is not for it."""
     made = catalog.make("editor", name, catalog.EDITORS)
     fields = {f.name for f in dataclasses.fields(made)}
+    for option in options:
+        if option not in fields:
+            raise SetupError(f"the editor {name!r} has no option {option!r}; it has: {', '.join(sorted(fields))}")
     changes: dict[str, Any] = {key: value for key, value in placed.items() if key in fields}
     if model is not None:
         if "model" not in fields:
             raise SetupError(f"models['edit']={model!r}: the editor {name!r} has no weights to choose")
         changes |= dict(zip(("model", "revision"), pinned(model), strict=True))
-    return dataclasses.replace(made, **changes)
+    return dataclasses.replace(made, **changes | dict(options))
 
 
 def _backends(

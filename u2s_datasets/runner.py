@@ -36,6 +36,7 @@ def run(
     profile_name: str = "cpu",
     detectors: Sequence[str] | None = None,
     editor: str | None = None,
+    editor_options: Mapping[str, Any] | None = None,
     backend: Backends = None,
     models: Mapping[str, str] | None = None,
     small: bool = False,
@@ -64,8 +65,8 @@ def run(
     Args:
         src: a folder of images, parquet, a saved dataset, or a Hub dataset id "ORG/NAME".
         out: the output folder; see `output.py` for what lies where.
-        profile_name, detectors, editor, backend, models, small, dtype, device, seed, format, verify, prior,
-            label_column: what is done; see `profiles.build` and `Anonymize`. The label column is one of those in
+        profile_name, detectors, editor, editor_options, backend, models, small, dtype, device, seed, format, verify,
+            prior, label_column: what is done; see `profiles.build` and `Anonymize`. The label column is one of those in
             `keep`.
         split, image_column, keep, allow: what is read; see `sources.open_source`.
         secret: file with the key of the row ids; without it one is made and kept in `private/`.
@@ -89,6 +90,7 @@ def run(
         profile_name,
         detectors=detectors,
         editor=editor,
+        editor_options=editor_options,
         backend=backend,
         models=models,
         small=small,
