@@ -252,13 +252,12 @@ def test_no_unmistakable_flag(text):
 GOOD = st.sampled_from(SAYS_FALSE)
 POISON = st.sampled_from(
     [
-        *(text for text in [*CONTRADICTORY, *NOT_A_FALSE] if text),
+        # Thinking before a good answer leaves no doubt.
+        *(text for text in [*CONTRADICTORY, *NOT_A_FALSE] if text and not text.endswith("</think>")),
         *(
             text
             for text in NO_FLAG
-            if any(c.isalnum() for c in text)
-            and not text.startswith(("PRIVACY_FLAG:", "[", "{"))
-            and not text.endswith("</think>")  # before a good answer this is a good answer with its thinking
+            if any(c.isalnum() for c in text) and not text.startswith(("PRIVACY_FLAG:", "[", "{"))
         ),
         *(
             "TRUE",
