@@ -28,6 +28,7 @@ def test_map(photos):
 def test_models(photos):
     printed = run("03_models.py", photos / "people")
     assert "public   edit_caption: An older person" in printed
+    assert "public   anonymization_status: anonymized" in printed
     assert "private  private_caption: A smiling astronaut" in printed
 
 

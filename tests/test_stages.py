@@ -1,14 +1,20 @@
 """The arrows and their laws, with parts that fail on purpose."""
 
+import io
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from parts import Broken, Careless, Dim, Persistent, RedSquares, Rewriter, Touchy, picture
+from PIL import Image
+from skimage import data
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
+from u2s_datasets.parts import Detection
+from u2s_datasets.stages import verify
 from u2s_datasets.stages.inspect import Inspect
 
 RED = Inspect(detectors=(RedSquares(),))
@@ -79,14 +85,75 @@ def test_what_a_rewriting_editor_leaves_is_redacted():
     assert RedSquares().detect([pixels(answer, 0)]) == [[]]
 
 
-FLAGGED_BY_A_MODEL = Inspect(detectors=(RedSquares(),), backend=u2s.Scripted(default={"TRUE": 1.0}))
+YES = u2s.Scripted(default={"TRUE": 1.0})
+FLAGGED_BY_A_MODEL = Inspect(detectors=(RedSquares(),), backend=YES)
 
 
-def test_what_a_model_alone_flagged_is_edited_and_said_to_be_unverified():
+def test_what_a_model_alone_flagged_is_rewritten_and_said_to_be_unverified():
     """Nobody said where, so nobody can look there again."""
     answer = anonymize([picture()], inspect=FLAGGED_BY_A_MODEL, editor=Rewriter())
     assert answer[c.STATUS] == [c.ANONYMIZED]
     assert json.loads(answer[c.PROVENANCE][0])["verified"] is False
+
+
+def test_a_box_does_not_answer_for_a_model_s_flag():
+    """The model goes on flagging what redaction hid a corner of, so the row is withheld; a weak box is no reason."""
+    for detector in (RedSquares(), RedSquares(flag_threshold=0.95)):
+        inspect = Inspect(detectors=(detector,), backend=YES)
+        answer = anonymize([picture(red=True)], inspect=inspect)
+        assert answer[c.STATUS] == [c.WITHHELD]
+        assert answer[c.NOTE][0].startswith("residue")
+        assert anonymize([picture(red=True)], inspect=inspect, verify=False)[c.STATUS] == [c.WITHHELD]
+
+
+def test_redaction_of_what_a_model_flagged_passes_once_the_model_is_content():
+    red = picture(red=True)
+    colour = tuple(np.asarray(red).mean(axis=(0, 1)).astype(int))
+    seen = u2s.Scripted(answers=(("#{:02x}{:02x}{:02x}".format(*colour), {"TRUE": 1.0}),), default={"FALSE": 1.0})
+    answer = anonymize([red], inspect=Inspect(detectors=(RedSquares(),), backend=seen))
+    assert answer[c.STATUS] == [c.ANONYMIZED]
+    assert json.loads(answer[c.PROVENANCE][0])["verified"] is True
+
+
+def test_a_weak_box_alone_is_no_reason_for_a_flag_that_somebody_gave():
+    inspect = Inspect(detectors=(RedSquares(flag_threshold=0.95),))
+    given = {"image": [picture(red=True)], c.PRIVACY_FLAG: [True]}
+    answer = u2s.Anonymize(inspect=inspect, format="png")(given)
+    assert answer[c.STATUS] == [c.WITHHELD] and answer[c.NOTE][0].startswith("nothing_to_edit")
+
+
+def test_a_rewriting_editor_gets_no_boxes_where_a_model_saw_more():
+    orders = []
+
+    @dataclass(frozen=True)
+    class Listening(Rewriter):
+        def edit(self, edits):
+            orders.extend(edits)
+            return super().edit(edits)
+
+    anonymize([picture(red=True)], inspect=FLAGGED_BY_A_MODEL, editor=Listening())
+    assert orders[0].boxes == ()
+    anonymize([picture(red=True)], editor=Listening())
+    assert len(orders[1].boxes) == 1
+
+
+def test_a_change_of_tone_is_no_rewriting():
+    astronaut = Image.fromarray(data.astronaut())
+    box = Detection("face", (170.0, 70.0, 280.0, 190.0), 1.0)
+    before = np.asarray(astronaut)
+    for after in (np.clip(before * 0.8 + 20, 0, 255), np.clip(before.astype(int) + 14, 0, 255)):
+        after = after.astype(np.uint8)
+        assert np.abs(before.astype(int) - after).mean() > 10
+        assert verify.remaining([], before, after, [box], absolute=False) == [box]
+    assert verify.remaining([], before, np.roll(before, 40, axis=1), [box], absolute=False) == []
+
+
+def test_some_changed_pixels_prove_nothing_of_a_program_that_looks_for_itself():
+    """A program that stores a picture once more changes every pixel a little."""
+    before = data.astronaut()
+    after = np.asarray(Image.open(io.BytesIO(images.encode(Image.fromarray(before), "jpeg"))))
+    box = Detection("face", (170.0, 70.0, 280.0, 190.0), 1.0)
+    assert verify.remaining([], before, after, [box], absolute=True, obedient=False) == [box]
 
 
 def test_a_picture_flagged_as_a_whole_that_comes_back_as_it_was_is_withheld():

@@ -113,6 +113,9 @@ STATUSES = (SAFE, ANONYMIZED, WITHHELD)
 ERROR = "error"
 """Category of the review item by which `inspect` marks a row that it could not judge."""
 
+JUDGED = "judged"
+"""Category of the review item by which a model flags an image, without saying where."""
+
 LEAK = "leak"
 """Category of the review item that says which public text said something private and was replaced."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from u2s_datasets import vispr
-from u2s_datasets.columns import ERROR, LEAK
+from u2s_datasets.columns import ERROR, JUDGED, LEAK
 from u2s_datasets.errors import SetupError
 
 Criteria = tuple[tuple[str, str], ...]
@@ -29,7 +29,7 @@ DEFAULT: Criteria = tuple(CRITERIA.items())
 UNKNOWN = "unknown"
 """Category of a review item that a model put under no criterion that it was given."""
 
-_RESERVED = (ERROR, LEAK, UNKNOWN)
+_RESERVED = (ERROR, JUDGED, LEAK, UNKNOWN)
 _HINT = f"use a name ({', '.join(CRITERIA)}), one of VISPR's (a9_face_complete, vispr), or your own as 'name: words'"
 
 DETECTED = {

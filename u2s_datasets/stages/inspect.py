@@ -106,9 +106,10 @@ class Inspect(Step):
 
         return each(batch, weigh, "inspect_failed")
 
-    @property
-    def _limit(self) -> float:
-        return self.threshold - 1e-6 if self.method == "choose" else 1.0  # 1 - 0.8 is below 0.2
+    def condemns(self, judged: float | None) -> bool:
+        """Whether an answer of `judge` flags its image; without a model nothing does, without an answer it does."""
+        limit = self.threshold - 1e-6 if self.method == "choose" else 1.0  # 1 - 0.8 is below 0.2
+        return self.backend is not None and (judged is None or judged >= limit)
 
     def request(self, row: Row) -> Request:
         """The question for one row; for "choose" with the answer begun."""
@@ -144,12 +145,15 @@ class Inspect(Step):
         return any(d.score >= limits.get(d.category, 0.0) for d in found)
 
     def _verdict(self, row: Row, judged: float | None) -> dict:
-        found = row.found or []
-        flag = self.flags(found) or (self.backend is not None and (judged is None or judged >= self._limit))
+        found, by_model = row.found or [], self.condemns(judged)
+        flag = self.flags(found) or by_model
+        review = [_item(d) for d in found] if flag else []
+        if by_model:
+            review.append(columns.review_item(columns.JUDGED, "", "judged private by a model", None, judged or 1.0))
         return {
             columns.PRIVACY_FLAG: flag,
             columns.PRIVACY_SCORE: max((*(d.score for d in found), judged or 0.0)),
-            columns.PRIVACY_REVIEW: [_item(d) for d in found] if flag else [],
+            columns.PRIVACY_REVIEW: review,
         }
 
 
