@@ -39,6 +39,10 @@ VLM_SCORE = "vlm_score"
 RESIDUAL_FACES = "residual_faces"
 RESIDUAL_TEXT = "residual_text"
 
+REVIEW_DECISION = "review_decision"
+REVIEW_BY = "review_by"
+REVIEW_AT = "review_at"
+
 ROW_ID = "row_id"
 SOURCE = "source"
 REASON = "reason_code"
@@ -58,6 +62,8 @@ SCORE = (
     RESIDUAL_FACES,
     RESIDUAL_TEXT,
 )
+REVIEW = (REVIEW_DECISION, REVIEW_BY, REVIEW_AT)
+"""What a curator decided; see `review/decisions.py`."""
 
 PUBLIC = (
     ROW_ID,
@@ -115,6 +121,7 @@ REASON_CODES = {
     "edit_failed": "the editor failed",
     "residue": "something private was still found after the last attempt",
     "encode_failed": "the result could not be written",
+    "rejected": "a reviewer rejected the result",
     "worker_died": "the process died on this row",
     "error": "another failure",
 }

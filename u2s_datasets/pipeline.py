@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,18 @@ class Pipeline:
         for part in (*ready, *(p for p in parts_of(self.profile.score) if p not in ready)):
             part.loaded  # noqa: B018  loads it
 
-    def __call__(self, items: Sequence[Item]) -> list[dict[str, Any]]:
-        """Items to one dict each: private and public columns, and under "kept" the columns that the user keeps."""
+    def __call__(
+        self, items: Sequence[Item], given: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[dict[str, Any]]:
+        """Items to one dict each: private and public columns, and under "kept" the columns that the user keeps.
+
+        Args:
+            items: what to work on.
+            given: per item columns for the steps to read, such as boxes; none without it.
+        """
         score.say_nothing()
-        rows = [Row(item.image, {}) for item in items]
+        fields = given if given is not None else [{}] * len(items)
+        rows = [Row(item.image, dict(own)) for item, own in zip(items, fields, strict=True)]
         self.profile.anonymize.run(rows)
         self.profile.score.run(rows)
         return [self._answer(item, row.fields) for item, row in zip(items, rows, strict=True)]
