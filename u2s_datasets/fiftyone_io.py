@@ -1,0 +1,156 @@
+"""Rows to FiftyOne samples and back: `to_fiftyone`, `from_fiftyone`.
+
+The database shows what the output holds and never holds anything alone: decisions are written to the output first, so
+that a FiftyOne dataset can be deleted and imported again at any time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from u2s_datasets import columns as c
+from u2s_datasets.errors import SetupError, missing_extra
+
+try:
+    import fiftyone as fo
+except ImportError as error:
+    raise missing_extra("fiftyone", "fiftyone") from error
+
+from u2s_datasets.app import fields as f, samples as s
+from u2s_datasets.app.media import ORIGINAL, Media
+from u2s_datasets.app.rows import DatasetRows, RunRows, features_from, features_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_BATCH = 256  # rows whose samples are added to the database at a time
+
+
+def to_fiftyone(
+    data: Any,
+    name: str,
+    media: str | Path,
+    *,
+    image_column: str = c.IMAGE,
+    overwrite: bool = False,
+    persistent: bool = True,
+    progress: bool = False,
+) -> fo.Dataset:
+    """Show a run, or a dataset that went through the steps, in FiftyOne.
+
+    Each row is a group of the slices `original` and `anonymized`, and the media fields `original_path` and
+    `anonymized_path` toggle within one sample. An original that is not at hand or cannot be decoded is shown as a grey
+    picture, so that no row is missing. Review items are `Detections` on the originals.
+
+    Args:
+        data: the folder of a finished run, or a `datasets.Dataset`.
+        name: of the FiftyOne dataset.
+        media: folder for the images that the App shows, originals among them: keep it private.
+        image_column: the column of a dataset's originals.
+        overwrite: whether to replace an earlier import of this name.
+        persistent: whether the database keeps it when Python ends.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        The dataset, with the saved views "flagged", "withheld", "needs review" and "lowest scores".
+
+    Raises:
+        SetupError: no finished run or dataset, a name that is taken, or a column that FiftyOne cannot keep.
+    """
+    from tqdm import tqdm
+
+    rows: Any = RunRows(data) if isinstance(data, (str, Path)) else DatasetRows(data, image_column)
+    folder = Media(media)
+    dataset = _new(name, overwrite)
+    s.prepare(dataset, rows.features)
+    info = {**rows.info, "media": str(folder.root), "features": features_json(rows.features)}
+    dataset.info[s.KEY] = {**info, "complete": False}
+    dataset.save()
+    with tqdm(total=len(rows), unit="img", disable=not progress) as bar:
+        for batch in s.batches(rows, _BATCH):
+            samples = [sample for row in batch for sample in s.samples_of(row, rows.features, folder)]
+            dataset.add_samples(samples, dynamic=False, progress=False)
+            bar.update(len(batch))
+    for field in (c.ROW_ID, c.STATUS, c.REVIEW_DECISION):
+        if field in dataset.get_field_schema():
+            dataset.create_index(field)
+    s.save_views(dataset)
+    dataset.info[s.KEY] = {**info, "complete": True}
+    dataset.persistent = persistent
+    dataset.save()
+    return dataset
+
+
+def _new(name: str, overwrite: bool) -> fo.Dataset:
+    if fo.dataset_exists(name):
+        info = s.info_of(fo.load_dataset(name))
+        if not info:
+            raise SetupError(f"there is a FiftyOne dataset {name!r} already, of something else; give another name")
+        if not overwrite and info["complete"]:
+            raise SetupError(f"there is a FiftyOne dataset {name!r} already; say overwrite=True, or give another name")
+        fo.delete_dataset(name)
+    return fo.Dataset(name)
+
+
+def from_fiftyone(view: Any) -> Dataset:
+    """The rows that a view shows, as a `datasets.Dataset` with the columns that `to_fiftyone` was given.
+
+    A column's type is the one it came with; what was edited in the App (captions, boxes of the review, decisions) is in
+    it. Columns that steps added in FiftyOne come after the others. A row that is not publishable has no
+    `anonymized_image`.
+
+    Args:
+        view: a dataset that `to_fiftyone` made, or any view into it.
+
+    Raises:
+        SetupError: it was made by something else.
+    """
+    from datasets import Dataset, Features
+
+    info = s.info_of(view)
+    if not info:
+        raise SetupError(f"{view.name!r} was not made by to_fiftyone; load its images with datasets instead")
+    features = features_from(info["features"])
+    schema = view.get_field_schema()
+    later = (*c.INSPECT, *c.CAPTION, *c.INSTRUCT, *c.ANONYMIZE[1:], *c.SCORE, *c.REVIEW)
+    features |= c.features([n for n in later if n in schema and n not in features])
+    if c.STATUS in features and c.ANONYMIZED_IMAGE not in features:
+        features |= c.features([c.ANONYMIZED_IMAGE])
+    columns = _columns(view, features, info)
+    return Dataset.from_dict(columns, features=Features(features))
+
+
+def _columns(view: Any, features: dict[str, Any], info: dict[str, Any]) -> dict[str, list[Any]]:
+    from datasets import Image
+
+    flat = s.flat_samples(view, s.row_ids(view))
+    flat = flat.match(fo.ViewField(f"{f.GROUP}.name") == ORIGINAL).sort_by(f.INDEX)
+    columns: dict[str, list[Any]] = {}
+    for column, feature in features.items():
+        if column == c.PRIVACY_REVIEW:
+            labels = flat.values([column, f.UNPLACED, "metadata.width", "metadata.height"])
+            sizes = [None if w is None else (w, h) for w, h in zip(*labels[2:], strict=True)]
+            columns[column] = [f.review_of(*row) for row in zip(*labels[:2], sizes, strict=True)]
+        elif column == c.ANONYMIZED_IMAGE:
+            columns[column] = _anonymized(flat)
+        elif isinstance(feature, Image):
+            paths = zip(*flat.values([f.VERBATIM_PATH, f.ORIGINAL_PATH]), strict=True)
+            columns[column] = [_image(verbatim or shown) for verbatim, shown in paths]
+        else:
+            columns[column] = [f.from_field(column, feature, v) for v in flat.values(f.field_name(column))]
+    return columns
+
+
+def _anonymized(flat: Any) -> list[dict[str, Any] | None]:
+    """The publishable images; none for a row that is withheld, whatever file may be left of it."""
+    statuses = flat.values(c.STATUS) if c.STATUS in flat.get_field_schema() else None
+    paths = flat.values(f.ANONYMIZED_PATH)
+    left = [p if statuses is None or statuses[i] in (c.SAFE, c.ANONYMIZED) else None for i, p in enumerate(paths)]
+    return [_image(path) for path in left]
+
+
+def _image(path: str | None) -> dict[str, Any] | None:
+    if path is None or Path(path).name == "no_image.png":
+        return None
+    return {"bytes": Path(path).read_bytes(), "path": None}
