@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_anonymize(commands)
     _add_report(commands)
+    _add_fiftyone(commands)
     _add_simple(commands)
     _add_bench(commands)
     _add_bench_stage1(commands)
@@ -98,6 +99,19 @@ def _add_report(commands: Any) -> None:
     p.set_defaults(call=_report)
     p.add_argument("dir", metavar="DIR", help="output folder of `u2s anonymize`")
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _add_fiftyone(commands: Any) -> None:
+    p = commands.add_parser(
+        "fiftyone", help="review a run by eye in the FiftyOne App, on this machine only", formatter_class=_Help
+    )
+    p.set_defaults(call=_fiftyone)
+    p.add_argument("dir", metavar="DIR", help="output folder of `u2s anonymize`")
+    p.add_argument("--name", help="of the FiftyOne dataset; default: the folder's")
+    p.add_argument("--media", metavar="FOLDER", help="where the App's images go; default: DIR/private/fiftyone")
+    p.add_argument("--port", type=int, default=5151, help="of the App, on 127.0.0.1")
+    p.add_argument("--again", action="store_true", help="import the run anew")
+    p.add_argument("--no-browser", action="store_true", help="do not open a browser")
 
 
 def _add_simple(commands: Any) -> None:
@@ -185,6 +199,15 @@ def _report(a: argparse.Namespace) -> int:
     result = report(a.dir)
     rewrite_reports(a.dir)
     print(result.to_json() if a.json else result)
+    return 0
+
+
+def _fiftyone(a: argparse.Namespace) -> int:
+    from u2s_datasets.app.launch import launch
+
+    dataset, session = launch(a.dir, a.name, a.media, a.port, again=a.again, browser=not a.no_browser)
+    print(f"{dataset.name}: http://127.0.0.1:{a.port} (Ctrl-C ends it; decisions are kept in {a.dir}/private)")
+    session.wait(-1)
     return 0
 
 

@@ -18,7 +18,7 @@ except ImportError as error:
     raise missing_extra("fiftyone", "fiftyone") from error
 
 from u2s_datasets.app import fields as f, samples as s
-from u2s_datasets.app.media import ORIGINAL, Media
+from u2s_datasets.app.media import ORIGINAL, Media, is_placeholder
 from u2s_datasets.app.rows import DatasetRows, RunRows, features_from, features_json
 
 if TYPE_CHECKING:
@@ -151,6 +151,6 @@ def _anonymized(flat: Any) -> list[dict[str, Any] | None]:
 
 
 def _image(path: str | None) -> dict[str, Any] | None:
-    if path is None or Path(path).name == "no_image.png":
+    if path is None or is_placeholder(path):
         return None
     return {"bytes": Path(path).read_bytes(), "path": None}

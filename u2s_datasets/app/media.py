@@ -19,6 +19,7 @@ ORIGINAL, ANONYMIZED = "original", "anonymized"
 _SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 """What every browser shows."""
 _ORIENTATION = 0x0112
+_PLACEHOLDER = "no_image.png"
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,15 @@ class Media:
         return str(path)
 
     def _placeholder(self) -> str:
-        path = self.root / "no_image.png"
+        path = self.root / _PLACEHOLDER
         if not path.exists():
             Image.new("RGB", (256, 256), (96, 96, 96)).save(path)
         return str(path)
+
+
+def is_placeholder(path: str | None) -> bool:
+    """Whether a path shows that there is no image: it must never be taken for one."""
+    return path is None or Path(path).name == _PLACEHOLDER
 
 
 def stored_bytes(value: Any) -> bytes | None:

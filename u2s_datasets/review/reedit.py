@@ -65,7 +65,10 @@ def reedit(
         raise SetupError(f"{str(folder)!r} has no row {missing[0]!r}; import the run again")
     if chosen is not None and options:
         raise SetupError(f"chosen and {sorted(options)} exclude each other; give one of them")
-    work = _Work(folder, chosen or run_profile(folder, **options), open_run_source(folder), boxes or {})
+    steps = chosen or run_profile(folder, **options)
+    if not steps.anonymize.verify:
+        raise SetupError("verify=False cannot stand in a run that says it was verified; leave it out")
+    work = _Work(folder, steps, open_run_source(folder), boxes or {})
     ordered = sorted(set(rows), key=lambda row: (known[row].shard, known[row].index))
     done: dict[str, str] = {}
     for part in _chunks(ordered, known):
