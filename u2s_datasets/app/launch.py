@@ -13,6 +13,7 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.fiftyone_io import to_fiftyone
 
 ADDRESS = "127.0.0.1"
+PANEL = "privacy_review"
 
 
 def plugin_folder() -> Path:
@@ -75,8 +76,15 @@ def launch(
     install_plugin()
     dataset = _imported(root, name, media or root / "private" / "fiftyone", again)
     # Without an address FiftyOne listens to every machine where it finds itself in a container.
-    session = fo.launch_app(dataset, address=ADDRESS, port=port, remote=not browser)
+    session = fo.launch_app(dataset, spaces=side_by_side(), address=ADDRESS, port=port, remote=not browser)
     return dataset, session
+
+
+def side_by_side() -> fo.Space:
+    """The grid on the left, the panel "Privacy review" on the right."""
+    grid, panel = fo.Panel(type="Samples", pinned=True), fo.Panel(type=PANEL)
+    sides = [fo.Space(children=[one], active_child=one.component_id) for one in (grid, panel)]
+    return fo.Space(children=sides, orientation="horizontal", sizes=[0.55, 0.45])
 
 
 def _imported(root: Path, name: str, media: str | Path, again: bool) -> fo.Dataset:
