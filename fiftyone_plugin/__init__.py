@@ -15,6 +15,10 @@ from u2s_datasets.review import audit, decisions
 PLUGIN = "@u2s/privacy"
 SECRETS = ("HF_TOKEN", "OPENAI_API_KEY")
 STORE = "u2s_privacy"
+HALF = {
+    "image": {"style": {"width": "100%", "maxHeight": "340px", "objectFit": "contain"}},
+}
+"""Two images side by side, whole."""
 
 
 def add_fields(inputs, fields):
@@ -49,7 +53,7 @@ def add_boxes(inputs, dataset):
 
 def target_rows(ctx):
     """The rows of the chosen dataset, view or selection."""
-    return samples.row_ids(ctx.target_view(require_flat=True))
+    return samples.row_ids(ctx.target_view())
 
 
 def values_of(ctx, fields):
@@ -114,7 +118,7 @@ class StepOperator(Work):
 
     def resolve_input(self, ctx):
         inputs = types.Object()
-        ctx.target_view(require_flat=True)
+        ctx.target_view()
         inputs.enum("profile", forms.profiles(), default="cpu", label="profile")
         if self.name_ == "anonymize":
             add_boxes(inputs, ctx.dataset)
@@ -129,7 +133,7 @@ class StepOperator(Work):
         values = values_of(ctx, forms.fields_of(self.name_, profile, ctx.params))
         options = {name: ctx.params.get(name) or None for name in ("media", "boxes_field")}
         yield from steps.run_step(
-            ctx.target_view(require_flat=True),
+            ctx.target_view(),
             forms.build(self.name_, profile, values),
             only_missing=ctx.params.get("only_missing", False),
             **options,
@@ -163,7 +167,7 @@ class Review(Work):
 
     def resolve_input(self, ctx):
         inputs = types.Object()
-        ctx.target_view(require_flat=True)
+        ctx.target_view()
         inputs.enum("action", self.ACTIONS, default=decisions.APPROVE, view=types.RadioGroup(), label="decision")
         add_reviewer(inputs)
         if ctx.params.get("action") == decisions.REEDIT:
@@ -391,7 +395,8 @@ class PrivacyReview(foo.Panel):
             title = {"text": f"{name}: {goal}", "font": {"size": 13}}
             layout = {"title": title, "height": 190, "margin": {"t": 36, "b": 28, "l": 36, "r": 8}, "bargap": 0.05}
             panel.plot(f"bars_{name}", data=data, layout=layout, on_click=self.on_bar, config={"displayModeBar": False})
-        return types.Property(panel, view=types.GridView(orientation="vertical", gap=1, padding=2))
+        padding = {"container": {"sx": {"p": 2}}}
+        return types.Property(panel, view=types.GridView(orientation="vertical", gap=1, componentsProps=padding))
 
     def render_pair(self, panel, pair):
         keys = panel.h_stack("keys", gap=1)
@@ -406,10 +411,11 @@ class PrivacyReview(foo.Panel):
             panel.md("Nothing is left to look at.", name="empty")
             return
         panel.md(pair_words(pair), name="facts")
-        images = panel.h_stack("images", gap=1)
+        images = panel.h_stack("images", gap=1, align_y="top")
         for name in ("original", "anonymized"):
             if pair[name]:
-                images.view(f"{name}_image", types.ImageView(width="100%", alt=name, label=name), default=pair[name])
+                shown = types.ImageView(alt=name, label=name, componentsProps=HALF)
+                images.view(f"{name}_image", shown, default=pair[name])
             else:
                 images.md(f"*{name}: no image*", name=f"{name}_none")
         more = panel.h_stack("more", gap=1)

@@ -112,7 +112,8 @@ def flat_samples(collection: Any, rows: Iterable[str] | None = None) -> Any:
 
 def row_ids(collection: Any) -> list[str]:
     """The rows that a view shows, by any of their slices, in its order."""
-    return list(dict.fromkeys(collection.values(c.ROW_ID)))
+    flat = collection.select_group_slices() if collection.media_type == fo.core.media.GROUP else collection
+    return list(dict.fromkeys(flat.values(c.ROW_ID)))
 
 
 def set_fields(view: Any, values: Mapping[str, Mapping[str, Any]]) -> None:
