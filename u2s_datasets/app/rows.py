@@ -91,7 +91,7 @@ class RunRows:
         from u2s_datasets.review.reedit import open_run_source
 
         try:
-            return open_run_source(self.folder)
+            return open_run_source(self.folder, to_show=True)
         except (SetupError, OSError):
             return None
 

@@ -40,7 +40,8 @@ def samples_of(row: BridgeRow, features: Mapping[str, Any], media: Media) -> lis
     group = fo.Group()
     samples = [_sample(group, ORIGINAL, original, values)]
     if c.PRIVACY_REVIEW in features:
-        boxes, others = f.review_labels(row.values.get(c.PRIVACY_REVIEW), original.size)
+        size = original.size or (anonymized.size if anonymized is not None else None)  # the two are of one size
+        boxes, others = f.review_labels(row.values.get(c.PRIVACY_REVIEW), size)
         samples[0][c.PRIVACY_REVIEW], samples[0][f.UNPLACED] = boxes, others
     if anonymized is not None:
         samples.append(_sample(group, ANONYMIZED, anonymized, values))

@@ -125,8 +125,12 @@ class _Work:
             change.commit()
 
 
-def open_run_source(folder: Path) -> Source:
+def open_run_source(folder: Path, to_show: bool = False) -> Source:
     """The source of a run, as the run read it.
+
+    Args:
+        folder: of the run.
+        to_show: whether the originals are only looked at, so that a source that was changed since will do.
 
     Raises:
         SetupError: it is not in its place, or was changed.
@@ -138,7 +142,7 @@ def open_run_source(folder: Path) -> Source:
     if known["source_kind"] != "dataset" and not Path(place).exists():
         raise SetupError(f"the source {place!r} is not in its place; put it back to edit its rows again")
     source = open_source(place, image_column=known["image_column"], split=known["split"], keep=names, allow=names)
-    if source.fingerprint() != known["source_content"]:
+    if not to_show and source.fingerprint() != known["source_content"]:
         raise SetupError(f"the source {place!r} was changed since the run; run `u2s anonymize` on it into a new folder")
     return source
 
