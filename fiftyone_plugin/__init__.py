@@ -38,7 +38,7 @@ def add_fields(inputs, fields):
 
 def add_reviewer(inputs):
     """Who decides."""
-    inputs.str("reviewer", default=getpass.getuser(), required=True, label="reviewer")
+    inputs.str("reviewer", default=getpass.getuser(), label="reviewer")
 
 
 def add_boxes(inputs, dataset):
@@ -208,10 +208,10 @@ class Audit(foo.Operator):
         inputs.enum("action", ("draw", "finish", "drop"), default="draw", view=types.RadioGroup(), label="audit")
         add_reviewer(inputs)
         if ctx.params.get("action", "draw") == "draw":
-            inputs.int("n", default=100, min=1, required=True, label="images to look at")
-            inputs.int("seed", default=0, required=True, label="seed of the draw")
+            inputs.int("n", default=100, min=1, label="images to look at")
+            inputs.int("seed", default=0, label="seed of the draw")
         elif ctx.params["action"] == "finish":
-            inputs.float("confidence", default=0.95, required=True, label="confidence of the bound")
+            inputs.float("confidence", default=0.95, label="confidence of the bound")
         return types.Property(inputs, view=types.View(label="Privacy: audit"))
 
     def execute(self, ctx):

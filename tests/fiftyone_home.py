@@ -1,18 +1,31 @@
-"""FiftyOne with a real MongoDB in a folder of its own, which is thrown away. Import this before fiftyone."""
+"""FiftyOne with a real MongoDB in a folder of its own, which is thrown away. Import this before fiftyone.
+
+FiftyOne joins any MongoDB that another FiftyOne of this machine runs, whatever FIFTYONE_DATABASE_DIR says; so the tests
+start one and give its address.
+"""
 
 import atexit
+import importlib.util
 import os
 import shutil
+import socket
+import subprocess
 import tempfile
 import warnings
 from pathlib import Path
 
 import pytest
 
+found = importlib.util.find_spec("fiftyone")
+if found is None:
+    pytest.skip("fiftyone is not installed: `make test-fiftyone` installs it", allow_module_level=True)
+MONGOD = Path(found.submodule_search_locations[0]) / "db/bin/mongod"
+if not MONGOD.exists():
+    pytest.skip("MongoDB is not installed: `make test-fiftyone` installs it", allow_module_level=True)
+
 HOME = Path(tempfile.mkdtemp(prefix="u2s-fiftyone-"))
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 PLACES = {
-    "FIFTYONE_DATABASE_DIR": "database",
     "FIFTYONE_PLUGINS_DIR": "plugins",
     "FIFTYONE_DEFAULT_DATASET_DIR": "datasets",
     "FIFTYONE_DATASET_ZOO_DIR": "dataset_zoo",
@@ -26,14 +39,25 @@ os.environ.update({name: str(HOME / place) for name, place in PLACES.items()})
 os.environ |= {"FIFTYONE_DO_NOT_TRACK": "true", "FIFTYONE_SHOW_PROGRESS_BARS": "false"}
 os.environ |= {"FIFTYONE_DATABASE_VALIDATION": "false"}  # MongoDB 6 is old to FiftyOne, and what Debian 12 can have
 
+
+
+def start_mongod() -> str:
+    """The address of a new MongoDB, which ends with the tests."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (HOME / "database").mkdir()
+    call = [MONGOD, "--dbpath", HOME / "database", "--logpath", HOME / "mongod.log", "--nounixsocket"]
+    process = subprocess.Popen([*map(str, call), "--bind_ip", "127.0.0.1", "--port", str(port)], stdout=subprocess.DEVNULL)
+    atexit.register(process.wait)
+    atexit.register(process.terminate)
+    return f"mongodb://127.0.0.1:{port}"
+
+
+os.environ["FIFTYONE_DATABASE_URI"] = start_mongod()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what FiftyOne's own imports warn of
-    fo = pytest.importorskip("fiftyone", reason="fiftyone is not installed: `make test-fiftyone` installs it")
-
-    try:
-        fo.list_datasets()
-    except Exception as error:  # FiftyOne raises what it likes where there is no MongoDB
-        pytest.skip(f"MongoDB is not installed: {error}", allow_module_level=True)
+    import fiftyone as fo
 
 # FiftyOne's dependencies warn of their own futures; warnings of this package stay errors.
 IGNORED = [

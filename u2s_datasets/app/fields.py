@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import fiftyone as fo
@@ -51,14 +51,14 @@ def kind_of(column: str, feature: Any) -> str:
 _FIELDS = {"bool": fo.BooleanField, "int": fo.IntField, "float": fo.FloatField}
 
 
-def declare(dataset: fo.Dataset, features: Mapping[str, Any]) -> None:
-    """Add the fields of these columns and the bridge's own to a dataset, typed, so that adding samples looks at no
-    value."""
+def declare(dataset: fo.Dataset, features: Mapping[str, Any], own: Iterable[str] = OWN) -> None:
+    """Add the fields of these columns and these of the bridge's own to a dataset, typed, so that adding samples looks
+    at no value."""
     schema = dataset.get_field_schema()
     wanted = {field_name(n): _FIELDS.get(kind_of(n, f), fo.StringField) for n, f in features.items()}
     for column in (n for n, f in features.items() if kind_of(n, f) in ("image", "review")):
         wanted.pop(field_name(column))
-    for name, field in (wanted | OWN).items():
+    for name, field in (wanted | {name: OWN[name] for name in own}).items():
         if name not in schema:
             dataset.add_sample_field(name, field)
     if c.PRIVACY_REVIEW in features:

@@ -58,7 +58,8 @@ def run_step(
     if boxes_field:
         step = dataclasses.replace(step, boxes_column=_BOXES)
     step.check()
-    f.declare(dataset, {n: t for n, t in c.features(step.answers(set(_present(dataset)))).items()})
+    own = (f.RISK, f.ANONYMIZED_PATH) if isinstance(step, Anonymize) else ()
+    f.declare(dataset, c.features(step.answers(set(_present(dataset)))), own)
     folder = _folder(dataset, media) if isinstance(step, Anonymize) else None
     if only_missing:
         rows = _without(dataset, rows, step.writes[-1] if isinstance(step, Anonymize) else step.writes[0])
@@ -111,7 +112,7 @@ def _batch(dataset: Any, step: Step, rows: Sequence[str], boxes: dict[str, Any],
     answers = list(step.answers(set(_present(dataset))))
     if c.STATUS in answers:
         answers.append(c.REASON)
-        f.declare(dataset, c.features([c.REASON]))
+        f.declare(dataset, c.features([c.REASON]), ())
     plain = {n: t for n, t in c.features(answers).items() if n not in (c.PRIVACY_REVIEW, c.ANONYMIZED_IMAGE)}
     values = {name: f.to_fields(row.fields, plain) for name, row in work.items()}
     if c.STATUS in answers:
@@ -134,7 +135,7 @@ def _read(view: Any, step: Step) -> dict[str, Row]:
         raise SetupError(f"there is no field {missing[0]!r}, which this step was told to read")
     labels = (c.PRIVACY_REVIEW, c.ANONYMIZED_IMAGE)
     wanted = [*needed, *(n for n in step.inputs() if n in schema and n not in (*labels, *needed))]
-    originals = [f.VERBATIM_PATH, f.ORIGINAL_PATH] if f.VERBATIM_PATH in schema else ["filepath", "filepath"]
+    originals = [f.VERBATIM_PATH, f.ORIGINAL_PATH] if s.info_of(view) else ["filepath", "filepath"]
     view.compute_metadata(skip_failures=True, progress=False)
     facts = [c.ROW_ID, *originals, "metadata.width", "metadata.height"]
     reviews = [c.PRIVACY_REVIEW, f.UNPLACED] if c.PRIVACY_REVIEW in schema else []
