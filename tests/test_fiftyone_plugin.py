@@ -209,7 +209,7 @@ def test_an_audit_in_the_app(run, dataset):
 def test_publishing_refuses_while_rows_are_unresolved(run, dataset):
     row = row_of(run, "things/cat.jpg")
     actions.decide(dataset, [row], d.PENDING, "ada")
-    with pytest.raises(Exception, match="1 rows are unresolved: a review was asked for and not given"):
+    with pytest.raises(Exception, match="unresolved rows, whose review was asked for and not given: 1"):
         operator("publish")(dataset, "org/name")
     with pytest.raises(u2s.SetupError, match="unresolved"):
         actions.publish(dataset, "org/name")

@@ -113,7 +113,7 @@ def why_not_publish(dataset: Any) -> list[str]:
         return ["this dataset shows no run of `u2s anonymize`; only a run's output is published from here"]
     reasons = []
     if waiting := d.unresolved(folder):
-        reasons.append(f"{len(waiting)} rows are unresolved: a review was asked for and not given")
+        reasons.append(f"unresolved rows, whose review was asked for and not given: {len(waiting)}")
     if (sample := audit.read_sample(folder)) is not None:
         reasons.append(f"an audit is under way: {len(sample['judged'])} of {sample['n']} rows are judged")
     try:
