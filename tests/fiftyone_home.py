@@ -40,7 +40,6 @@ os.environ |= {"FIFTYONE_DO_NOT_TRACK": "true", "FIFTYONE_SHOW_PROGRESS_BARS": "
 os.environ |= {"FIFTYONE_DATABASE_VALIDATION": "false"}  # MongoDB 6 is old to FiftyOne, and what Debian 12 can have
 
 
-
 def start_mongod() -> str:
     """The address of a new MongoDB, which ends with the tests."""
     with socket.socket() as free:
@@ -48,7 +47,8 @@ def start_mongod() -> str:
         port = free.getsockname()[1]
     (HOME / "database").mkdir()
     call = [MONGOD, "--dbpath", HOME / "database", "--logpath", HOME / "mongod.log", "--nounixsocket"]
-    process = subprocess.Popen([*map(str, call), "--bind_ip", "127.0.0.1", "--port", str(port)], stdout=subprocess.DEVNULL)
+    address = ["--bind_ip", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen([*map(str, call), *address], stdout=subprocess.DEVNULL)
     atexit.register(process.wait)
     atexit.register(process.terminate)
     return f"mongodb://127.0.0.1:{port}"
@@ -58,6 +58,13 @@ os.environ["FIFTYONE_DATABASE_URI"] = start_mongod()
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what FiftyOne's own imports warn of
     import fiftyone as fo
+    import fiftyone.operators as foo
+    import fiftyone.plugins as fop
+    from fiftyone.operators.delegated import DelegatedOperationService
+    from fiftyone.operators.executor import ExecutionContext
+    from fiftyone.plugins.context import build_plugin_contexts
+
+__all__ = ["DelegatedOperationService", "ExecutionContext", "build_plugin_contexts", "fo", "foo", "fop"]
 
 # FiftyOne's dependencies warn of their own futures; warnings of this package stay errors.
 IGNORED = [

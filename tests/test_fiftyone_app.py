@@ -8,12 +8,9 @@ import shutil
 import socket
 from pathlib import Path
 
-from fiftyone_home import IGNORED, fo
-
-pytestmark = IGNORED
-
 import psutil
 import pytest
+from fiftyone_home import IGNORED, fo
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
@@ -21,15 +18,15 @@ from u2s_datasets.app import actions, launch
 from u2s_datasets.review import decisions as d
 from u2s_datasets.samples import write_samples
 
+pytestmark = IGNORED
+
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: `make test-fiftyone`")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 if CHROMIUM is None:
     pytest.skip("chromium is not installed: apt-get install chromium", allow_module_level=True)
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 PATIENCE = 90_000  # milliseconds; the App's first page is several megabytes of script
 
 
@@ -72,7 +69,7 @@ def page(app):
 def shot(page, name: str, tmp_path: Path) -> None:
     folder = Path(os.environ.get("U2S_SCREENSHOTS", tmp_path))
     page.wait_for_timeout(1500)  # images fade in
-    page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=55)
+    page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=42)
     assert (folder / f"{name}.jpg").stat().st_size > 20_000
 
 

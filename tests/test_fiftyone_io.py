@@ -6,19 +6,18 @@ import shutil
 import stat
 from pathlib import Path
 
-from fiftyone_home import IGNORED, fo
-
-pytestmark = IGNORED
-
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
+from fiftyone_home import IGNORED, fo
 from PIL import Image as PIL
 from test_runner import files_of, private_rows, public_rows
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets.review import decisions as d
+
+pytestmark = IGNORED
 
 
 @pytest.fixture(scope="module")

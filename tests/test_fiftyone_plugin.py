@@ -8,25 +8,29 @@ import sys
 import zipfile
 from pathlib import Path
 
-from fiftyone_home import HOME, IGNORED, fo
-
-pytestmark = IGNORED
-
-import fiftyone.operators as foo
-import fiftyone.plugins as fop
 import pytest
 import yaml
-from fiftyone.operators.delegated import DelegatedOperationService
-from fiftyone.operators.executor import ExecutionContext
-from fiftyone.plugins.context import build_plugin_contexts
+from fiftyone_home import (
+    HOME,
+    IGNORED,
+    DelegatedOperationService,
+    ExecutionContext,
+    build_plugin_contexts,
+    fo,
+    foo,
+    fop,
+)
 from test_runner import public_rows
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets.app import actions, forms, launch, panel_data, steps
 from u2s_datasets.app.secrets import lent
-from u2s_datasets.review import audit, decisions as d
+from u2s_datasets.review import audit
+from u2s_datasets.review import decisions as d
 from u2s_datasets.samples import write_samples
+
+pytestmark = IGNORED
 
 ROOT = Path(__file__).parents[1]
 LISTED = yaml.safe_load((ROOT / "fiftyone_plugin/fiftyone.yml").read_text())

@@ -19,7 +19,8 @@ import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.profiles import profile
-from u2s_datasets.review import audit, decisions as d
+from u2s_datasets.review import audit
+from u2s_datasets.review import decisions as d
 from u2s_datasets.review.reedit import reedit
 from u2s_datasets.review.rewrite import Change, replace_rows
 from u2s_datasets.review.risk import residual_risk
@@ -112,7 +113,9 @@ def test_applying_twice_changes_nothing_and_a_resumed_run_keeps_it(run, finished
     u2s.apply_reviews(run)
     assert digests(run) == once
     u2s.run(finished.parent / "photos", run, **QUICK)
-    assert {n: h for n, h in digests(run).items() if n != "run.json"} == {n: h for n, h in once.items() if n != "run.json"}
+    assert {n: h for n, h in digests(run).items() if n != "run.json"} == {
+        n: h for n, h in once.items() if n != "run.json"
+    }
 
 
 def test_a_shard_without_a_public_row_has_no_public_file(run):
@@ -268,7 +271,11 @@ def test_an_edit_after_an_audit_ends_its_result(run):
 
 
 def test_the_riskiest_rows_come_first():
-    proven = {c.STATUS: c.ANONYMIZED, c.PROVENANCE: json.dumps({"verified": True, "attempts": [1]}), c.PRIVACY_SCORE: 0.4}
+    proven = {
+        c.STATUS: c.ANONYMIZED,
+        c.PROVENANCE: json.dumps({"verified": True, "attempts": [1]}),
+        c.PRIVACY_SCORE: 0.4,
+    }
     assert residual_risk({c.STATUS: c.WITHHELD}) is None
     assert residual_risk(proven) == pytest.approx(0.2)
     assert residual_risk(proven | {c.TEXT_SIMILARITY: 0.7}) == pytest.approx(0.7)

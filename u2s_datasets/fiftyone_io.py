@@ -17,7 +17,8 @@ try:
 except ImportError as error:
     raise missing_extra("fiftyone", "fiftyone") from error
 
-from u2s_datasets.app import fields as f, samples as s
+from u2s_datasets.app import fields as f
+from u2s_datasets.app import samples as s
 from u2s_datasets.app.media import ORIGINAL, Media, is_placeholder
 from u2s_datasets.app.rows import DatasetRows, RunRows, features_from, features_json
 

@@ -40,9 +40,7 @@ class Pipeline:
         for part in (*ready, *(p for p in parts_of(self.profile.score) if p not in ready)):
             part.loaded  # noqa: B018  loads it
 
-    def __call__(
-        self, items: Sequence[Item], given: Sequence[Mapping[str, Any]] | None = None
-    ) -> list[dict[str, Any]]:
+    def __call__(self, items: Sequence[Item], given: Sequence[Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
         """Items to one dict each: private and public columns, and under "kept" the columns that the user keeps.
 
         Args:

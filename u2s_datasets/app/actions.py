@@ -8,11 +8,14 @@ from typing import Any
 
 import u2s_datasets
 from u2s_datasets import columns as c
-from u2s_datasets.app import fields as f, mirror, samples as s
+from u2s_datasets.app import fields as f
+from u2s_datasets.app import mirror
+from u2s_datasets.app import samples as s
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Box
 from u2s_datasets.profiles import Profile
-from u2s_datasets.review import audit, decisions as d
+from u2s_datasets.review import audit
+from u2s_datasets.review import decisions as d
 from u2s_datasets.review.reedit import CHUNK, reedit
 
 
@@ -37,7 +40,12 @@ def decide(dataset: Any, rows: Sequence[str], decision: str, by: str) -> int:
 
 
 def edit_again(
-    dataset: Any, rows: Sequence[str], by: str, chosen: Profile | None = None, boxes_field: str | None = None, **options: Any
+    dataset: Any,
+    rows: Sequence[str],
+    by: str,
+    chosen: Profile | None = None,
+    boxes_field: str | None = None,
+    **options: Any,
 ) -> Iterator[tuple[int, int]]:
     """Edit rows of the run again, and show them; see `review.reedit`. Gives (done, all) after each part.
 

@@ -22,7 +22,9 @@ OWN = {RISK: fo.FloatField, ORIGINAL_PATH: fo.StringField, ANONYMIZED_PATH: fo.S
 OWN |= {VERBATIM_PATH: fo.StringField, INDEX: fo.IntField, c.ROW_ID: fo.StringField}
 """Fields that the bridge adds; only `row_id` may be a column as well."""
 
-_TAKEN = {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at", "_id", GROUP, UNPLACED, *OWN} - {c.ROW_ID}
+_TAKEN = {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at", "_id", GROUP, UNPLACED, *OWN} - {
+    c.ROW_ID
+}
 
 
 def field_name(column: str) -> str:
@@ -89,7 +91,8 @@ def _stored(column: str, kind: str, feature: Any, value: Any) -> Any:
     try:
         return json.dumps(value, ensure_ascii=False)
     except TypeError as error:
-        raise SetupError(f"column {column!r} holds {type(value).__name__}, which FiftyOne cannot keep; remove it first") from error
+        what = type(value).__name__
+        raise SetupError(f"column {column!r} holds {what}, which FiftyOne cannot keep; remove it first") from error
 
 
 def from_field(column: str, feature: Any, value: Any) -> Any:
@@ -128,14 +131,16 @@ def review_of(boxes: Any, others: Any, size: tuple[int, int] | None) -> list[dic
     """The privacy review of labels; a box that a user moved or drew is taken from where it is now."""
     if boxes is None and others is None:
         return None
-    items = []
+    items: list[tuple[float, dict[str, Any]]] = []
     for label in [*(boxes.detections if boxes else ()), *(others.classifications if others else ())]:
         placed = hasattr(label, "bounding_box")
         box = _get(label, "box") if not placed else _box(label, size)
         score = label.confidence if label.confidence is not None else 1.0
-        words = [_get(label, "item") or "", _get(label, "reason") or ""]
+        item, reason = _get(label, "item") or "", _get(label, "reason") or ""
         order = _get(label, "order")
-        items.append((order if order is not None else len(items) + 1e6, c.review_item(label.label, *words, box, score)))
+        items.append(
+            (order if order is not None else len(items) + 1e6, c.review_item(label.label, item, reason, box, score))
+        )
     return [item for _, item in sorted(items, key=lambda pair: pair[0])]
 
 

@@ -18,7 +18,8 @@ from u2s_datasets.editors import redact
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Backend, Detector, Editor, Part
 from u2s_datasets.profiles import NAMES, Profile, profile
-from u2s_datasets.stages import anonymize, inspect as inspect_stage
+from u2s_datasets.stages import anonymize
+from u2s_datasets.stages import inspect as inspect_stage
 from u2s_datasets.stages.step import Step
 
 SEPARATOR = "__"
@@ -192,7 +193,8 @@ def _built_part(base: type, name: str, value: Any, values: Mapping[str, Any]) ->
     if chosen == default and value is not None:
         return _built(value, name + SEPARATOR, values)
     cls, _ = _class(chosen, entries)
-    prefix, given = name + SEPARATOR, {}
+    prefix = name + SEPARATOR
+    given: dict[str, Any] = {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if (own := values.get(prefix + field.name)) not in (None, ""):
             given |= _plain(field.name, _kind(cls, field.name), None, own)

@@ -88,7 +88,8 @@ def side_by_side() -> fo.Space:
 
 
 def _imported(root: Path, name: str, media: str | Path, again: bool) -> fo.Dataset:
-    from u2s_datasets.app import mirror, samples as s
+    from u2s_datasets.app import mirror
+    from u2s_datasets.app import samples as s
 
     if not again and fo.dataset_exists(name):
         dataset = fo.load_dataset(name)

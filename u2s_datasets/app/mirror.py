@@ -10,7 +10,8 @@ import fiftyone as fo
 from fiftyone import ViewField as F
 
 from u2s_datasets import columns as c
-from u2s_datasets.app import fields as f, samples as s
+from u2s_datasets.app import fields as f
+from u2s_datasets.app import samples as s
 from u2s_datasets.app.media import ANONYMIZED, Media, Stored
 from u2s_datasets.app.rows import RunRows, features_from
 from u2s_datasets.errors import SetupError
@@ -44,7 +45,9 @@ def mirror_rows(dataset: Any, rows: Sequence[str]) -> None:
     features, media = features_from(info["features"]), Media(info["media"])
     new = {row.name: row for row in RunRows(folder).some(set(rows), originals=False)}
     images = {name: row.anonymized for name, row in new.items()}
-    values = {name: f.to_fields(row.values, features) | {f.RISK: s.residual_risk(row.values)} for name, row in new.items()}
+    values = {
+        name: f.to_fields(row.values, features) | {f.RISK: s.residual_risk(row.values)} for name, row in new.items()
+    }
     s.set_fields(s.flat_samples(dataset, new), values)
     mirror_reviews(dataset, {name: row.values.get(c.PRIVACY_REVIEW) for name, row in new.items()})
     mirror_images(dataset, images, media)

@@ -1,4 +1,4 @@
-"""Rows for the bridge, from the folder of a run or from a dataset: typed columns, and both images as they are stored."""
+"""Rows for the bridge, from a run or a dataset: typed columns, and both images as they are stored."""
 
 from __future__ import annotations
 

@@ -123,7 +123,9 @@ def set_fields(view: Any, values: Mapping[str, Mapping[str, Any]]) -> None:
         return
     ids, rows = view.values(["id", c.ROW_ID])
     for field in next(iter(values.values())):
-        view.set_values(field, {i: values[r][field] for i, r in zip(ids, rows, strict=True) if r in values}, key_field="id")
+        view.set_values(
+            field, {i: values[r][field] for i, r in zip(ids, rows, strict=True) if r in values}, key_field="id"
+        )
 
 
 def info_of(dataset: Any) -> dict[str, Any]:

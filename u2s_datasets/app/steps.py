@@ -10,7 +10,9 @@ from typing import Any
 import fiftyone as fo
 
 from u2s_datasets import columns as c
-from u2s_datasets.app import fields as f, mirror, samples as s
+from u2s_datasets.app import fields as f
+from u2s_datasets.app import mirror
+from u2s_datasets.app import samples as s
 from u2s_datasets.app.actions import boxes_of
 from u2s_datasets.app.media import Media, is_placeholder
 from u2s_datasets.errors import SetupError
@@ -53,9 +55,9 @@ def run_step(
     """
     dataset = getattr(samples, "_root_dataset", samples)
     rows = _rows(samples, dataset)
-    if boxes_field and not isinstance(step, Anonymize):
-        raise SetupError(f"{type(step).__name__} takes no boxes; leave boxes_field out")
     if boxes_field:
+        if not isinstance(step, Anonymize):
+            raise SetupError(f"{type(step).__name__} takes no boxes; leave boxes_field out")
         step = dataclasses.replace(step, boxes_column=_BOXES)
     step.check()
     own = (f.RISK, f.ANONYMIZED_PATH) if isinstance(step, Anonymize) else ()
@@ -128,7 +130,7 @@ def _batch(dataset: Any, step: Step, rows: Sequence[str], boxes: dict[str, Any],
 
 
 def _read(view: Any, step: Step) -> dict[str, Row]:
-    """The rows of a step by their ids: the original, and the columns that the step reads, as far as they were written."""
+    """The rows of a step by their ids: the original, and what the step reads, as far as it was written."""
     schema = view.get_field_schema()
     needed = [n for n in step.required() if n != _BOXES]
     if missing := [n for n in needed if n not in schema]:
@@ -141,11 +143,13 @@ def _read(view: Any, step: Step) -> dict[str, Row]:
     reviews = [c.PRIVACY_REVIEW, f.UNPLACED] if c.PRIVACY_REVIEW in schema else []
     edited = [f.ANONYMIZED_PATH] if f.ANONYMIZED_PATH in schema else []
     rows = {}
-    for name, verbatim, shown, width, height, *values in zip(*view.values([*facts, *wanted, *reviews, *edited]), strict=True):
+    for name, verbatim, shown, width, height, *values in zip(
+        *view.values([*facts, *wanted, *reviews, *edited]), strict=True
+    ):
         fields = {n: v for n, v in zip(wanted, values, strict=False) if v is not None or n not in c.INSPECT}
         if reviews and c.PRIVACY_REVIEW in step.inputs():
-            drawn = values[len(wanted) : len(wanted) + 2]
-            review = f.review_of(*drawn, None if width is None else (width, height))
+            boxes, others = values[len(wanted) : len(wanted) + 2]
+            review = f.review_of(boxes, others, None if width is None else (width, height))
             fields |= {} if review is None else {c.PRIVACY_REVIEW: review}
         if edited and values[-1] and c.ANONYMIZED_IMAGE in step.inputs():
             fields[c.ANONYMIZED_IMAGE] = {"bytes": Path(values[-1]).read_bytes(), "path": None}

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets import catalog, columns as c
+from u2s_datasets import catalog
+from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Box
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.profiles import Profile, profile
-from u2s_datasets.review import audit, decisions as d
+from u2s_datasets.review import audit
+from u2s_datasets.review import decisions as d
 from u2s_datasets.review.rewrite import Change, replace_rows
 from u2s_datasets.source import Item, Source
 
