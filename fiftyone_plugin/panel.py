@@ -7,7 +7,7 @@ import getpass
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from u2s_datasets.app import actions, panel_data, samples
+from u2s_datasets.app import actions, panel_data
 from u2s_datasets.errors import U2SError
 from u2s_datasets.review import decisions
 
@@ -39,8 +39,8 @@ class PrivacyReview(foo.Panel):
     def show(self, ctx, row):
         """Show this row, or the first of the queue, and the numbers as they are now."""
         ctx.panel.set_state("failure", "")
-        if not samples.info_of(ctx.dataset):
-            ctx.panel.set_state("pair", None)
+        if not panel_data.is_ready(ctx.dataset):
+            ctx.panel.set_state({"pair": None, "counts": None})
             return
         queue = panel_data.queue(ctx.dataset)
         row = row or (queue[0] if queue else None)
@@ -102,7 +102,7 @@ class PrivacyReview(foo.Panel):
         panel = types.Object()
         counts, pair = ctx.panel.get_state("counts"), ctx.panel.get_state("pair")
         if not counts:
-            panel.md("This dataset shows no run. Import one with `u2s fiftyone DIR` or `u2s.to_fiftyone`.")
+            panel.md("Nothing here was anonymized. Import one with `u2s fiftyone DIR` or `u2s.to_fiftyone`.")
             return types.Property(panel)
         panel.md(summary(counts, ctx.panel.get_state("waiting")), name="summary")
         self.render_pair(panel, pair)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from datasets import Dataset
 from fiftyone_home import (
     HOME,
     IGNORED,
@@ -266,6 +267,14 @@ def test_what_the_panel_shows_agrees_with_the_run(run, dataset):
     assert pair["found"].startswith("1 face") and "anonymized" in pair["anonymized"]
 
 
+def test_the_panel_has_nothing_to_review_in_plain_images(finished, tmp_path):
+    plain = fo.Dataset.from_images_dir(str(finished.parent / "photos/papers"), name="plain images")
+    rows = u2s.to_fiftyone(Dataset.from_dict({"label": [1, 2]}), "plain rows", tmp_path, persistent=False)
+    assert not panel_data.is_ready(plain) and not panel_data.is_ready(rows)
+    with pytest.raises(u2s.SetupError, match="'plain rows' shows no run; import one with `u2s fiftyone DIR`"):
+        actions.decide(rows, ["row-0000000"], d.APPROVE, "ada")
+
+
 def test_secrets_are_lent_for_one_call_and_never_replace_what_is_set(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "mine")
     monkeypatch.delenv("HF_TOKEN", raising=False)
@@ -276,3 +285,13 @@ def test_secrets_are_lent_for_one_call_and_never_replace_what_is_set(monkeypatch
 
 def test_nothing_is_left_at_home(dataset):
     assert fo.config.database_uri.startswith("mongodb://127.0.0.1:") and str(HOME) in fo.config.plugins_dir
+
+
+def test_what_changed_without_the_app_is_shown_when_it_opens_again(run, dataset):
+    assert actions.mirror.mirror_changes(dataset) == 0
+    row = row_of(run, "people/astronaut.jpg")
+    d.decide(run, {row: "reject"}, by="ada")
+    u2s.apply_reviews(run)
+    assert actions.mirror.mirror_changes(dataset) == 1
+    assert only(dataset, row).first()[c.STATUS] == c.WITHHELD
+    assert actions.mirror.mirror_changes(dataset) == 0

@@ -19,7 +19,7 @@ except ImportError as error:
 
 from u2s_datasets.app import fields as f
 from u2s_datasets.app import samples as s
-from u2s_datasets.app.media import ORIGINAL, Media, is_placeholder
+from u2s_datasets.app.media import Media, is_placeholder
 from u2s_datasets.app.rows import DatasetRows, RunRows, features_from, features_json
 
 if TYPE_CHECKING:
@@ -118,35 +118,41 @@ def from_fiftyone(view: Any) -> Dataset:
     features |= c.features([n for n in later if n in schema and n not in features])
     if c.STATUS in features and c.ANONYMIZED_IMAGE not in features:
         features |= c.features([c.ANONYMIZED_IMAGE])
-    columns = _columns(view, features, info)
-    return Dataset.from_dict(columns, features=Features(features))
+    return Dataset.from_dict(_columns(view, features), features=Features(features))
 
 
-def _columns(view: Any, features: dict[str, Any], info: dict[str, Any]) -> dict[str, list[Any]]:
+def _columns(view: Any, features: dict[str, Any]) -> dict[str, list[Any]]:
+    """Every column's values, in the order of the rows."""
     from datasets import Image
 
-    flat = s.flat_samples(view, s.row_ids(view))
-    flat = flat.match(fo.ViewField(f"{f.GROUP}.name") == ORIGINAL).sort_by(f.INDEX)
+    stored = _stored(view)
     columns: dict[str, list[Any]] = {}
     for column, feature in features.items():
         if column == c.PRIVACY_REVIEW:
-            labels = flat.values([column, f.UNPLACED, "metadata.width", "metadata.height"])
-            sizes = [None if w is None else (w, h) for w, h in zip(*labels[2:], strict=True)]
-            columns[column] = [f.review_of(*row) for row in zip(*labels[:2], sizes, strict=True)]
+            pairs = zip(stored["metadata.width"], stored["metadata.height"], strict=True)
+            sizes = [None if width is None else (width, height) for width, height in pairs]
+            columns[column] = [f.review_of(*row) for row in zip(stored[column], stored[f.UNPLACED], sizes, strict=True)]
         elif column == c.ANONYMIZED_IMAGE:
-            columns[column] = _anonymized(flat)
+            columns[column] = _anonymized(stored[f.ANONYMIZED_PATH], stored.get(c.STATUS))
         elif isinstance(feature, Image):
-            paths = zip(*flat.values([f.VERBATIM_PATH, f.ORIGINAL_PATH]), strict=True)
+            paths = zip(stored[f.VERBATIM_PATH], stored[f.ORIGINAL_PATH], strict=True)
             columns[column] = [_image(verbatim or shown) for verbatim, shown in paths]
         else:
-            columns[column] = [f.from_field(column, feature, v) for v in flat.values(f.field_name(column))]
+            columns[column] = [f.from_field(column, feature, value) for value in stored[f.field_name(column)]]
     return columns
 
 
-def _anonymized(flat: Any) -> list[dict[str, Any] | None]:
+def _stored(view: Any) -> dict[str, list[Any]]:
+    """All fields of the rows that a view shows, read at once: field -> one value per row."""
+    whole = view is getattr(view, "_root_dataset", view)
+    rows = s.originals(view) if whole else s.originals(view).match(fo.ViewField(c.ROW_ID).is_in(s.row_ids(view)))
+    names = [n for n in view.get_field_schema() if n not in ("metadata", f.GROUP)]
+    names += ["metadata.width", "metadata.height"]
+    return dict(zip(names, rows.sort_by(f.INDEX).values(names), strict=True))
+
+
+def _anonymized(paths: list[str | None], statuses: list[str] | None) -> list[dict[str, Any] | None]:
     """The publishable images; none for a row that is withheld, whatever file may be left of it."""
-    statuses = flat.values(c.STATUS) if c.STATUS in flat.get_field_schema() else None
-    paths = flat.values(f.ANONYMIZED_PATH)
     left = [p if statuses is None or statuses[i] in (c.SAFE, c.ANONYMIZED) else None for i, p in enumerate(paths)]
     return [_image(path) for path in left]
 

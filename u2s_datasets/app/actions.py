@@ -163,7 +163,7 @@ def folder_of(dataset: Any) -> Path:
 
 def progress_of(dataset: Any) -> Mapping[str, int]:
     """How far the review is: rows per decision, rows never asked for, and those of an audit under way."""
-    rows, decisions = mirror.carriers(dataset, s.row_ids(s.flat_samples(dataset))).values([c.STATUS, c.REVIEW_DECISION])
+    rows, decisions = s.originals(dataset).values([c.STATUS, c.REVIEW_DECISION])
     found = dict.fromkeys((*d.DECISIONS, "not asked", c.WITHHELD), 0)
     for status, decision in zip(rows, decisions, strict=True):
         found[c.WITHHELD if status == c.WITHHELD and decision != d.REJECT else decision or "not asked"] += 1

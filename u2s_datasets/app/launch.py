@@ -94,6 +94,6 @@ def _imported(root: Path, name: str, media: str | Path, again: bool) -> fo.Datas
     if not again and fo.dataset_exists(name):
         dataset = fo.load_dataset(name)
         if mirror.run_folder(dataset) == root.resolve() and s.info_of(dataset)["complete"]:
-            mirror.mirror_rows(dataset, s.row_ids(s.flat_samples(dataset)))
+            mirror.mirror_changes(dataset)
             return dataset
     return to_fiftyone(root, name, media, overwrite=again, progress=True)

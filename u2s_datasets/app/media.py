@@ -80,8 +80,7 @@ class Media:
     def anonymized(self, name: str, data: bytes) -> Stored:
         """Write a publishable image. A new image has a new name, so that no browser shows the old one."""
         suffix, size = _shown_as_is(data) or ("bin", (0, 0))
-        digest = hashlib.sha256(data).hexdigest()[:8]
-        return Stored(self._write(ANONYMIZED, f"{name}-{digest}", data, suffix), size)
+        return Stored(self._write(ANONYMIZED, file_stem(name, data), data, suffix), size)
 
     def _write(self, folder: str, name: str, data: bytes, suffix: str) -> str:
         path = self.root / folder / f"{name}.{suffix}"
@@ -93,6 +92,11 @@ class Media:
         if not path.exists():
             Image.new("RGB", (256, 256), (96, 96, 96)).save(path)
         return str(path)
+
+
+def file_stem(name: str, data: bytes) -> str:
+    """What a row's publishable image is called in the folder."""
+    return f"{name}-{hashlib.sha256(data).hexdigest()[:8]}"
 
 
 def is_placeholder(path: str | None) -> bool:

@@ -12,7 +12,7 @@ from fiftyone import ViewField as F
 from u2s_datasets import columns as c
 from u2s_datasets.app import fields as f
 from u2s_datasets.app import samples as s
-from u2s_datasets.app.media import ANONYMIZED, Media, Stored
+from u2s_datasets.app.media import ANONYMIZED, Media, Stored, file_stem
 from u2s_datasets.app.rows import RunRows, features_from
 from u2s_datasets.errors import SetupError
 
@@ -53,6 +53,23 @@ def mirror_rows(dataset: Any, rows: Sequence[str]) -> None:
     mirror_images(dataset, images, media)
 
 
+def mirror_changes(dataset: Any) -> int:
+    """Show what changed in the run's folder since it was shown, and return how many rows that were."""
+    folder = run_folder(dataset)
+    assert folder is not None, "only a run can change"
+    names = [c.ROW_ID, *_DECIDED, f.ANONYMIZED_PATH]
+    shown = {row: values for row, *values in zip(*s.originals(dataset).values(names), strict=True)}
+    changed = []
+    for row in RunRows(folder).some(None, originals=False):
+        *decided, path = shown[row.name]
+        name = None if row.anonymized is None else file_stem(row.name, row.anonymized)
+        if decided != [row.values[n] for n in _DECIDED] or name != (path and Path(path).stem):
+            changed.append(row.name)
+    if changed:
+        mirror_rows(dataset, changed)
+    return len(changed)
+
+
 def mirror_reviews(dataset: Any, reviews: Mapping[str, Any]) -> None:
     """Show reviews as labels on the samples that carry them: row id -> the column's value."""
     view = carriers(dataset, reviews)
@@ -66,8 +83,7 @@ def mirror_reviews(dataset: Any, reviews: Mapping[str, Any]) -> None:
 
 def carriers(dataset: Any, rows: Any) -> Any:
     """One sample per row: that of the original."""
-    flat = s.flat_samples(dataset, rows)
-    return flat.match(F(f"{f.GROUP}.name") != ANONYMIZED) if f.GROUP in dataset.get_field_schema() else flat
+    return s.originals(dataset).match(F(c.ROW_ID).is_in(list(rows)))
 
 
 def mirror_images(dataset: Any, images: Mapping[str, bytes | None], media: Media) -> None:

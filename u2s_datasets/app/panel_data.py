@@ -48,9 +48,15 @@ class Histogram:
         return [round((a + b) / 2, 6) for a, b in zip(self.edges, self.edges[1:], strict=False)]
 
 
+def is_ready(dataset: Any) -> bool:
+    """Whether there is something to review: an import of anonymized rows."""
+    schema = dataset.get_field_schema() if s.info_of(dataset) else {}
+    return {c.STATUS, c.PRIVACY_REVIEW, f.RISK} <= set(schema)
+
+
 def counts(dataset: Any) -> dict[str, dict[str, int]]:
     """Rows per status, per criterion of the review (images that have it), and per withheld row's reason."""
-    view = _originals(dataset)
+    view = s.originals(dataset)
     schema = dataset.get_field_schema()
     found: dict[str, dict[str, int]] = {}
     for title, field in (("status", c.STATUS), ("reason", c.REASON)):
@@ -66,7 +72,7 @@ def counts(dataset: Any) -> dict[str, dict[str, int]]:
 
 def histograms(dataset: Any) -> list[Histogram]:
     """The distribution of every score that some row has; the residual risk first."""
-    schema, view = dataset.get_field_schema(), _originals(dataset)
+    schema, view = dataset.get_field_schema(), s.originals(dataset)
     names = [name for name in (*_EDGES, *SCALES) if name in schema]
     found = []
     for name, values in zip(names, view.values(names) if names else [], strict=True):
@@ -104,7 +110,7 @@ def queue(dataset: Any, audit_first: bool = True) -> list[str]:
     sample = audit.read_sample(folder) if folder is not None and audit_first else None
     if sample is not None:
         return [row for row in sample["drawn"] if row not in sample["judged"]]
-    view = _originals(dataset).match(F(c.STATUS).is_in([c.SAFE, c.ANONYMIZED]))
+    view = s.originals(dataset).match(F(c.STATUS).is_in([c.SAFE, c.ANONYMIZED]))
     if c.REVIEW_DECISION in dataset.get_field_schema():
         done = [d.APPROVE, d.REJECT, d.REEDIT]
         asked = view.match(F(c.REVIEW_DECISION) == d.PENDING).sort_by(f.RISK, reverse=True)
@@ -140,15 +146,10 @@ def pair_view(dataset: Any, row: str) -> Any:
 def progress(dataset: Any) -> dict[str, Any]:
     """Decisions so far, and the audit under way or its result."""
     folder = mirror.run_folder(dataset)
-    found: dict[str, Any] = {"decisions": dict(actions.progress_of(dataset))}
+    found: dict[str, Any] = {"decisions": {}}
     if folder is not None:
+        found["decisions"] = dict(actions.progress_of(dataset))
         sample, result = audit.read_sample(folder), audit.read_result(folder)
         found["audit"] = None if sample is None else {"n": sample["n"], "judged": len(sample["judged"])}
         found["result"] = result
     return found
-
-
-def _originals(dataset: Any) -> Any:
-    """One sample per row; a dataset with two slices counts each row once."""
-    flat = s.flat_samples(dataset)
-    return flat.match(F(f"{f.GROUP}.name") == "original") if f.GROUP in dataset.get_field_schema() else flat

@@ -111,6 +111,12 @@ def flat_samples(collection: Any, rows: Iterable[str] | None = None) -> Any:
     return flat if rows is None else flat.match(F(c.ROW_ID).is_in(list(rows)))
 
 
+def originals(collection: Any) -> Any:
+    """One sample per row of a collection's whole dataset: that of the original."""
+    dataset = getattr(collection, "_root_dataset", collection)
+    return dataset.select_group_slices(ORIGINAL) if dataset.media_type == fo.core.media.GROUP else dataset.view()
+
+
 def row_ids(collection: Any) -> list[str]:
     """The rows that a view shows, by any of their slices, in its order."""
     flat = collection.select_group_slices() if collection.media_type == fo.core.media.GROUP else collection
