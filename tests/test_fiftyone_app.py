@@ -5,7 +5,11 @@ With U2S_SCREENSHOTS set to a folder the pictures of docs/fiftyone.md are writte
 
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -145,3 +149,21 @@ def test_the_servers_listen_to_this_machine_alone(app):
     ours = [psutil.Process(), *psutil.Process().children(recursive=True)]
     listening = [link.laddr.ip for one in ours for link in one.net_connections() if link.status == "LISTEN"]
     assert len(listening) >= 2 and set(listening) <= {"127.0.0.1", "::1"}
+
+
+def test_the_command_serves_a_run_until_it_is_stopped(run, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    call = [sys.executable, "-m", "u2s_datasets.cli", "fiftyone", str(run), "--no-browser", "--port", str(port)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen([*call, "--name", "served"], **pipes) as one:
+        for line in one.stdout:
+            if f"served: http://127.0.0.1:{port}" in line:
+                break
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/fiftyone", timeout=60).status == 200
+        assert (run / "private/fiftyone/anonymized").is_dir()
+        one.send_signal(signal.SIGINT)
+        one.stdout.read()
+        assert one.wait(60) in (0, 130)
+    fo.delete_dataset("served")

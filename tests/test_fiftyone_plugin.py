@@ -150,6 +150,10 @@ def test_a_rejected_row_is_withheld_in_the_app_and_can_be_taken_back(run, datase
     assert only(dataset, row).first()[c.STATUS] == c.WITHHELD
     operator("review")(only(dataset, row), action="approve", reviewer="ada")
     assert only(dataset, row).first()[c.STATUS] == c.SAFE
+    actions.decide(dataset, [row], d.REJECT, "ada")
+    assert actions.mirror.mirror_changes(dataset) == 1  # as when the App is opened again: the image is gone
+    actions.decide(dataset, [row], d.APPROVE, "ada")
+    assert row in dataset.select_group_slices("anonymized").values(c.ROW_ID)
 
 
 def test_boxes_drawn_in_the_app_are_hidden_and_the_new_image_is_shown(run, dataset):

@@ -34,6 +34,9 @@ def mirror_decisions(dataset: Any, rows: Mapping[str, Mapping[str, Any]]) -> Non
     for row in RunRows(folder).some(set(rows), originals=False):
         shown[row.name] = {name: row.values[name] for name in _DECIDED}
     s.set_fields(s.flat_samples(dataset, shown), shown)
+    live = F(c.STATUS).is_in([c.SAFE, c.ANONYMIZED]) & (F(f.ANONYMIZED_PATH) == None)  # noqa: E711  a field's own
+    if taken_back := carriers(dataset, shown).match(live).values(c.ROW_ID):
+        mirror_rows(dataset, taken_back)
 
 
 def mirror_rows(dataset: Any, rows: Sequence[str]) -> None:
