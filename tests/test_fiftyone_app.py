@@ -12,7 +12,6 @@ import sys
 import urllib.request
 from pathlib import Path
 
-import psutil
 import pytest
 from fiftyone_home import IGNORED, fo
 
@@ -146,6 +145,7 @@ def test_the_publish_form_refuses_while_rows_are_unresolved(page, app, run, tmp_
 
 
 def test_the_servers_listen_to_this_machine_alone(app):
+    psutil = pytest.importorskip("psutil", reason="psutil is not installed: FiftyOne brings it")
     ours = [psutil.Process(), *psutil.Process().children(recursive=True)]
     listening = [link.laddr.ip for one in ours for link in one.net_connections() if link.status == "LISTEN"]
     assert len(listening) >= 2 and set(listening) <= {"127.0.0.1", "::1"}

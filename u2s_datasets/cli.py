@@ -203,6 +203,9 @@ def _report(a: argparse.Namespace) -> int:
 
 
 def _fiftyone(a: argparse.Namespace) -> int:
+    from u2s_datasets import fiftyone_io
+
+    fiftyone_io.require()
     from u2s_datasets.app.launch import launch
 
     dataset, session = launch(a.dir, a.name, a.media, a.port, again=a.again, browser=not a.no_browser)

@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import fiftyone as fo
+
 from u2s_datasets.errors import SetupError
-from u2s_datasets.fiftyone_io import fo, to_fiftyone
+from u2s_datasets.fiftyone_io import to_fiftyone
 
 ADDRESS = "127.0.0.1"
 PANEL = "privacy_review"
