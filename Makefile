@@ -9,13 +9,17 @@ SRC := u2s_datasets tests examples fiftyone_plugin
 FIFTYONE_TESTS := tests/test_fiftyone_io.py tests/test_fiftyone_plugin.py tests/test_fiftyone_app.py
 MODEL_TESTS = $(shell grep -l 'is not installed: pip install' tests/test_*.py)
 
-.PHONY: demo test test-models test-fiftyone lint format bench clean
+.PHONY: demo test test-models test-fiftyone test-external lint format bench clean
 
 demo: $(VENV)/.base
 	$(BIN)/python examples/demo.py demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Installs deface into an environment of its own, unless it is on the PATH or U2S_DEFACE names it.
+test-external: $(VENV)/.dev
+	$(BIN)/python -m pytest -m external
 
 test-models: $(VENV)/.models
 	$(BIN)/python -m pytest --durations=10 $(MODEL_TESTS)

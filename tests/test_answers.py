@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from u2s_datasets.parts import CUT
 from u2s_datasets.stages import answers
-from u2s_datasets.stages.answers import ReviewItem, UnparsableAnswer
+from u2s_datasets.stages.answers import ReviewItem, UnparsableAnswer, parse_caption
+from u2s_datasets.stages.captions import FORM
 
 SAYS_FALSE = [
     "FALSE",
@@ -250,7 +252,8 @@ def test_no_unmistakable_flag(text):
 GOOD = st.sampled_from(SAYS_FALSE)
 POISON = st.sampled_from(
     [
-        *(text for text in [*CONTRADICTORY, *NOT_A_FALSE] if text),
+        # Thinking before a good answer leaves no doubt.
+        *(text for text in [*CONTRADICTORY, *NOT_A_FALSE] if text and not text.endswith("</think>")),
         *(
             text
             for text in NO_FLAG
@@ -713,3 +716,12 @@ def test_any_text_is_parsed_or_refused_by_name(text):
             parse(text)
         except UnparsableAnswer:
             continue
+
+
+@pytest.mark.parametrize("items", [0, 1, 3, 10])
+def test_the_form_to_which_a_model_may_be_held_can_be_read(items):
+    entries = "\n\n".join(f"ITEM: sign {i}\nCATEGORY: text\nREASON: says where" for i in range(items)) or "none"
+    text = f"PRIVACY_REVIEW\n{entries}\n\nPRIVATE_CAPTION\nAnna sits.\n\nPUBLIC_CAPTION\nA person sits."
+    assert re.fullmatch(FORM, text) and not re.fullmatch(FORM, f"Sure!\n{text}")
+    said = parse_caption(text)
+    assert (len(said.review), said.private, said.public) == (items, "Anna sits.", "A person sits.")

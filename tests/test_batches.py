@@ -135,3 +135,12 @@ def test_an_order_without_boxes_is_for_the_whole_image():
     picture = photo(100, 80)
     (out,) = run([Edit(picture)], lambda batch: 1 - same(batch), region="boxes")
     assert np.abs(np.asarray(out).astype(int) + np.asarray(picture) - 255).max() <= 1
+
+
+def test_an_order_without_the_text_that_an_editor_needs_fails_alone():
+    orders = [Edit(photo(64, 64), target_prompt="a lake"), Edit(photo(64, 64), target_prompt=" ")]
+    with pytest.raises(PartlyFailed) as caught:
+        batches.edit(orders, same, 8, 10**6, 4, "image", needs=("target_prompt",))
+    first, second = caught.value.results
+    assert np.array_equal(np.asarray(first), np.asarray(photo(64, 64)))
+    assert isinstance(second, EditFailed) and "target_prompt" in str(second)

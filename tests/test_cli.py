@@ -37,6 +37,9 @@ def test_unverified_output_says_so(photos, tmp_path, capsys):
     [
         (["anonymize", "nowhere", "--out", "x"], "'nowhere'"),
         (["anonymize", ".", "--out", "x", "--profile", "best"], "unknown profile 'best'"),
+        (["anonymize", ".", "--out", "x", "--editor-option", "cells"], "--editor-option 'cells'"),
+        (["anonymize", ".", "--out", "x", "--editor-option", "steps=3"], "no option 'steps'"),
+        (["anonymize", ".", "--out", "x", "--editor-option", "cells=0"], "cells=0"),
         (["report", "nowhere"], "nowhere holds no finished run"),
         (["bench", "--rows", "3"], "rows=3"),
     ],

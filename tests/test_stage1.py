@@ -338,6 +338,34 @@ def test_class_names_come_from_a_label_column_alone():
 
 
 @pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("grand_piano", True),  # the model named it, which makes it no secret
+        ("street_sign", True),  # common words
+        ("Anna Schmidt", False),  # a name, as face collections have for classes
+        ("schmidt_family", False),
+        ("lucky luke", False),  # what a detector read
+        ("anna@web.de", False),
+        ("2021-03-04", False),
+    ],
+)
+def test_a_class_name_that_says_what_was_read_is_left_out(name, named):
+    review = [
+        c.review_item("belongings", "a grand piano", "", None, 1.0),
+        c.review_item("text", "name tag Anna Schmidt", "", None, 1.0),
+        c.review_item("text", "LUCKY LUKE", "", (1, 1, 9, 9), 0.9),
+        c.review_item("text", "STREET", "", (1, 1, 9, 9), 0.9),
+    ]
+    texts = {c.PUBLIC_CAPTION: ["A person plays."], c.PRIVACY_REVIEW: [review]}
+    prompt = instruct(flagged(label=[name], **texts), label_column="label")[1][1]
+    assert (f'the class "{name.replace("_", " ")}"' in prompt) is named
+    if "Anna" in name or named:  # and then the leak check treats it like any other word
+        said = scripted(("Describe the", f"A person and {name}."), default="grey hair")
+        answer = u2s.Instruct(backend=said, label_column="label")(flagged(label=[name], **texts))
+        assert (name in answer[c.EDIT_CAPTION][0]) is named
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"groups": "all"}, "groups='all' is unknown; use 'paper'"),

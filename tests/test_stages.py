@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from parts import Broken, Careless, Persistent, RedSquares, Rewriter, Touchy, picture
+from parts import Broken, Careless, Dim, Persistent, RedSquares, Rewriter, Touchy, picture
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
@@ -77,6 +77,23 @@ def test_what_a_rewriting_editor_leaves_is_redacted():
     assert [a["editor"] for a in attempts] == ["Rewriter"] * 3 + ["Redact"]
     assert answer[c.STATUS] == [c.ANONYMIZED]
     assert RedSquares().detect([pixels(answer, 0)]) == [[]]
+
+
+FLAGGED_BY_A_MODEL = Inspect(detectors=(RedSquares(),), backend=u2s.Scripted(default={"TRUE": 1.0}))
+
+
+def test_what_a_model_alone_flagged_is_edited_and_said_to_be_unverified():
+    """Nobody said where, so nobody can look there again."""
+    answer = anonymize([picture()], inspect=FLAGGED_BY_A_MODEL, editor=Rewriter())
+    assert answer[c.STATUS] == [c.ANONYMIZED]
+    assert json.loads(answer[c.PROVENANCE][0])["verified"] is False
+
+
+def test_a_picture_flagged_as_a_whole_that_comes_back_as_it_was_is_withheld():
+    answer = anonymize([picture()], inspect=FLAGGED_BY_A_MODEL, editor=Dim())
+    assert answer[c.STATUS] == [c.WITHHELD]
+    assert answer[c.NOTE][0].startswith("residue")
+    assert len(json.loads(answer[c.PROVENANCE][0])["attempts"]) == 3
 
 
 def test_an_exception_in_one_row_stays_in_its_row():

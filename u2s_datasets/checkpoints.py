@@ -6,11 +6,14 @@ them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from u2s_datasets.errors import MissingWeights, SetupError, missing_extra
 
@@ -41,12 +44,38 @@ def device(wanted: str | None = None) -> str:
 
     count = torch.cuda.device_count()
     if wanted is None:
-        rank = int(os.environ.get("LOCAL_RANK", "0")) if _rank is None else _rank
-        return f"cuda:{rank % count}" if count else "cpu"
+        return f"cuda:{_own_rank() % count}" if count else "cpu"
     kind, _, number = wanted.partition(":")
     if kind == "cuda" and int(number or 0) >= count:
         raise SetupError(f"device={wanted!r}: torch sees {count} GPUs here; choose another, or leave device out")
     return wanted
+
+
+def gpu_count() -> int:
+    """How many GPUs torch sees here; 0 without torch."""
+    if importlib.util.find_spec("torch") is None:
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def gpus(number: int) -> list[int]:
+    """As many GPUs of this process, by the same rank: rank 1 takes the second `number` of them.
+
+    Raises:
+        SetupError: there are fewer.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    if count < number:
+        raise SetupError(f"{number} GPUs are needed and torch sees {count} here; u2s.TransformersBackend needs none")
+    return [(_own_rank() * number + i) % count for i in range(number)]
+
+
+def _own_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0")) if _rank is None else _rank
 
 
 def folder(model_id: str, revision: str | None = None) -> Path:
@@ -94,3 +123,16 @@ def need(extra: str, *packages: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise missing_extra(package, extra)
+
+
+@contextlib.contextmanager
+def quietly(*libraries: Any) -> Iterator[None]:
+    """No progress bars of transformers or diffusers over the loading of weights."""
+    logs = [library.utils.logging for library in libraries if library.utils.logging.is_progress_bar_enabled()]
+    for log in logs:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in logs:
+            log.enable_progress_bar()

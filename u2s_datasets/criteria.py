@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from u2s_datasets import vispr
 from u2s_datasets.columns import ERROR, LEAK
 from u2s_datasets.errors import SetupError
 
@@ -29,7 +30,7 @@ UNKNOWN = "unknown"
 """Category of a review item that a model put under no criterion that it was given."""
 
 _RESERVED = (ERROR, LEAK, UNKNOWN)
-_HINT = f"use a name ({', '.join(CRITERIA)}), or your own as 'name: words'"
+_HINT = f"use a name ({', '.join(CRITERIA)}), one of VISPR's (a9_face_complete, vispr), or your own as 'name: words'"
 
 DETECTED = {
     "face": "faces of 16 pixels and more, seen from the front or at an angle",
@@ -61,22 +62,32 @@ def scope(categories: tuple[str, ...], asked: Criteria = ()) -> tuple[list[str],
     """
     inspected = [words for name, words in DETECTED.items() if name in categories]
     ours = [name for name, words in asked if CRITERIA.get(name) == words]
-    own = len(asked) > len(ours)
-    judged = [CRITERIA[name] for name in ours] + (["criteria of the user's own"] if own else [])
+    known = [name for name, words in asked if name in vispr.ATTRIBUTES and vispr.ATTRIBUTES[name].words == words]
+    own = len(asked) > len(ours) + len(known)
+    judged = [CRITERIA[name] for name in ours] + _attributes(known) + (["criteria of the user's own"] if own else [])
+    if len(known) == len(vispr.ATTRIBUTES):
+        ours = list(CRITERIA)  # which sum them up
     left = [words for name, words in DETECTED.items() if name not in categories and name != "user"]
-    covered = {*judged, *(words for name in ours for words in _COVERED.get(name, ()))}
+    covered = {words for name in ours for words in (CRITERIA[name], *_COVERED.get(name, ()))}
     return (
         inspected + [f"{words} (judged by a model)" for words in judged],
         [words for words in (*left, *BEYOND_DETECTORS) if words not in covered],
     )
 
 
+def _attributes(ids: list[str]) -> list[str]:
+    if len(ids) == len(vispr.ATTRIBUTES):
+        return [f"all {len(ids)} attributes of VISPR"]
+    return [vispr.ATTRIBUTES[name].words for name in ids]
+
+
 def load_criteria(given: str | Path | Iterable[str]) -> Criteria:
-    """Criteria for the steps' `criteria`, of the nine by name and of your own.
+    """Criteria for the steps' `criteria`, of the nine and of VISPR's by name, and of your own.
 
     Args:
-        given: names of `CRITERIA` or own criteria, "name: words" or a phrase; one or several; or a text file with
-            one to a line, where empty lines and those that begin with "#" do not count.
+        given: names of `CRITERIA`; ids of `vispr.ATTRIBUTES`, "vispr" for all of them or "vispr:" and a group, such
+            as "vispr:health"; or own criteria, "name: words" or a phrase; one or several; or a text file with one to
+            a line, where empty lines and those that begin with "#" do not count.
 
     Raises:
         SetupError: no such file or name, none at all, or the same name twice.
@@ -85,7 +96,7 @@ def load_criteria(given: str | Path | Iterable[str]) -> Criteria:
         lines = _lines(Path(given))
     else:
         lines = [given] if isinstance(given, str) else list(given)
-    found = tuple(_criterion(line) for line in lines)
+    found = tuple(criterion for line in lines for criterion in _criteria(line))
     check(found)
     return found
 
@@ -122,15 +133,19 @@ def _lines(path: Path) -> list[str]:
     return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-def _criterion(line: str) -> tuple[str, str]:
+def _criteria(line: str) -> Criteria:
     if not isinstance(line, str) or not line.strip():
         raise SetupError(f"{line!r} is no criterion; {_HINT}")
     text = " ".join(line.split())
     if text in CRITERIA:
-        return text, CRITERIA[text]
+        return ((text, CRITERIA[text]),)
+    if attributes := vispr.attributes_named(text):
+        return tuple((a.id, a.words) for a in attributes)
     name, colon, words = (part.strip() for part in text.partition(":"))
+    if colon and name == vispr.PREFIX:
+        raise SetupError(f"unknown group {text!r} of VISPR's attributes; use one of: {', '.join(vispr.set_names())}")
     if colon and not (name and words):
         raise SetupError(f"the criterion {text!r} lacks its name or its words; write 'name: words'")
     if not colon and " " not in text:
         raise SetupError(f"unknown criterion {text!r}; {_HINT}")
-    return (name, words) if colon else (text, text)
+    return ((name, words) if colon else (text, text),)

@@ -31,8 +31,11 @@ from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.review.decisions import forget_approvals
 from u2s_datasets.review.rewrite import roll_forward
 
-_OURS = {"data", "private", "run.json", "report.html"}
-_OUR_PRIVATE = {"lock", "secret", "rows", "tmp", "manifest.json", "report.html"}
+_EVALUATION = ("eval.json", "eval.md", "private/eval.json", "private/eval.md", "private/eval.parquet")
+_OURS = {"data", "private", "run.json", "report.html", "eval.json", "eval.md"}
+_OUR_PRIVATE = {"lock", "secret", "rows", "tmp", "manifest.json", "report.html"} | {
+    Path(name).name for name in _EVALUATION if name.startswith("private/")
+}
 _PART = re.compile(r"part-\d{5,}\.parquet")
 _PRIVATE_MODE, _PUBLIC_MODE = 0o600, 0o644
 _ROW_GROUP = 64  # rows; the Hub's viewer reads whole row groups
@@ -122,8 +125,8 @@ class Output:
 
     def withdraw(self) -> None:
         """Remove what speaks for a finished run, before its rows change."""
-        for path in (self.root / "run.json", self.root / "report.html", self.private / "report.html"):
-            path.unlink(missing_ok=True)
+        for name in ("run.json", "report.html", "private/report.html", *_EVALUATION):
+            (self.root / name).unlink(missing_ok=True)
 
     def is_whole(self, shard: Mapping[str, Any]) -> bool:
         """Whether a shard's files are those that the manifest lists."""

@@ -95,12 +95,15 @@ class Request:
         max_tokens: the most tokens to write.
         temperature: 0 for the likeliest answer; above, a sample.
         seed: seed of the sample, in [0, 2**63), so that batches and their order change nothing (law 5).
+        form: a regular expression for the whole answer, to which a backend may hold its model; the caller parses
+            the answer all the same.
     """
 
     messages: tuple[Message, ...]
     max_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
+    form: str = ""
 
 
 class Part:
@@ -113,6 +116,9 @@ class Part:
 
     shown: ClassVar[tuple[str, ...]] = ()
     """Fields whose text may be published, such as a method's name. Numbers are; a path or a key never may."""
+
+    on_gpu: ClassVar[bool] = False
+    """Whether the model fills a GPU where there is one, so that a process for each GPU is enough."""
 
     def load(self) -> Any:
         """Build the model. Called once per process, at first use, under a lock."""
@@ -186,6 +192,7 @@ class Backend(Part):
     Every answer depends on its own request alone: neither its neighbours in a batch nor their order changes it.
     """
 
+    on_gpu: ClassVar[bool] = True
     sees: ClassVar[bool] = True
     """False where it takes no images."""
 
@@ -215,8 +222,15 @@ class Backend(Part):
 class Editor(Part):
     """Images and texts in, images of the same sizes out."""
 
-    redacts: ClassVar[bool] = False
+    redacts: bool = False
     """True where the output shows nothing in place of what was hidden, so that any residue is absolute."""
+
+    obeys_boxes: ClassVar[bool] = True
+    """False for a redacting editor that finds what to hide by itself: pixels outside `Edit.boxes` may have changed
+    too, and what it left inside them is redacted in the end."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    """The texts of `Edit` that drive it, such as ("target_prompt",): a row in which one is empty is withheld."""
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
         """One image per order, same size, same mode. Never returns an original for a failure.
@@ -245,20 +259,26 @@ def code_digest(module: str = __name__) -> str:
     return digest.hexdigest()[:16]
 
 
-_SHAPING_METRICS = {"quality.py", "privacy.py"}
-_OUTSIDE = {"cli.py", "doctor.py", "fiftyone_io.py", "hub.py", "samples.py", "workers.py"}
+_SHAPING_METRICS = {"quality.py", "cheating.py", "privacy.py", "judge.py", "encoders.py", "face_encoders.py"}
+_OUTSIDE = {"cli.py", "evaluate.py", "doctor.py", "fiftyone_io.py", "hub.py", "samples.py", "workers.py"}
 """Files that drive, print or publish: editing them changes no row. Of `metrics` only those that score rows count."""
-_OUTSIDE_FOLDERS = {"app", "review"}
+_OUTSIDE_FOLDERS = {"app", "commands", "publish", "review"}
 
 
 def _outside(path: Path) -> bool:
-    drives = path.name in _OUTSIDE or path.name.startswith("bench")
-    drives = drives or path.parent.name in _OUTSIDE_FOLDERS
+    drives = path.name in _OUTSIDE or path.name.startswith("bench") or path.parent.name in _OUTSIDE_FOLDERS
     return drives or (path.parent.name == "metrics" and path.name not in _SHAPING_METRICS)
 
 
 def _versions(libraries: Sequence[str]) -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in libraries}
+    return {name: _version(name) for name in libraries}
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return ""  # `check` names the extra; hashing a part, which comes first, must not hide that
 
 
 def _fields(part: Any) -> tuple[dataclasses.Field, ...]:

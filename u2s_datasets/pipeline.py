@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from u2s_datasets.errors import RowError
 from u2s_datasets.output import row_id
 from u2s_datasets.parts import Part
 from u2s_datasets.profiles import Profile
-from u2s_datasets.rows import Row
+from u2s_datasets.rows import Row, named
 from u2s_datasets.sources import Item
 from u2s_datasets.stages import score
 
@@ -25,10 +25,12 @@ class Pipeline:
     Args:
         profile: the steps.
         secret: key of the row ids.
+        kept: the typed columns that the user keeps, of which a step may read some.
     """
 
     profile: Profile
     secret: bytes
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Load every model, so that one that cannot be loaded stops the run before its first row.
@@ -48,10 +50,12 @@ class Pipeline:
             given: per item columns for the steps to read, such as boxes; none without it.
         """
         score.say_nothing()
-        fields = given if given is not None else [{}] * len(items)
-        rows = [Row(item.image, dict(own)) for item, own in zip(items, fields, strict=True)]
+        fields: Sequence[Mapping[str, Any]] = given if given is not None else [{}] * len(items)
+        rows = [Row(item.image, self._read(item, own)) for item, own in zip(items, fields, strict=True)]
         self.profile.anonymize.run(rows)
         self.profile.score.run(rows)
+        if self.profile.gate is not None:
+            self.profile.gate.run(rows)
         return [self._answer(item, row.fields) for item, row in zip(items, rows, strict=True)]
 
     def dead(self, item: Item) -> dict[str, Any]:
@@ -60,6 +64,10 @@ class Pipeline:
         row.fail(RowError("the process that worked on this row died", "worker_died"))
         self.profile.anonymize.run([row])
         return self._answer(item, row.fields)
+
+    def _read(self, item: Item, own: Mapping[str, Any]) -> dict[str, Any]:
+        names = [name for name in self.profile.anonymize.required() if name not in own]
+        return {name: named(self.kept[name], [item.kept[name]])[0] for name in names} | dict(own)
 
     def _answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
         review = fields.get(columns.PRIVACY_REVIEW) or ()

@@ -32,6 +32,8 @@ class Row:
         found: what `inspect` found in these very pixels; none where it has not looked at them here.
         edited: the publishable pixels before encoding, once there are any.
         residue: what the last look at `edited` found; none where nobody looked.
+        embeddings: encoder -> (of the original, of the edited image), each (N, D), for metrics of the whole set.
+        unmeasured: score column -> the reason code why it could not be measured.
     """
 
     def __init__(self, image: Any, fields: dict[str, Any]) -> None:
@@ -41,6 +43,8 @@ class Row:
         self.found: list[Detection] | None = None
         self.edited: Image.Image | None = None
         self.residue: list[Detection] | None = None
+        self.embeddings: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.unmeasured: dict[str, str] = {}
         self._decoded: images.Decoded | UnreadableImage | None = None
         self._array: np.ndarray | None = None
 
@@ -62,6 +66,20 @@ class Row:
         if self._array is None:
             self._array = np.asarray(self.decoded.pixels)
         return self._array
+
+    def class_name(self, column: str | None) -> str:
+        """The name of this row's class in words, from a column of names; "" where there is none.
+
+        Raises:
+            SetupError: the column holds something else than names.
+        """
+        value = self.fields.get(column) if column else None
+        if value is not None and not isinstance(value, str):
+            raise SetupError(
+                f"label_column={column!r} holds {type(value).__name__} and no names; "
+                "give a column of names, or of ClassLabel in a Dataset"
+            )
+        return " ".join((value or "").replace("_", " ").split())
 
     def fail(self, error: RowError) -> None:
         """Withhold this row for this reason, unless an earlier reason stands. Words go to the debug log only."""
@@ -109,12 +127,18 @@ def rows_of(
 
 def _class_names(schema: pa.Schema, column: str, values: list[Any]) -> list[Any]:
     """A `ClassLabel` column's names instead of its numbers, none for a number that has no name."""
-    from datasets import ClassLabel, Features
+    from datasets import Features
 
     feature = Features.from_arrow_schema(schema)[column]
-    if not isinstance(feature, ClassLabel):
-        return values
-    return [feature.names[v] if v is not None and 0 <= v < len(feature.names) else None for v in values]
+    return named(feature, values)
+
+
+def named(feature: Any, values: Sequence[Any]) -> list[Any]:
+    """The names of a `ClassLabel`'s numbers, none for a number that has no name; other values as they are."""
+    names = getattr(feature, "names", None)
+    if names is None:
+        return list(values)
+    return [names[v] if v is not None and 0 <= v < len(names) else None for v in values]
 
 
 def with_columns(batch: Mapping[str, Any], rows: Sequence[Row], names: Sequence[str]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import re
@@ -13,21 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from u2s_datasets import catalog
+from u2s_datasets import profiles as named_profiles
 from u2s_datasets.criteria import load_criteria
 from u2s_datasets.editors import redact
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Backend, Detector, Editor, Part
-from u2s_datasets.profiles import NAMES, Profile, profile
+from u2s_datasets.parts import Part
+from u2s_datasets.profiles import NAMES, Profile
 from u2s_datasets.stages import anonymize
 from u2s_datasets.stages import inspect as inspect_stage
 from u2s_datasets.stages.step import Step
 
 SEPARATOR = "__"
-_CATALOGS: dict[type, tuple[str, dict[str, catalog.Entry]]] = {
-    Backend: ("backend", catalog.BACKENDS),
-    Detector: ("detector", catalog.DETECTORS),
-    Editor: ("editor", catalog.EDITORS),
-}
 _WORDS = {
     ("Anonymize", "format"): anonymize.FORMATS,
     ("Inspect", "method"): inspect_stage.METHODS,
@@ -77,7 +74,7 @@ def fields_of(step: str, profile_name: str = "cpu", values: Mapping[str, Any] | 
         profile_name: whose step gives the defaults.
         values: what was filled in so far; a chosen part adds its own fields.
     """
-    return list(_fields(getattr(profile(profile_name), step), "", values or {}))
+    return list(_fields(getattr(named_profiles.build(profile_name), step), "", values or {}))
 
 
 def build(step: str, profile_name: str = "cpu", values: Mapping[str, Any] | None = None) -> Step:
@@ -86,12 +83,12 @@ def build(step: str, profile_name: str = "cpu", values: Mapping[str, Any] | None
     Raises:
         SetupError: a value that cannot work.
     """
-    return _built(getattr(profile(profile_name), step), "", values or {})
+    return _built(getattr(named_profiles.build(profile_name), step), "", values or {})
 
 
 def build_profile(profile_name: str, values: Mapping[str, Any]) -> Profile:
     """The whole profile with the `Anonymize` of a filled-in form."""
-    chosen = profile(profile_name)
+    chosen = named_profiles.build(profile_name)
     step = build("anonymize", profile_name, values)
     assert isinstance(step, anonymize.Anonymize), "the form of anonymize builds one"
     return dataclasses.replace(chosen, anonymize=step)
@@ -108,6 +105,8 @@ def _fields(part: Part, prefix: str, values: Mapping[str, Any]) -> typing.Iterat
                 yield from _fields(value, name + SEPARATOR, values)
         elif kind in ("part", "parts"):
             yield from _part_fields(_base(type(part), field.name), name, kind, value, hint, values)
+        elif kind == "other":
+            continue
         elif words := _WORDS.get((type(part).__name__, field.name)):
             yield Field(name, "choice", value, words, hint)
         elif kind == "texts" or kind == "criteria":
@@ -119,7 +118,7 @@ def _fields(part: Part, prefix: str, values: Mapping[str, Any]) -> typing.Iterat
 def _part_fields(
     base: type, name: str, kind: str, value: Any, hint: str, values: Mapping[str, Any]
 ) -> typing.Iterator[Field]:
-    entries = _CATALOGS[base][1]
+    entries = _entries(base)
     if kind == "parts":
         default: Any = [_short(p, entries) for p in value]
         yield Field(name, "choices", default, tuple(entries), hint)
@@ -159,7 +158,7 @@ def _built(part: Any, prefix: str, values: Mapping[str, Any]) -> Any:
             changes[field.name] = None if value is None else _built(value, name + SEPARATOR, values)
         elif kind == "part":
             changes[field.name] = _built_part(_base(type(part), field.name), name, value, values)
-        elif name not in values:
+        elif name not in values or kind == "other":
             continue
         elif kind == "parts":
             changes[field.name] = _built_parts(_base(type(part), field.name), value, values[name])
@@ -185,7 +184,7 @@ def _plain(name: str, kind: str, value: Any, given: Any) -> dict[str, Any]:
 
 
 def _built_part(base: type, name: str, value: Any, values: Mapping[str, Any]) -> Any:
-    kind, entries = _CATALOGS[base]
+    kind, entries = base.__name__.lower(), _entries(base)
     default = _NONE if value is None else _short(value, entries)
     chosen = values.get(name, default)
     if not chosen:
@@ -205,7 +204,7 @@ def _built_part(base: type, name: str, value: Any, values: Mapping[str, Any]) ->
 
 
 def _built_parts(base: type, value: tuple[Part, ...], names: typing.Sequence[str]) -> tuple[Part, ...]:
-    kind, entries = _CATALOGS[base]
+    kind, entries = base.__name__.lower(), _entries(base)
     there = {_short(part, entries): part for part in value}
     return tuple(there.get(name) or catalog.make(kind, name, entries) for name in names)
 
@@ -229,13 +228,22 @@ def _kind(cls: type, name: str) -> str:
         if inspect.isclass(option) and issubclass(option, Part):
             return "part"
     plain = next(option for option in options if option is not type(None))
-    return {bool: "bool", int: "int", float: "float"}.get(plain, "str")
+    return {bool: "bool", int: "int", float: "float", str: "str"}.get(plain, "other")
 
 
 def _base(cls: type, name: str) -> type:
     """The kind of part that a field takes."""
-    words = str(typing.get_type_hints(cls)[name])
-    return next(base for base in _CATALOGS if f".{base.__name__}" in words)
+    hint = typing.get_type_hints(cls)[name]
+    options = [inner for one in (hint, *typing.get_args(hint)) for inner in (one, *typing.get_args(one))]
+    return next(one for one in options if inspect.isclass(one) and issubclass(one, Part))
+
+
+@functools.cache
+def _entries(base: type) -> dict[str, catalog.Entry]:
+    """The parts of the catalog that are of a kind."""
+    known = [entries for name, entries in vars(catalog).items() if name.isupper() and isinstance(entries, dict)]
+    named = {name: entry for entries in known for name, entry in entries.items()}
+    return {name: entry for name, entry in named.items() if issubclass(_class(name, named)[0], base)}
 
 
 def _class(name: str, entries: Mapping[str, catalog.Entry]) -> tuple[type, Mapping[str, Any]]:

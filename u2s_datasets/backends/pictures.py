@@ -6,6 +6,13 @@ import math
 
 from PIL import Image
 
+from u2s_datasets.parts import Request
+
+
+def has_images(request: Request) -> bool:
+    """Whether a request shows a picture."""
+    return any(isinstance(part, Image.Image) for message in request.messages for part in message.content)
+
 
 def fitted(image: Image.Image, max_pixels: int) -> Image.Image:
     """The picture in RGB without metadata, scaled down to `max_pixels` pixels or fewer in its proportions, never up."""

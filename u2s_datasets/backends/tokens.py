@@ -1,4 +1,4 @@
-"""What is done to tokens and their scores, apart from any model: seeded sampling, and how a word can begin."""
+"""What is done to tokens and their scores, apart from any model: sampling, beginnings of words, control tokens."""
 
 from __future__ import annotations
 
@@ -50,6 +50,19 @@ def first_tokens(tokenizer: Any, choices: Sequence[str]) -> dict[str, set[int]]:
                 f"{'from ' + repr(shared[0]) if shared else 'from nothing'} by its first token; choose other words"
             )
     return firsts  # type: ignore[return-value]
+
+
+def continues(request: Request) -> bool:
+    """Whether a request's last turn is the beginning of its answer."""
+    return request.messages[-1].role == "assistant"
+
+
+def plain(text: str, tokenizer: Any) -> str:
+    """Without control tokens: no text that was read in a picture may end a turn or stand for a picture."""
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    for token in {*tokenizer.all_special_tokens, *added}:
+        text = text.replace(token, " ")
+    return text
 
 
 def _first(tokenizer: Any, text: str) -> int | None:

@@ -6,8 +6,7 @@ answer begins where its prompt ends.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,8 +14,8 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from u2s_datasets import checkpoints
-from u2s_datasets.backends.pictures import fitted
-from u2s_datasets.backends.tokens import Gumbel, first_tokens
+from u2s_datasets.backends.pictures import fitted, has_images
+from u2s_datasets.backends.tokens import Gumbel, continues, first_tokens, plain
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import CUT, Backend, Request
 
@@ -100,7 +99,7 @@ class TransformersBackend(Backend):
         results: dict[int, Any] = {}
         kinds: dict[tuple[bool, bool], list[int]] = {}
         for i, request in enumerate(requests):
-            kinds.setdefault((_continues(request), _has_images(request)), []).append(i)
+            kinds.setdefault((continues(request), has_images(request)), []).append(i)
         for numbers in kinds.values():
             for start in range(0, len(numbers), self.batch_size):
                 chosen = numbers[start : start + self.batch_size]
@@ -136,7 +135,7 @@ class _Loaded:
             checkpoints.need("models", "torchvision")
         kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
         more = {} if options.attention is None else {"attn_implementation": options.attention}
-        with _quiet(transformers):
+        with checkpoints.quietly(transformers):
             network = kind.from_pretrained(folder, dtype=options.dtype, **more, **trust)
             network = network.to(checkpoints.device(options.device)).eval()
             processor = (transformers.AutoProcessor if sees else transformers.AutoTokenizer).from_pretrained(
@@ -188,9 +187,9 @@ class _Loaded:
         return out
 
     def _inputs(self, requests: Sequence[Request]) -> Any:
-        if _has_images(requests[0]) and not self.sees:
+        if has_images(requests[0]) and not self.sees:
             raise SetupError(f"the model {self.options.model!r} takes no images; choose a vision-language model")
-        begun = _continues(requests[0])
+        begun = continues(requests[0])
         padding: dict[str, Any] = {"padding": True, "padding_side": "left"}
         return self.processor.apply_chat_template(
             [[self._turn(m.role, m.content) for m in request.messages] for request in requests],
@@ -211,21 +210,14 @@ class _Loaded:
 
     def _turn(self, role: str, content: Sequence[str | Image.Image]) -> dict[str, Any]:
         if not self.sees:
-            return {"role": role, "content": "\n".join(self._plain(str(part)) for part in content)}
+            return {"role": role, "content": "\n".join(plain(str(part), self.tokenizer) for part in content)}
         parts = [
             {"type": "image", "image": fitted(part, self.options.max_pixels)}
             if isinstance(part, Image.Image)
-            else {"type": "text", "text": self._plain(part)}
+            else {"type": "text", "text": plain(part, self.tokenizer)}
             for part in content
         ]
         return {"role": role, "content": parts}
-
-    def _plain(self, text: str) -> str:
-        """Without control tokens: no text that was read in a picture may end a turn or stand for a picture."""
-        added = [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
-        for token in {*self.tokenizer.all_special_tokens, *added}:
-            text = text.replace(token, " ")
-        return text
 
     def _until_end(self, ids: list[int]) -> list[int]:
         end = next((i for i, token in enumerate(ids) if token in self.ends), len(ids))
@@ -240,24 +232,3 @@ def _ends(generation: Any, tokenizer: Any) -> frozenset[int]:
     given = generation.eos_token_id
     listed = given if isinstance(given, list) else [given]
     return frozenset(i for i in [*listed, tokenizer.eos_token_id] if i is not None)
-
-
-def _continues(request: Request) -> bool:
-    return request.messages[-1].role == "assistant"
-
-
-def _has_images(request: Request) -> bool:
-    return any(isinstance(part, Image.Image) for message in request.messages for part in message.content)
-
-
-@contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """No progress bar over the loading of weights."""
-    log = transformers.utils.logging
-    shown = log.is_progress_bar_enabled()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            log.enable_progress_bar()

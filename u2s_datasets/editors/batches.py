@@ -47,6 +47,7 @@ def edit(
     max_pixels: int,
     batch_size: int,
     region: str,
+    needs: Sequence[str] = (),
 ) -> list[Image.Image]:
     """One RGB image per order, of its image's size.
 
@@ -56,6 +57,7 @@ def edit(
         max_pixels: larger pictures are shrunk to so many pixels.
         batch_size: most orders at a time.
         region: "image" or "boxes"; see `DiffusionEditor`.
+        needs: texts of `Edit` without which an order fails.
 
     Raises:
         EditFailed: the only order failed.
@@ -63,9 +65,12 @@ def edit(
     """
     prepared = [prepare(order, multiple, max_pixels) for order in edits]
     buckets: dict[tuple[int, int], list[int]] = {}
-    for i, one in enumerate(prepared):
-        buckets.setdefault(one.image.size, []).append(i)
     results: dict[int, Image.Image | RowError] = {}
+    for i, one in enumerate(prepared):
+        if lacking := [name for name in needs if not getattr(one.edit, name).strip()]:
+            results[i] = EditFailed(f"the order has no {' and no '.join(lacking)}, and this editor needs it")
+        else:
+            buckets.setdefault(one.image.size, []).append(i)
     for numbers in buckets.values():
         outputs = in_batches([prepared[i] for i in numbers], run, batch_size)
         for i, output in zip(numbers, outputs, strict=True):

@@ -34,7 +34,7 @@ class DiffusionEditor(Editor):
 
     Args:
         model: a Hub id, or a folder in diffusers' layout with safetensors.
-        revision: commit of the Hub repository.
+        revision: commit of the Hub repository. The default one is of the default model; with another, it is dropped.
         dtype: "float32", "bfloat16" or "float16".
         device: such as "cuda:1"; None takes the GPU of this process's rank, or the CPU where there is none.
         batch_size: most images in one pass; halved for the rest of a call when memory runs out.
@@ -61,12 +61,17 @@ class DiffusionEditor(Editor):
     compile: bool = False
     attention: str | None = None
 
+    on_gpu: ClassVar[bool] = True
     multiple: ClassVar[int] = 8
     """Sides of the model's pictures are multiples of it."""
     family_pixels: ClassVar[int] = 1024 * 1024
     """Pixels of the pictures that the model was trained on."""
     shown: ClassVar[tuple[str, ...]] = ("revision", "dtype", "region", "offload", "attention")
     libraries: ClassVar[tuple[str, ...]] = ("torch", "diffusers", "transformers")
+
+    def __post_init__(self) -> None:
+        if self.model != type(self).model and self.revision == type(self).revision:
+            object.__setattr__(self, "revision", None)
 
     def check(self) -> None:
         """Raises `SetupError` for a value, a package or weights that are not there; loads no weights."""
@@ -99,15 +104,20 @@ class DiffusionEditor(Editor):
         raise NotImplementedError
 
     def load(self) -> Any:
-        """The pipeline, on its device; raises `SetupError` as `check` does."""
+        """What `around` makes of the checkpoint's pipeline; raises `SetupError` as `check` does."""
+        import diffusers
         import torch
+        import transformers
 
         self.check()
         folder = str(checkpoints.folder(self.model, self.revision))
-        made = self.pipeline(
-            folder, torch_dtype=getattr(torch, self.dtype), local_files_only=True, use_safetensors=True
-        )
-        return placed(made, self.device, self.offload, self.compile, self.attention)
+        with checkpoints.quietly(diffusers, transformers):
+            made = self.pipeline(folder, dtype=getattr(torch, self.dtype), local_files_only=True, use_safetensors=True)
+        return self.around(placed(made, self.device, self.offload, self.compile, self.attention))
+
+    def around(self, pipeline: Any) -> Any:
+        """What `loaded` is: the pipeline on its device, and whatever else the editor keeps beside it."""
+        return pipeline
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
         """One RGB image per order, of its image's size.
@@ -119,12 +129,14 @@ class DiffusionEditor(Editor):
         limit = self.max_pixels or self.family_pixels
         # A batch rounds otherwise than a single image. On the CPU, where it saves no time, law 5 holds to the bit.
         batch_size = 1 if checkpoints.device(self.device) == "cpu" else self.batch_size
-        return batches.edit(edits, self.run, self.multiple, limit, batch_size, self.region)
+        return batches.edit(edits, self.run, self.multiple, limit, batch_size, self.region, self.needs)
 
 
 def placed(pipeline: Any, device: str | None, offload: str | None, compile: bool, attention: str | None) -> Any:
     """A pipeline on its device, as the options of `DiffusionEditor` say, without progress bars."""
     pipeline.set_progress_bar_config(disable=True)
+    # Its warning of a long prompt quotes the words that are cut off, and some are private; see `warn_of_long`.
+    logging.getLogger(type(pipeline).__module__).setLevel(logging.ERROR)
     denoiser = pipeline.unet if getattr(pipeline, "unet", None) is not None else pipeline.transformer
     if attention is not None:
         denoiser.set_attention_backend(attention)

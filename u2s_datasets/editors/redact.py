@@ -98,7 +98,7 @@ class Redact(Editor):
     noise: float | None = None
     margin: float = 0.15
 
-    redacts: ClassVar[bool] = True
+    redacts = True
     shown: ClassVar[tuple[str, ...]] = ("method",)
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow")
 

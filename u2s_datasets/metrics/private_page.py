@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 def private_page(report: Summary, original: Original | None = None) -> str:
     """The owner's page: the rows withheld and why, then original and published side by side, worst first.
 
-    Worst is what is still found, then the number of attempts, then the least alike (ssim).
+    Worst is what is still found or can still be recognised, then the number of attempts, then ssim, the lowest first.
 
     Args:
         original: gives the upright original of a `source`; without it a dataset's own, or placeholders.
@@ -77,10 +77,10 @@ def _choose(report: Summary) -> tuple[list[int], list[int]]:
     held: list[int] = []
 
     def published() -> Iterator[tuple[float, ...]]:
-        names = (c.STATUS, c.RESIDUAL_FACES, c.RESIDUAL_TEXT, c.SSIM, c.PROVENANCE)
+        names = (c.STATUS, c.RESIDUAL_FACES, c.RESIDUAL_TEXT, c.FACES_SAME, c.SSIM, c.PROVENANCE)
         for i, row in enumerate(_rows(report, names)):
             if row.get(c.STATUS) in (c.SAFE, c.ANONYMIZED):
-                left = (row.get(c.RESIDUAL_FACES) or 0) + (row.get(c.RESIDUAL_TEXT) or 0)
+                left = sum(row.get(name) or 0 for name in names[1:4])
                 ssim = row.get(c.SSIM)
                 yield -left, -_attempts(row), 2.0 if ssim is None or ssim != ssim else ssim, i
             elif row.get(c.STATUS) == c.WITHHELD and len(held) < MOST:

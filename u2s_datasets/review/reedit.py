@@ -98,7 +98,7 @@ class _Work:
         size = d.read_manifest(self.folder)["configuration"]["shard_size"]
         items = [self._item(place, place.shard * size + place.index) for _, place in rows]
         given = [{BOXES: [list(box) for box in self.boxes.get(row, ())]} for row, _ in rows]
-        answers = Pipeline(self._with_boxes(), b"")(items, given)
+        answers = Pipeline(self._with_boxes(), b"", kept=self.source.kept)(items, given)
         return {row: {**answer, c.ROW_ID: row} for (row, _), answer in zip(rows, answers, strict=True)}
 
     def _item(self, place: d.Place, position: int) -> Item:

@@ -16,8 +16,9 @@ from u2s_datasets.rows import Row
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
-from u2s_datasets.stages.plan import Plan, given_boxes
+from u2s_datasets.stages.plan import CLASS_NAME, PRIORS, Plan, given_boxes
 from u2s_datasets.stages.step import Step, each, each_row, recall_failure, sound
+from u2s_datasets.stages.verify import WHOLE
 
 FORMATS = ("auto", *images.ENCODED_FORMATS)
 
@@ -28,9 +29,10 @@ class Anonymize(Step):
 
     The earlier arrows run first where their columns are absent. Where `inspect`'s are given they add to what its
     detectors find here and never replace it, since they may be of another image; with `verify=False` they are
-    trusted, and a model is never asked for its judgement again. Rows that were not flagged are re-encoded; flagged
-    rows are edited and inspected again. On residue follow a new seed with a stronger setting and the residue's own
-    boxes, then redaction of what remains, then withholding (law 4).
+    trusted. A model is never asked for its judgement again, so its FALSE among them is taken at its word: give columns
+    of these very rows. Rows that were not flagged are re-encoded; flagged rows are edited and inspected again. On
+    residue follow a new seed with a stronger setting and the residue's own boxes, then redaction of what remains,
+    then withholding (law 4).
 
     Args:
         editor: the part that changes pixels.
@@ -39,6 +41,14 @@ class Anonymize(Step):
         attempts: how often the editor may try, 1 or more.
         format: "auto" (JPEG for lossy sources, PNG for lossless ones), "jpeg", "png" or "webp".
         seed: seed of the run; each row's own is derived from it and the image's pixels (law 5).
+        prior: the text that becomes the editor's target, one of `PRIORS`. "edit_caption" is the merged caption;
+            "class_name" is "a realistic image of <class>", of the column that `label_column` names;
+            "private_caption" shapes the image by private words, as the paper's comparison does, and no public column
+            or provenance holds them. The source text is always the private caption, and an editor that takes
+            instructions always gets `edit_instruction`. Redaction reads no text. A row that lacks a text which its
+            editor needs is withheld.
+        label_column: a column of class names, or of numbers whose `ClassLabel` names them; None takes that of
+            `instruct`. A dataset's column, never the name of a folder.
         boxes_column: a column of lists of boxes (x0, y0, x1, y1) to hide as well, in pixels of the upright image;
             an empty list means none, and a row with null or an impossible box is withheld.
         image_column: the column that holds the source image.
@@ -55,17 +65,28 @@ class Anonymize(Step):
     attempts: int = 3
     format: str = "auto"
     seed: int = 0
+    prior: str = columns.EDIT_CAPTION
+    label_column: str | None = None
     boxes_column: str | None = None
 
     writes = columns.ANONYMIZE
+    shown = ("prior",)
 
     def check(self) -> None:
-        """Raises `SetupError` for a format or number that cannot work, then checks the parts."""
+        """Raises `SetupError` for a format, number or prior that cannot work, then checks the parts."""
         if self.attempts < 1:
             raise SetupError(f"attempts={self.attempts!r} is below 1; the editor has to try at least once")
         if self.format not in FORMATS:
             raise SetupError(f"format={self.format!r} is unknown; use one of: {', '.join(FORMATS)}")
+        if self.prior not in PRIORS:
+            raise SetupError(f"prior={self.prior!r} is unknown; use one of: {', '.join(PRIORS)}")
+        if self.prior == CLASS_NAME and self._label_column is None:
+            raise SetupError("prior='class_name' needs the classes; give label_column='...', a column of the dataset")
         super().check()
+
+    @property
+    def _label_column(self) -> str | None:
+        return self.label_column or self.instruct.label_column
 
     def inputs(self) -> tuple[str, ...]:
         """The earlier arrows' columns."""
@@ -73,7 +94,8 @@ class Anonymize(Step):
 
     def required(self) -> tuple[str, ...]:
         """The boxes' and the classes' columns, where they were named."""
-        return tuple(name for name in (self.boxes_column, self.instruct.label_column) if name is not None)
+        names = (self.boxes_column, self.label_column, self.instruct.label_column)
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
     def answers(self, present: set[str]) -> tuple[str, ...]:
         """This step's columns and those of the earlier arrows that ran."""
@@ -115,16 +137,18 @@ class Anonymize(Step):
             return
         row.fields[columns.PRIVACY_FLAG] = True
         reported = _detections(row.fields.get(columns.PRIVACY_REVIEW) or [])
-        plan.hide(list(dict.fromkeys([*found, *reported, *boxes])))
+        plan.hide([*found, *reported, *boxes])
+        plan.located = bool(plan.hidden)
         if self.editor.redacts and not plan.boxes:
             raise EditFailed("flagged, but no region is known that could be hidden", "nothing_to_edit")
+        plan.aim(self.editor, self.prior, self._label_column)
 
     def _edit(self, plans: Sequence[Plan]) -> None:
         pending = list(plans)
         for strength in range(self.attempts):
             self._attempt(pending, self.editor, strength)
             pending = [p for p in pending if p.alive and p.residue]
-        if not self.editor.redacts:
+        if not _paints_boxes(self.editor):
             each_row(pending, _redact_remains, "edit_failed")
             self._attempt([p for p in pending if p.alive], Redact(), 0)
             pending = [p for p in pending if p.alive and p.residue]
@@ -143,21 +167,21 @@ class Anonymize(Step):
         for plan in live:
             plan.attempts.append({"editor": type(editor).__name__, "strength": strength, "residue": None})
         if self.verify:
-            self._look_again(live, editor.redacts)
+            self._look_again(live, editor)
 
-    def _look_again(self, plans: Sequence[Plan], absolute: bool) -> None:
+    def _look_again(self, plans: Sequence[Plan], editor: Editor) -> None:
         seen: dict[int, list[Detection]] = {id(p): [] for p in plans}
-        claimed = {*self.inspect.categories}
+        claimed, confined = {*self.inspect.categories}, _paints_boxes(editor)
         for detector in self.inspect.detectors:
             live = [p for p in plans if p.alive]
 
             def look(ps: Sequence[Plan], d: Detector = detector) -> Sequence[Sequence[Detection]]:
-                return sound(d.residue([p.edited for p in ps], [p.to_look_at(d, claimed, absolute) for p in ps]))
+                return sound(d.residue([p.edited for p in ps], [p.to_look_at(d, claimed, confined) for p in ps]))
 
             for plan, found in zip(live, each(live, look, "inspect_failed"), strict=True):
                 seen[id(plan)] += found if found is not None else []  # none: the row has failed
         live = [p for p in plans if p.alive]
-        each_row(live, lambda p: p.judge(seen[id(p)], absolute), "inspect_failed")
+        each_row(live, lambda p: p.judge(seen[id(p)], editor.redacts), "inspect_failed")
         each_row(
             [p for p in live if p.alive and p.residue], lambda p: p.hide([*p.hidden, *p.residue]), "inspect_failed"
         )
@@ -190,16 +214,24 @@ class Anonymize(Step):
     def _provenance(self, plan: Plan) -> str:
         facts = {
             "editor": self.editor.config() if plan.flagged else None,
+            "prior": self.prior if plan.flagged and not self.editor.redacts else None,
             "attempts": plan.attempts,
-            "verified": self.verify and (not plan.flagged or bool(self.inspect.detectors)),
+            "verified": self.verify and (not plan.flagged or (plan.located and bool(self.inspect.detectors))),
             "inspected": list(self.inspect.categories) if plan.row.found is not None else [],
             "versions": {"u2s_datasets": importlib.metadata.version("u2s_datasets")},
         }
         return json.dumps(facts, sort_keys=True)
 
 
+def _paints_boxes(editor: Editor) -> bool:
+    """Whether an editor changes the boxes that it is given, wholly, and nothing else."""
+    return editor.redacts and editor.obeys_boxes
+
+
 def _redact_remains(plan: Plan) -> None:
-    """Prepare the last attempt of a rewriting editor: its own output, with what remains of the original hidden."""
+    """Prepare the last attempt after any other editor: its own output, with what remains of the original hidden."""
+    if any(d.category == WHOLE for d in plan.residue):
+        raise ResidueFound("the picture was flagged as a whole and came back as it was; no part could be redacted")
     plan.start = plan.row.edited
     plan.hide(plan.residue)
 

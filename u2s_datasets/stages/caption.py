@@ -13,6 +13,7 @@ from u2s_datasets.rows import Row
 from u2s_datasets.stages import places
 from u2s_datasets.stages.answers import Captions, parse_caption
 from u2s_datasets.stages.ask import ask
+from u2s_datasets.stages.captions import FORM
 from u2s_datasets.stages.leak_check import Draft, Private, private_of, settle
 from u2s_datasets.stages.prompts import criteria_lines, render
 from u2s_datasets.stages.step import Step, each_row, note_failures, recall_failure
@@ -94,7 +95,7 @@ class Caption(Step):
     def _request(self, row: Row) -> Request:
         lines = criteria_lines(dict(self.criteria))
         words = render("caption", criteria=lines, max_items=MAX_ITEMS, max_tokens=MAX_TOKENS)
-        return Request((Message("user", (row.decoded.pixels, words)),), max_tokens=1024)
+        return Request((Message("user", (row.decoded.pixels, words)),), max_tokens=1024, form=FORM)
 
 
 def _caption(row: Row) -> None:

@@ -15,6 +15,13 @@ MAX_ITEM_CHARS = 600
 MAX_CAPTION_WORDS = 120
 """Hard limits, well above what the prompt asks for; beyond them an answer has run away and is asked for again."""
 
+_ITEM = r"ITEM: [^\n]+\nCATEGORY: [^\n]+\nREASON: [^\n]+"
+FORM = (
+    rf"PRIVACY_REVIEW\n(none|{_ITEM}(\n\n?{_ITEM}){{0,9}})\n\n"
+    r"PRIVATE_CAPTION\n[^\n]+\n\nPUBLIC_CAPTION\n[^\n]+"
+)
+"""The form that the prompt asks for, as a regular expression to which a backend may hold its model."""
+
 
 @dataclass(frozen=True)
 class ReviewItem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,8 @@ class Inspect(Step):
         detectors: parts that look for private regions; () where a model alone is to judge.
         image_column: the column that holds the source image.
         backend: a model that sees.
-        criteria: (name, words) of what counts as private, from `load_criteria`.
+        criteria: (name, words) of what counts as private, from `load_criteria`. One alone is asked for by a prompt
+            of its own, in which nothing else that is private matters.
         method: "choose" weighs TRUE against FALSE in one pass and writes no token; "generate" has the flag written,
             as in the paper, with a score of 0 or 1.
         threshold: in (0, 1]; at this score and above "choose" flags. Low, because doubt is TRUE.
@@ -78,6 +80,10 @@ class Inspect(Step):
     def run(self, batch: Sequence[Row]) -> None:
         """Write `privacy_flag`, `privacy_score` and `privacy_review`."""
         self.look(batch)
+        self.conclude(batch)
+
+    def conclude(self, batch: Sequence[Row]) -> None:
+        """Write the columns from what `look` found in these rows and from what the model says of them."""
         alive = [row for row in batch if row.failure is None]
         scores = dict(zip(map(id, alive), self.judge(alive), strict=True))
         for row in batch:
@@ -106,9 +112,15 @@ class Inspect(Step):
 
     def request(self, row: Row) -> Request:
         """The question for one row; for "choose" with the answer begun."""
-        words = render("flag", criteria=criteria_lines(dict(self.criteria)))
         begun = (Message("assistant", (LEAD,)),) if self.method == "choose" else ()
-        return Request((Message("user", (row.decoded.pixels, words)), *begun), max_tokens=16)
+        return Request((Message("user", (row.decoded.pixels, self._question())), *begun), max_tokens=16)
+
+    def _question(self) -> str:
+        if len(self.criteria) > 1:
+            return render("flag", criteria=criteria_lines(dict(self.criteria)))
+        name, words = self.criteria[0]
+        readable = re.sub(r"^a\d+_", "", name).replace("_", " ")  # VISPR's ids, such as a9_face_complete
+        return render("flag_one_criterion", name=readable, description=words.removeprefix(f"{name}: "))
 
     def look(self, batch: Sequence[Row]) -> None:
         """Set `Row.found` to everything that the detectors find, weak evidence included, and write no column."""

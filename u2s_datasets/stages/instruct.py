@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from u2s_datasets import columns, images
 from u2s_datasets import criteria as criteria_
 from u2s_datasets.errors import RowError, SetupError
+from u2s_datasets.leaks import telling
 from u2s_datasets.parts import Backend, Message, Request
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import places
 from u2s_datasets.stages.answers import parse_instruction
 from u2s_datasets.stages.ask import ask
-from u2s_datasets.stages.leak_check import Draft, Private, private_of, settle
+from u2s_datasets.stages.leak_check import Draft, Private, leaks, private_of, read_of, settle
 from u2s_datasets.stages.prompts import criteria_lines, render
 from u2s_datasets.stages.step import Step, each_row, note_failures, recall_failure
 
@@ -46,7 +47,8 @@ class Instruct(Step):
         backend: a language model; None for the model-free form.
         criteria: (name, words) of what counts as private, from `load_criteria`.
         label_column: a column of class names, or of numbers whose `ClassLabel` names them; the merged caption then
-            describes that class, so its name is public.
+            describes that class, so its name is public. In a row whose class looks like a contact, a date or a long
+            number, or says a name, a number or words that stand in the image, it is left out.
         groups: demographic groups of which each edited image gets one, at random; "paper" for `DEMOGRAPHIC_GROUPS`.
         seed: with the image's pixels, the seed of that draw (law 5).
     """
@@ -133,13 +135,10 @@ class Instruct(Step):
         )
 
     def _class_name(self, row: Row) -> str:
-        value = row.fields.get(self.label_column) if self.label_column else None
-        if value is not None and not isinstance(value, str):
-            raise SetupError(
-                f"label_column={self.label_column!r} holds {type(value).__name__} and no names; "
-                "give a column of names, or of ClassLabel in a Dataset"
-            )
-        return " ".join((value or "").replace("_", " ").split())
+        """The class that may be named: not one that says what was read in the image or looks like a contact or date."""
+        name, fields = row.class_name(self.label_column), row.fields
+        read = read_of(fields.get(columns.PRIVACY_REVIEW) or (), fields.get(columns.PRIVATE_CAPTION) or "")
+        return "" if telling(name) or leaks(name, read) else name
 
     def _group(self, row: Row) -> str:
         groups = DEMOGRAPHIC_GROUPS if self.groups == "paper" else tuple(self.groups)

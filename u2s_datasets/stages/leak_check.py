@@ -12,6 +12,7 @@ sentence.
 from __future__ import annotations
 
 import functools
+import operator
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ from u2s_datasets.rows import Row
 from u2s_datasets.stages.ask import objection
 from u2s_datasets.stages.step import each, each_row
 
+_OURS = (columns.ERROR, columns.LEAK)
 _WORD = re.compile(r"[^\W_]+")
 _LONG_NUMBER = re.compile(r"\d(?:[ \-./(),]*\d){3,}")
 _QUOTED = re.compile(r"[\"“„«]([^\"“”„«»]+)[\"”“»]|(?<!\w)['‘]([^'‘’]+)['’](?!\w)")
@@ -46,11 +48,21 @@ class Private:
 
 def private_of(review: Iterable[Mapping[str, Any]], caption: str = "") -> Private:
     """What a review and a private caption make private."""
+    review = list(review)
+    words = (item["item"] or "" for item in review if item["category"] not in _OURS and item["box"] is None)
+    return functools.reduce(operator.or_, map(named, words), read_of(review, caption))
+
+
+def read_of(review: Iterable[Mapping[str, Any]], caption: str = "") -> Private:
+    """Of that, what stands in the image: readings, names, digits, quotations. A thing that was only named is none."""
     found = described(caption)
     for item in review:
-        if item["category"] not in (columns.ERROR, columns.LEAK):
-            seen = item["box"] is not None  # by a detector: the item is a reading, the reason our own words
-            found |= named(item["item"] or "", read=seen) | described("" if seen else item["reason"] or "")
+        if item["category"] in _OURS:
+            continue
+        if item["box"] is not None:  # by a detector: the item is a reading, the reason our own words
+            found |= named(item["item"] or "", read=True)
+        else:
+            found |= described(item["item"] or "") | described(item["reason"] or "")
     return found
 
 

@@ -16,6 +16,10 @@ from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import verify
 
+CLASS_NAME = "class_name"
+PRIORS = (columns.PRIVATE_CAPTION, CLASS_NAME, columns.PUBLIC_CAPTION, columns.EDIT_INSTRUCTION, columns.EDIT_CAPTION)
+"""The five texts that an editor can be told to draw: columns, and "a realistic image of <class>"."""
+
 USER = "user"
 """Category of boxes that the user gave: any detector may find something in them."""
 
@@ -26,8 +30,10 @@ class Plan:
     Attributes:
         flagged: whether the row is to be edited.
         hidden: what the editor is to change, residue of earlier attempts included.
+        located: whether anything said where; a model's flag alone does not, and cannot be looked for again.
         boxes: their regions, grown and merged.
         residue: what the last look at the output found; empty where nobody looked.
+        texts: the text priors by the names that `Edit` has for them.
         attempts: a record of each, for the provenance.
         seed: seed of the first attempt.
     """
@@ -36,8 +42,10 @@ class Plan:
         self.row = row
         self.flagged = True
         self.hidden: list[Detection] = []
+        self.located = False
         self.boxes: list[Box] = []
         self.residue: list[Detection] = []
+        self.texts: dict[str, str] = {}
         self.attempts: list[dict[str, Any]] = []
         self.seed: int | None = None
         self.start: Image.Image | None = None
@@ -54,21 +62,34 @@ class Plan:
 
     def hide(self, detections: Sequence[Detection]) -> None:
         """From now on the editor is to change the regions of these."""
-        self.hidden = list(detections)
+        self.hidden = list(dict.fromkeys(detections))
         self.boxes = regions(self.hidden, self.row.decoded.pixels.size)
+
+    def aim(self, editor: Editor, prior: str, label_column: str | None) -> None:
+        """Set the texts, the target text from one of `PRIORS`. Raises `EditFailed` where the editor lacks one."""
+        fields = self.row.fields
+        name = self.row.class_name(label_column) if prior == CLASS_NAME else ""
+        target = (name and f"a realistic image of {name}") if prior == CLASS_NAME else fields.get(prior)
+        self.texts = {
+            "source_prompt": fields.get(columns.PRIVATE_CAPTION) or "",
+            "target_prompt": target or "",
+            "instruction": fields.get(columns.EDIT_INSTRUCTION) or "",
+            "public_caption": fields.get(columns.PUBLIC_CAPTION) or "",
+        }
+        for text in editor.needs:
+            if not self.texts[text].strip():
+                where = f", from prior={prior!r}" if text == "target_prompt" else ""
+                raise EditFailed(f"{type(editor).__name__} needs {text}{where}, which is empty in this row")
 
     def order(self, editor: Editor, run_seed: int, strength: int) -> Edit:
         """The editor's order for this attempt: another seed at every attempt, the row's own texts."""
-        start, fields = self.start or self.row.decoded.pixels, self.row.fields
+        start = self.start or self.row.decoded.pixels
         seed = self._seed(start, editor, run_seed + len(self.attempts))
         if self.seed is None:
             self.seed = seed
         return Edit(
             image=start,
-            source_prompt=fields.get(columns.PRIVATE_CAPTION) or "",
-            target_prompt=fields.get(columns.EDIT_CAPTION) or "",
-            instruction=fields.get(columns.EDIT_INSTRUCTION) or "",
-            public_caption=fields.get(columns.PUBLIC_CAPTION) or "",
+            **self.texts,
             boxes=tuple(self.boxes),
             seed=seed,
             strength=strength,
@@ -95,21 +116,22 @@ class Plan:
             raise EditFailed("the editor gave the original back")
         self.row.edited = output
 
-    def to_look_at(self, detector: Detector, others: set[str], absolute: bool) -> list[Box]:
-        """Where a detector looks again: around what it found itself, or everywhere if everything was rewritten.
+    def to_look_at(self, detector: Detector, others: set[str], confined: bool) -> list[Box]:
+        """Where a detector looks again: around what it found itself, or everywhere if any pixel may be another.
 
         Args:
             others: categories of the other detectors; what none of them claims, every detector looks at.
-            absolute: whether pixels outside the boxes are those that the detector saw before.
+            confined: whether pixels outside the boxes are those that the detector saw before.
         """
         size = self.row.decoded.pixels.size
-        if not absolute:
+        if not confined:
             return [(0.0, 0.0, float(size[0]), float(size[1]))]
         return regions([d for d in self.hidden if d.category not in others - {*detector.categories}], size)
 
     def judge(self, found: Sequence[Detection], absolute: bool) -> None:
         """Set the residue from what was found in the output."""
-        self.residue = verify.remaining(found, self.row.array, self.edited, self.hidden, absolute)
+        left = verify.remaining(found, self.row.array, self.edited, self.hidden, absolute)
+        self.residue = list(dict.fromkeys(left))  # what was hidden before and is found again counts once
         self.row.residue = self.residue
         self.attempts[-1]["residue"] = len(self.residue)
 

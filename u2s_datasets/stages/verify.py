@@ -17,6 +17,11 @@ from u2s_datasets.parts import Box, Detection
 MOVED = 10.0
 """Mean absolute change in grey levels below which a region counts as left as it was; JPEG at quality 75 moves fewer."""
 
+WHOLE = "image"
+"""Category of a whole image that was flagged without saying where, and came back as it was."""
+
+_TILES = 4
+
 SURVIVED = 60.0
 """rapidfuzz ratio, 0 to 100, from which a word of the output counts as a word of the original."""
 
@@ -38,16 +43,20 @@ def remaining(
     """
     if absolute:
         return [*found, *(d for d in hidden if not painted(before, after, d.box))]
+    if not hidden:  # flagged, and nobody said where
+        hidden = [Detection(WHOLE, (0.0, 0.0, float(before.shape[1]), float(before.shape[0])), 1.0)]
     words = [d.text.casefold() for d in hidden if d.text]
-    survivors = [
-        d for d in found if d.text and any(fuzz.partial_ratio(d.text.casefold(), w) >= SURVIVED for w in words)
-    ]
+    survivors = [d for d in found if d.text and _survives(d.text.casefold(), words)]
     still = [d for d in found if d not in survivors and not moved(before, after, d.box)]
-    return [*(d for d in hidden if not moved(before, after, d.box)), *survivors, *still]
+    return [*(d for d in hidden if _left(before, after, d)), *survivors, *still]
 
 
 def _survives(text: str, words: Sequence[str]) -> bool:
     return any(fuzz.partial_ratio(text, word) >= SURVIVED for word in words)
+
+
+def _left(before: np.ndarray, after: np.ndarray, hidden: Detection) -> bool:
+    return not (changed(before, after) if hidden.category == WHOLE else moved(before, after, hidden.box))
 
 
 def painted(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
@@ -62,6 +71,14 @@ def moved(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
     """Whether the pixels of a box really changed, on average by `MOVED`; true for a box that has no pixel."""
     pair = _crops(before, after, box)
     return pair is None or float(np.abs(pair[0].astype(np.float32) - pair[1]).mean()) >= MOVED
+
+
+def changed(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether a sixteenth of a picture, or more, really changed: one of 4 × 4 tiles `moved`."""
+    height, width = before.shape[0] / _TILES, before.shape[1] / _TILES
+    corners = [(x * width, y * height) for x in range(_TILES) for y in range(_TILES)]
+    tiles = [(x, y, x + width, y + height) for x, y in corners]
+    return any(moved(before, after, tile) for tile in tiles if _crops(before, after, tile) is not None)
 
 
 def _crops(before: np.ndarray, after: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray] | None:

@@ -1,0 +1,47 @@
+"""What `u2s bench edit` measures, on tiny random weights; and that its full ones are as large as the real ones."""
+
+import json
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
+
+import torch
+
+from u2s_datasets import bench_weights, cli
+
+
+@pytest.mark.parametrize("editor", sorted(bench_weights.PIPELINES))
+def test_batches_are_measured_beside_the_usual_order_of_calls(editor, capsys):
+    words = ["bench", "edit", "--editor", editor, "--random-weights", "--batch", "1,2", "--size", "64", "--steps", "3"]
+    assert cli.main(words) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts["weights"] == "random, tiny"
+    reference, *ours = facts["measured"]
+    assert "texts encoded anew" in reference["order"]
+    assert [m["batch"] for m in ours] == [1, 2]
+    assert all(m["times_as_fast"] == m["images_per_second"] / reference["images_per_second"] > 0 for m in ours)
+
+
+def parameters(model) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_the_full_ones_are_as_large_as_the_real_ones():
+    sd3 = bench_weights.stable_diffusion_3("full", "meta", torch.float16)
+    assert parameters(sd3.transformer) == pytest.approx(2.03e9, rel=0.03)
+    assert parameters(sd3.text_encoder_3) == pytest.approx(4.76e9, rel=0.01)
+    assert parameters(bench_weights.stable_diffusion_15("full", "meta", torch.float16).unet) == 859_520_964
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--editor", "redact"], "'redact' runs no diffusion model"),
+        (["--random-weights", "huge"], "size 'huge'"),
+        (["--batch", "two"], "--batch='two'"),
+    ],
+)
+def test_wrong_words_are_named(words, message, capsys):
+    assert cli.main(["bench", "edit", *words]) == 2
+    assert message in capsys.readouterr().err
