@@ -36,6 +36,7 @@ PLACES = {
     "FIFTYONE_EVALUATION_CONFIG_PATH": "evaluation_config.json",
 }
 os.environ.update({name: str(HOME / place) for name, place in PLACES.items()})
+os.environ["HOME"] = str(HOME)  # FiftyOne keeps an id below it, for which it has no option
 os.environ |= {"FIFTYONE_DO_NOT_TRACK": "true", "FIFTYONE_SHOW_PROGRESS_BARS": "false"}
 os.environ |= {"FIFTYONE_DATABASE_VALIDATION": "false"}  # MongoDB 6 is old to FiftyOne, and what Debian 12 can have
 

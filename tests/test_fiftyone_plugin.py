@@ -288,6 +288,7 @@ def test_secrets_are_lent_for_one_call_and_never_replace_what_is_set(monkeypatch
 
 
 def test_nothing_is_left_at_home(dataset):
+    assert str(HOME) in fo.constants.FIFTYONE_CONFIG_DIR
     assert fo.config.database_uri.startswith("mongodb://127.0.0.1:") and str(HOME) in fo.config.plugins_dir
 
 
