@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from u2s_datasets.commands import about, anonymize, bench, judge, push
+from u2s_datasets.commands import about, anonymize, bench, fiftyone, judge, push
 from u2s_datasets.errors import SetupError, U2SError
 
 _BENCHES = ("stage1", "edit", "eval")
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="u2s", description="Make image datasets safe to publish: find what is private, hide it, prove it."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (anonymize, judge, about, bench, push):
+    for command in (anonymize, judge, about, bench, fiftyone, push):
         command.add(commands, _Help)
     return parser
 

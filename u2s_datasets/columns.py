@@ -49,6 +49,10 @@ RESIDUAL_TEXT = "residual_text"
 RACE_BEFORE = "race_before"
 RACE_AFTER = "race_after"
 
+REVIEW_DECISION = "review_decision"
+REVIEW_BY = "review_by"
+REVIEW_AT = "review_at"
+
 ROW_ID = "row_id"
 SOURCE = "source"
 REASON = "reason_code"
@@ -74,6 +78,9 @@ SCORE = (
 )
 RACE = (RACE_BEFORE, RACE_AFTER)
 """What a model calls the people of an image, by the words of its prompt; [] where it shows nobody. Private."""
+
+REVIEW = (REVIEW_DECISION, REVIEW_BY, REVIEW_AT)
+"""What a curator decided; see `review/decisions.py`."""
 
 PUBLIC = (
     ROW_ID,
@@ -136,6 +143,7 @@ REASON_CODES = {
     "residue": "something private was still found after the last attempt",
     "quality": "the edited image is below the quality gate",
     "encode_failed": "the result could not be written",
+    "rejected": "a reviewer rejected the result",
     "worker_died": "the process died on this row",
     "error": "another failure",
 }

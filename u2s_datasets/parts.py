@@ -260,12 +260,13 @@ def code_digest(module: str = __name__) -> str:
 
 
 _SHAPING_METRICS = {"quality.py", "cheating.py", "privacy.py", "judge.py", "encoders.py", "face_encoders.py"}
-_OUTSIDE = {"cli.py", "evaluate.py", "doctor.py", "hub.py", "samples.py", "workers.py"}
+_OUTSIDE = {"cli.py", "evaluate.py", "doctor.py", "fiftyone_io.py", "hub.py", "samples.py", "workers.py"}
 """Files that drive, print or publish: editing them changes no row. Of `metrics` only those that score rows count."""
+_OUTSIDE_FOLDERS = {"app", "commands", "publish", "review"}
 
 
 def _outside(path: Path) -> bool:
-    drives = path.name in _OUTSIDE or path.name.startswith("bench") or path.parent.name in ("publish", "commands")
+    drives = path.name in _OUTSIDE or path.name.startswith("bench") or path.parent.name in _OUTSIDE_FOLDERS
     return drives or (path.parent.name == "metrics" and path.name not in _SHAPING_METRICS)
 
 
