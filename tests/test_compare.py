@@ -15,7 +15,8 @@ from u2s_datasets import cli
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
 from u2s_datasets.evaluate import evaluate_run
-from u2s_datasets.metrics.compare import beats, compare, holm, signed_rank
+from u2s_datasets.metrics.compare import beats, compare
+from u2s_datasets.metrics.significance import holm, signed_rank
 
 
 @pytest.fixture(scope="module")

@@ -168,6 +168,7 @@ def _add_eval(commands: Any) -> None:
     p.add_argument("--lpips", metavar="FILE", help="torchvision's VGG-16; default: torch's hub folder")
     p.add_argument("--faces", metavar="NAME", help="face encoder: an .onnx file, or 'package.module:Class'")
     p.add_argument("--vlm", metavar="MODEL", help="judge and reader: folder, Hub id, or http://HOST:PORT/v1#MODEL")
+    p.add_argument("--vispr", metavar="FILE", help="result of `u2s vispr`: how reliable the run's inspection is")
     p.add_argument("--seed", type=int, default=0, help="seed of the controls' sample")
     p.add_argument("--json", action="store_true", help="print JSON instead of tables")
     p = commands.add_parser("compare", help="several evaluated runs side by side", formatter_class=_Help)
@@ -334,7 +335,7 @@ def _eval(a: argparse.Namespace) -> int:
     from u2s_datasets.evaluate import evaluate_run, parts_named
 
     parts, vlm = parts_named(a.clip, a.lpips, a.faces, a.vlm)
-    options = {"original": a.original, "over": a.over, "paper_compat": a.paper_compat, "seed": a.seed}
+    options = {"original": a.original, "over": a.over, "paper_compat": a.paper_compat, "seed": a.seed, "vispr": a.vispr}
     made = evaluate_run(a.dir, **options, parts=parts, vlm=vlm)
     print(made.to_json(private=True) if a.json else made)
     return 0

@@ -1,4 +1,4 @@
-"""docs/metrics.md, computed from the docstrings and tables of the code: `python -m u2s_datasets.metrics.reference`."""
+"""docs/metrics.md, computed from the docstrings and tables of the code: `python -m u2s_datasets.metrics_reference`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from u2s_datasets import columns as c
-from u2s_datasets.metrics import cheating, judge, privacy, quality, reidentification
+from u2s_datasets.metrics import cheating, privacy, quality, reidentification
 from u2s_datasets.metrics.encoders import ClipEncoder, LpipsNetwork
 from u2s_datasets.metrics.face_encoders import InsightFace, OnnxFaces
 from u2s_datasets.metrics.scores import COUNT, GOALS, MEANINGS, SCALES
+from u2s_datasets.stages import judge
 
 _OCR = "nothing: PP-OCR by rapidocr, in its wheel (Apache-2.0); or a model that sees"
 _MODEL = "a model that sees, such as InternVL3.5-8B-HF (Apache-2.0)"
@@ -69,7 +70,7 @@ _COMPAT = (
 
 _HEAD = """# Metrics
 
-Made by `python -m u2s_datasets.metrics.reference`; do not edit.
+Made by `python -m u2s_datasets.metrics_reference`; do not edit.
 
 `u2s eval DIR` measures a finished run, `u2s.Score` a dataset row by row, `u2s.report` the set. The formulas are pure
 functions; the networks are parts that are given to `u2s.Score` and loaded once per process. Nothing is downloaded at
