@@ -89,6 +89,9 @@ class Comparison:
         words = [f"{esc(name)} is the {MEANINGS[name]}." for name in (self.x, self.y)]
         if self.x in COPYING:
             words.append(f"As use it counts the pixels that were kept; as privacy, a lower {self.x} is better.")
+        for axis, name in enumerate((self.x, self.y)):
+            if len(self.points) > 1 and len({(p.x, p.y)[axis] for p in self.points}) == 1:
+                words.append(f"All runs have the same {name}, so it does not tell them apart.")
         note = (
             "Up and to the right is better; in brackets the means. Filled dots, joined by the line, are the runs that "
             f"no other run beats; hollow ones are beaten. {' '.join(words)}"
@@ -214,5 +217,7 @@ def _cell(made: Report, name: str) -> str:
 def _line(d: Difference) -> tuple[str, ...]:
     ends = "–" if d.low is None else f"{number(d.low)} to {number(d.high)}"
     mark = "–" if d.corrected is None else "significant" if d.corrected < SIGNIFICANT else "may be chance"
+    if d.low == d.high == 0:
+        mark = "no difference"
     cells = (f"{d.n:,}", number(d.mean), ends, number(d.p), number(d.corrected), mark)
     return (d.score, printable(d.first), printable(d.second), *cells)

@@ -78,8 +78,12 @@ def inspection_tables(found: Mapping[str, Any]) -> Iterator[Table]:
     measured = [q for q in found["questions"] if "metrics" in q]
     head = ("what", "images with it", "flagged", "failed", "recall", "precision", "F1", "average precision")
     rows = [
-        (q["title"], *(f"{q[k]:,}" for k in ("private", "flagged", "failed")), *map(_cell, q["metrics"].values()))
-        + (_digits(q["average_precision"]),)
+        (
+            q["title"],
+            *(f"{q[k]:,}" for k in ("private", "flagged", "failed")),
+            *map(_cell, q["metrics"].values()),
+            _digits(q["average_precision"]),
+        )
         for q in measured
     ]
     title = f"The inspection on VISPR {found['split']}: profile {found['profile']}, {found['images']:,} labelled images"

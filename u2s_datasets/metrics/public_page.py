@@ -1,7 +1,7 @@
 """The page for anyone.
 
-It is built from counts, `run.json`, `eval.json` and `data/` alone; it never sees a private row. It holds no date, no duration
-and no place of a file, so that the same folder gives the same bytes.
+It is built from counts, `run.json`, `eval.json` and `data/` alone; it never sees a private row. It holds no date, no
+duration and no place of a file, so that the same folder gives the same bytes.
 """
 
 from __future__ import annotations
