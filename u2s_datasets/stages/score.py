@@ -16,6 +16,7 @@ from u2s_datasets.metrics.face_encoders import FaceEncoder
 from u2s_datasets.parts import Backend, Detection, Detector
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import measures
+from u2s_datasets.stages.attempts import absolute
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.step import Step, each, each_row, sound
 
@@ -107,6 +108,9 @@ class Score(Step):
             measures.see_people(self.people, live)
 
     def _look(self, batch: Sequence[Row]) -> None:
+        for row in batch:
+            if not absolute(row.fields):
+                row.residue = None  # after rewriting it holds what is left of the original, and not what is there now
         unseen = [row for row in batch if row.residue is None]
         found: dict[int, list[Detection]] = {id(row): [] for row in batch}
         words: dict[int, list[str]] = {id(row): [d.text for d in row.residue or () if d.text] for row in batch}
