@@ -16,6 +16,7 @@ from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.evaluate_rows import original_of
 from u2s_datasets.metrics.run_folder import Folder
+from u2s_datasets.metrics.scores import UNTOUCHED
 from u2s_datasets.metrics.summary import Original
 from u2s_datasets.rows import Row
 from u2s_datasets.stages.score import Score
@@ -81,7 +82,7 @@ def _control(
     if each([row], prepare, "error")[0]:
         score.run([row])
     return (
-        {n: float(row.fields[n]) for n in c.SCORE if row.fields.get(n) is not None and n not in row.unmeasured}
+        {n: float(row.fields[n]) for n in UNTOUCHED if row.fields.get(n) is not None and n not in row.unmeasured}
         if row.edited
         else {}
     )

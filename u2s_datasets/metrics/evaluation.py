@@ -42,7 +42,8 @@ class Evaluation:
             kind: {name: {"n": n, "mean": round(v, 2)} for name, (n, v) in made.items() if n >= FEW and v is not None}
             for kind, made in self.controls.items()
         }
-        tried = [a for a in attacks if a["rates"]]
+        shown_of = {a["encoder"] for a in attacks if a["kind"] == "edited" and a["rates"]}
+        tried = [a for a in attacks if a["encoder"] in shown_of and a["rates"]]  # a control alone says nothing
         return {"reidentification": tried, "controls": shown, "absent": absent, **known}
 
 

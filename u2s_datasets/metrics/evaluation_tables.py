@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from u2s_datasets.metrics.inspection import inspection_tables
+from u2s_datasets.metrics.scores import UNTOUCHED
 from u2s_datasets.metrics.svg import printable
 from u2s_datasets.metrics.tables import Table, number
 
@@ -52,20 +53,21 @@ def _attacks(found: Mapping[str, Any], private: bool) -> Iterator[Table]:
     ]
     if rows:
         tried = ("not tried",) if private else ()
-        head = ("by", "images", "rank", "n", *tried, "gallery", "found", "low", "high", "chance")
+        head = ("by", "images", "rank", "n", *tried, "gallery", "found", "95% from", "to", "chance")
         yield Table("Re-identification: an image finds its own original among all originals", head, rows)
 
 
 def _controls(found: Mapping[str, Any]) -> Iterator[Table]:
     made = found.get("controls") or {}
-    names = list(dict.fromkeys(name for kind in made.values() for name in kind))
+    names = [name for name in UNTOUCHED if any(name in kind for kind in made.values())]
     rows = []
     for name in names:
         cells = [made.get(kind, {}).get(name, {"n": 0, "mean": None}) for kind in ("no-op", "shuffled")]
-        rows.append((printable(name), *(text for c in cells for text in (f"{c['n']:,}", number(c["mean"])))))
+        texts = [text for cell in cells for text in (f"{cell['n']:,}", number(cell["mean"]))]
+        rows.append((name, number(UNTOUCHED[name]), *texts))
     if rows:
-        head = ("score", "n", "untouched", "n", "another's image")
-        yield Table("Controls: each metric on pairs of which the answer is known", head, rows)
+        head = ("score", "untouched should be", "n", "is", "n", "with another's image")
+        yield Table("Controls: each metric on originals as their own edit, and beside somebody else's", head, rows)
 
 
 def _percent(value: float | None) -> str:

@@ -41,8 +41,16 @@ def standing_in(batch: Sequence[Row], name: str) -> Iterator[list[Row]]:
             row.unmeasured[name] = stand_in.failure.code
 
 
-def compare(batch: Sequence[Row], paper_compat: bool = False) -> None:
-    """Write `ssim`. Two sizes have none, since their pixels are not aligned; the paper's code stretches one."""
+def compare(batch: Sequence[Row], paper_compat: bool = False, number: int | None = None) -> None:
+    """Write `ssim`. Two sizes have none, since their pixels are not aligned; the paper's code stretches one.
+
+    It is the only formula that takes time: a pair's texts take a few microseconds, and so it alone runs on threads.
+
+    Args:
+        batch: rows with `edited`.
+        paper_compat: stretch the edited image to the original's size.
+        number: of threads; where none, as many as this process may use.
+    """
 
     def one(row: Row) -> None:
         if row.edited is row.decoded.pixels:
@@ -50,11 +58,11 @@ def compare(batch: Sequence[Row], paper_compat: bool = False) -> None:
         elif pair := _aligned(row, paper_compat):
             row.fields[columns.SSIM] = ssim(*pair)
 
-    with standing_in(batch, columns.SSIM) as rows, ThreadPoolExecutor(_threads()) as pool:
+    with standing_in(batch, columns.SSIM) as rows, ThreadPoolExecutor(number or threads()) as pool:
         list(pool.map(lambda row: each_row([row], one, "error"), rows))  # numpy and OpenCV let go of the lock
 
 
-def _threads() -> int:
+def threads() -> int:
     """All cores, or one in a worker process, of which there are as many as cores."""
     return 1 if multiprocessing.parent_process() else len(os.sched_getaffinity(0))
 
