@@ -79,7 +79,6 @@ def test_attack_and_controls(done):
 
 def test_on_real_photos_what_is_left_as_it_was_scores_as_untouched(tmp_path):
     """Real detectors, OCR on both sides: the controls of the default evaluation, and of a face network."""
-    pytest.importorskip("onnx", reason="onnx writes the tiny network: pip install 'u2s_datasets[dev]'")
     write_samples(tmp_path / "photos")
     for name in ("things", "papers/page.jpg"):
         shutil.move(tmp_path / "photos" / name, tmp_path / Path(name).name)
