@@ -176,7 +176,9 @@ class Adds(Rewriter):
         return outputs
 
 
-def test_a_judge_without_eyes_is_refused():
+def test_a_part_of_another_kind_and_a_judge_without_eyes_are_refused():
+    with pytest.raises(u2s.SetupError, match="faces=Grid is no FaceEncoder"):
+        u2s.Score(faces=Grid()).check()
     blind = type("Blind", (u2s.Scripted,), {"sees": False})()
     with pytest.raises(u2s.SetupError, match="judge=Blind takes no images"):
         u2s.Score(judge=blind).check()

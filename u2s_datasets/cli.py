@@ -343,8 +343,10 @@ def _eval(a: argparse.Namespace) -> int:
 
 
 def _compare(a: argparse.Namespace) -> int:
-    from u2s_datasets.metrics.compare import compare
+    from u2s_datasets.metrics.compare import compare, page_at
 
+    if a.out:
+        page_at(a.out)
     made = compare(a.dirs, x=a.x, y=a.y)
     if a.out:
         made.to_html(a.out)

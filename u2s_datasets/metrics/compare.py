@@ -68,8 +68,12 @@ class Comparison:
         """One self-contained page with the trade-off plot. Private.
 
         Args:
-            path: where to write it too, whole or not at all, mode 0600.
+            path: where to write it too, whole or not at all, mode 0600; an .html file.
+
+        Raises:
+            SetupError: the path is no such file, or its folder is not there.
         """
+        target = None if path is None else page_at(path)
         names = ", ".join(esc(name) for name in self.runs)
         body = [
             f'<header><p class="kicker">Private comparison</p><h1>{len(self.runs)} runs: {names}</h1></header>',
@@ -78,8 +82,8 @@ class Comparison:
             section("In numbers", "".join(map(html_table, self._tables()))),
         ]
         page = frame("Comparison", body)
-        if path is not None:
-            write_whole(Path(path), page, Path(path).resolve().parent, private=True)
+        if target is not None:
+            write_whole(target, page, target.resolve().parent, private=True)
         return page
 
     def _plot(self) -> str:
@@ -153,6 +157,14 @@ def compare(folders: Sequence[str | Path], x: str | None = None, y: str | None =
     x = x or _first(UTILITY, runs)
     y = y or _first([name for name in PRIVACY if name != x], runs)
     return Comparison(runs, differences, x, y, _points(runs, x, y))
+
+
+def page_at(path: str | Path) -> Path:
+    """The path, where a page may be written there. Raises `SetupError`."""
+    target = Path(path).expanduser()
+    if target.suffix != ".html" or target.is_dir() or not target.parent.is_dir():
+        raise SetupError(f"a page cannot be written to {str(path)!r}; give a file such as compare.html in a folder")
+    return target
 
 
 def _names(folders: Sequence[str | Path]) -> list[str]:

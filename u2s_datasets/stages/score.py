@@ -68,7 +68,11 @@ class Score(Step):
     writes = columns.SCORE
 
     def check(self) -> None:
-        """Raises `SetupError` for a backend that takes no images, then checks the parts."""
+        """Raises `SetupError` for a part of another kind or a backend that takes no images, then checks the parts."""
+        for name, kind in (("clip", ImageTextEncoder), ("lpips", LpipsNetwork), ("faces", FaceEncoder)):
+            part = getattr(self, name)
+            if part is not None and not isinstance(part, kind):
+                raise SetupError(f"{name}={type(part).__name__} is no {kind.__name__}; give one that is")
         for name in ("judge", "reader", "people"):
             backend = getattr(self, name)
             if backend is not None and not backend.sees:
