@@ -1,6 +1,7 @@
 """Runs side by side: rows matched by source, Wilcoxon against scipy, Holm and Pareto by hand."""
 
 import json
+import re
 import stat
 
 import numpy as np
@@ -15,7 +16,9 @@ from u2s_datasets import cli
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
 from u2s_datasets.evaluate import evaluate_run
-from u2s_datasets.metrics.compare import beats, compare, holm, signed_rank
+from u2s_datasets.metrics.compare import beats, compare
+from u2s_datasets.metrics.plots import Point, tradeoff
+from u2s_datasets.metrics.significance import holm, signed_rank
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,24 @@ def test_what_cannot_be_compared(runs, tmp_path):
         compare([runs / "solid", build(tmp_path / "other", mixed())])
     with pytest.raises(SetupError, match="the same folder twice"):
         compare([runs / "solid", runs / "solid"])
+    for name in (tmp_path, tmp_path / "page.jpg", tmp_path / "nowhere/page.html"):
+        assert cli.main(["compare", str(runs / "solid"), str(runs / "blur"), "--out", str(name)]) == 2
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_plot_is_of_scores_that_tell_the_runs_apart(runs):
+    made = compare([runs / "solid", runs / "blur"])
+    assert (made.x, made.y) == (c.CLIP_SIMILARITY, c.SSIM)  # nobody has a face or a text in either
+    alike = compare([runs / "solid", runs / "blur"], x=c.SSIM, y=c.FACES_SAME)
+    page = alike.to_html()
+    assert "All runs have the same faces_same" in page and "As use it counts the pixels that were kept" in page
+    assert "no difference" in str(alike)
+
+
+def test_names_of_runs_in_one_place_do_not_stand_on_each_other():
+    points = [Point(f"run {i}", 0.5, 0.25, 0.5, -0.25, True) for i in range(3)]
+    heights = re.findall(r'<text x="[\d.]+" y="([\d.]+)" text-anchor="start">run', tradeoff(points, "x", "y"))
+    assert len(heights) == 3 and min(np.diff(sorted(map(float, heights)))) >= 12
 
 
 def test_signed_rank_is_scipys_and_says_nothing_of_few():

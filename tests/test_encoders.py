@@ -17,8 +17,11 @@ library = pytest.importorskip("lpips", reason="lpips is not installed: pip insta
 
 import tiny_metrics  # noqa: E402
 
+import u2s_datasets as u2s  # noqa: E402
+from u2s_datasets.evaluate import evaluate_run  # noqa: E402
 from u2s_datasets.metrics.encoders import ClipEncoder, LpipsNetwork  # noqa: E402
 from u2s_datasets.metrics.quality import clip_similarity  # noqa: E402
+from u2s_datasets.samples import write_samples  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -102,6 +105,18 @@ def test_lpips_of_nothing_changed_of_tiny_and_of_misfits(vgg):
     assert part.distances([]) == []
     with pytest.raises(ValueError, match="differ"):
         part.distances([(same, same[:-1])])
+
+
+def test_photos_left_as_they_are_score_as_untouched_by_both_networks(clip, vgg, tmp_path):
+    write_samples(tmp_path / "photos")
+    u2s.run(tmp_path / "photos/people", tmp_path / "out", num_proc=1)
+    score = u2s.Score(clip=ClipEncoder(str(clip)), lpips=LpipsNetwork(str(vgg)))
+    made = evaluate_run(tmp_path / "out", score=score)
+    controls = made.evaluation.controls
+    assert controls["no-op"]["lpips"] == (2, 0.0) and controls["shuffled"]["lpips"][1] > 0
+    assert controls["no-op"].get("clip_ratio", (0, 1.0))[1] == 1.0  # by random weights, no caption may fit
+    itself = next(a for a in made.evaluation.attacks if a.kind == "no-op")
+    assert (itself.encoder, itself.rates[0].rate) == ("clip", 1.0)
 
 
 def test_parts_travel_without_their_models(clip, vgg):

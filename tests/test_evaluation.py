@@ -3,6 +3,7 @@
 import json
 import shutil
 import stat
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,17 +11,24 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Features, Image
 from parts import Grid, Heads, RedSquares, picture, portrait
+from test_report import parsed
+from tiny_metrics import recognition
 
 import u2s_datasets as u2s
 from u2s_datasets import cli
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.evaluate import evaluate_run, parts_named
+from u2s_datasets.metrics import flags
+from u2s_datasets.metrics.face_encoders import OnnxFaces
 from u2s_datasets.metrics.gallery import Gallery
 from u2s_datasets.metrics.report import Report, report
-from u2s_datasets.metrics.scores import mean_interval
+from u2s_datasets.metrics.scores import UNTOUCHED, mean_interval
 from u2s_datasets.metrics.summary import summarize
+from u2s_datasets.runner import rewrite_reports
+from u2s_datasets.samples import write_samples
 from u2s_datasets.stages.inspect import Inspect
+from u2s_datasets.vispr_result import Measured, VisprResult
 
 SCORE = u2s.Score(inspect=Inspect(detectors=(RedSquares(),)), clip=Grid(), faces=Heads())
 
@@ -69,6 +77,67 @@ def test_attack_and_controls(done):
     assert untouched[c.CLIP_RATIO][1] == pytest.approx(1.0)
 
 
+def test_on_real_photos_what_is_left_as_it_was_scores_as_untouched(tmp_path):
+    """Real detectors, OCR on both sides: the controls of the default evaluation, and of a face network."""
+    write_samples(tmp_path / "photos")
+    for name in ("things", "papers/page.jpg"):
+        shutil.move(tmp_path / "photos" / name, tmp_path / Path(name).name)
+    u2s.run(tmp_path / "photos", tmp_path / "out", num_proc=1)
+    made = evaluate_run(
+        tmp_path / "out", score=u2s.Score(clip=Grid(), faces=OnnxFaces(str(recognition(tmp_path / "net"))))
+    )
+    untouched, shuffled = (made.evaluation.controls[kind] for kind in ("no-op", "shuffled"))
+    for name in (c.SSIM, c.CLIP_RATIO, c.FACE_SIMILARITY, c.FACES_VANISHED, c.TEXT_SIMILARITY, c.TEXT_RECALL):
+        assert untouched[name][0] > 0 and untouched[name][1] == pytest.approx(UNTOUCHED[name], abs=1e-6), name
+    assert shuffled[c.SSIM][1] < 0.5 and shuffled[c.TEXT_RECALL][1] < 0.1
+    attacks = {(a.encoder, a.kind): a.rates[0].rate for a in made.evaluation.attacks}
+    assert attacks["clip", "no-op"] == attacks["face", "no-op"] == 1.0
+    assert {*untouched} <= {*UNTOUCHED}
+
+
+def test_what_is_absent_names_no_folder_to_anyone(done, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", "/home/jane/secret")
+    monkeypatch.setenv("HOME", "/home/jane")
+    evaluate_run(done / "out")
+    for name in ("eval.json", "eval.md", "report.html"):
+        assert "jane" not in (done / "out" / name).read_text() and "antelopev2" in (done / "out" / name).read_text()
+
+
+def test_how_reliable_the_inspection_is_stands_on_both_pages(done, tmp_path, capsys):
+    truth, scores = np.array([True, True, False, False, True]), np.array([0.9, 0.6, 0.7, 0.1, 0.2])
+    counts = flags.count(truth, scores >= 0.5)
+    curve = flags.precision_recall_curve(truth, scores)
+    questions = (
+        Measured("all", "All <b>things</b>", ("model",), "", counts, {}, flags.bootstrap(counts), curve),
+        Measured("health", "Health", not_measured="nothing looks for it"),
+    )
+    VisprResult("cpu", "test", 5, questions, {}).write(tmp_path / "vispr.json")
+    assert cli.main(["eval", str(done / "out"), "--vispr", str(tmp_path / "vispr.json"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["inspection"]["questions"]
+    assert found[0]["metrics"]["recall"]["value"] == pytest.approx(2 / 3, abs=1e-4)
+    assert [tuple(p) for p in found[0]["curve"]] == [
+        (pytest.approx(r, abs=1e-4), pytest.approx(p, abs=1e-4))
+        for r, p in zip(curve.recall, curve.precision, strict=True)
+    ]
+    rewrite_reports(done / "out")
+    for name in ("report.html", "private/report.html"):
+        page = (done / "out" / name).read_text()
+        assert "All &lt;b&gt;things" in page and 'aria-label="precision and recall"' in page
+        assert "0.667" in page and "not measured on VISPR: nothing looks for it" in page
+        parsed(page)
+    assert "0.667" in (done / "out/eval.md").read_text()
+    rows = Dataset.from_dict({c.STATUS: [c.SAFE]})
+    assert "The inspection on VISPR test" in str(report(rows, vispr=tmp_path / "vispr.json"))
+
+
+@pytest.mark.parametrize("words", ["", "{}", "[1]", '{"dataset": "VISPR"}', '{"dataset": "COCO", "questions": []}'])
+def test_what_is_no_result_of_vispr_is_refused(done, tmp_path, words, capsys):
+    (tmp_path / "other.json").write_text(words)
+    for name in ("other.json", "nowhere.json"):
+        assert cli.main(["eval", str(done / "out"), "--vispr", str(tmp_path / name)]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_rows_stay_private_and_a_few_rows_too(done):
     evaluate_run(done / "out", score=SCORE)
     private = done / "out/private"
@@ -81,7 +150,8 @@ def test_rows_stay_private_and_a_few_rows_too(done):
         shown["scores"][c.SSIM]["n"] == 14
         and round(shown["scores"][c.SSIM]["mean"], 2) == shown["scores"][c.SSIM]["mean"]
     )
-    assert [a["encoder"] for a in shown["reidentification"] if a["kind"] == "edited"] == ["clip"]
+    assert {a["encoder"] for a in shown["reidentification"]} == {"clip"}  # no face was tried, so no control alone
+    assert "finds its own original" in (done / "out/report.html").read_text()
     assert "no face in the original" in (private / "eval.md").read_text()
     assert "faces_same" in (done / "out/private/report.html").read_text()
 
@@ -217,6 +287,16 @@ def test_bench_gives_the_rate_of_each_metric(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cli.main(["bench", "eval", "--rows", "2"]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts["ssim_speed_up"] > 0
     assert facts["rows"] == 2 and set(facts["pairs_per_second"]) >= {"ssim", "text_recall", "rank of 10,000"}
     assert all(rate > 0 for rate in facts["pairs_per_second"].values())
     assert "faces" in facts["absent"]
+
+
+def test_bench_measures_the_memory_of_a_tenth_and_of_the_whole(capsys):
+    assert cli.main(["bench", "eval", "--memory", "--rows", "40"]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [made["rows"] for made in facts["memory"]] == [4, 40]
+    assert all(made["mapped_mib"] > made["anonymous_mib"] > 10 for made in facts["memory"])
+    assert cli.main(["bench", "eval", "--memory", "--rows", "9"]) == 2
+    assert cli.main(["bench", "eval", "photos", "--memory"]) == 2

@@ -343,7 +343,7 @@ def test_a_step_publishes_what_is_proven_and_withholds_the_rest(tmp_path, redact
     assert answer[c.STATUS] == [c.ANONYMIZED, c.SAFE, c.WITHHELD]
     assert "no image came back" in answer[c.NOTE][2]
     (attempt,) = json.loads(answer[c.PROVENANCE][0])["attempts"]
-    assert attempt == {"editor": "ExternalEditor", "strength": 0, "residue": 0}
+    assert attempt == {"editor": "ExternalEditor", "redacts": redacts, "strength": 0, "residue": 0}
 
 
 def test_what_a_redacting_program_left_is_redacted_wherever_it_is(tmp_path):

@@ -22,7 +22,7 @@ from u2s_datasets.stages.inspect import Inspect
 def batch(**scores):
     """Rows that were rewritten, one per value."""
     n = len(next(iter(scores.values())))
-    attempts = [{"editor": "Rewriter", "residue": 0}]
+    attempts = [{"editor": "Rewriter", "redacts": False, "residue": 0}]
     given = {
         c.ANONYMIZED_IMAGE: [png(picture(seed=i)) for i in range(n)],
         c.STATUS: [c.ANONYMIZED] * n,
@@ -52,8 +52,8 @@ def test_any_score_may_be_limited():
 
 def test_residue_in_the_sense_of_law_4():
     """New faces of a rewriting editor are none; a face that redaction left is, and so is the same person."""
-    redacted = json.dumps({"editor": {"part": "Redact"}, "attempts": [{"editor": "Redact", "residue": 0}]})
-    left = json.dumps({"editor": {"part": "Rewriter"}, "attempts": [{"editor": "Rewriter", "residue": 2}]})
+    redacted = json.dumps({"attempts": [{"editor": "Theirs", "redacts": True, "residue": 0}]})
+    left = json.dumps({"attempts": [{"editor": "Rewriter", "redacts": False, "residue": 2}]})
     rewritten = batch(residual_faces=[3])[c.PROVENANCE][0]
     safe = json.dumps({"editor": None, "attempts": []})
     made = u2s.Gate()(
@@ -68,6 +68,28 @@ def test_residue_in_the_sense_of_law_4():
     codes = [note and note.split(":")[0] for note in made[c.NOTE]]
     assert codes == [None, "residue", "quality", "residue", "residue", "residue"]
     assert set(codes) - {None} <= set(c.REASON_CODES)
+
+
+def test_a_record_that_does_not_say_whether_its_editor_redacts_counts_as_redaction():
+    silent = [json.dumps({"attempts": [{"editor": "Rewriter", "residue": 0}]}), json.dumps({"attempts": [7]}), None]
+    made = u2s.Gate()(batch(residual_text=[1, 1, 1], provenance=silent))
+    assert made[c.NOTE][::2] == ["residue: still found: residual_text"] * 2
+    assert made[c.STATUS] == [c.WITHHELD] * 3
+
+
+def test_limits_judge_edits_and_residue_judges_safe_rows_too():
+    """Who looks for text alone keeps pictures of people, who are of course the same in a picture left as it is."""
+    safe = json.dumps({"editor": None, "attempts": []})
+    rows = batch(
+        anonymization_status=[c.SAFE, c.ANONYMIZED, c.SAFE, c.SAFE],
+        provenance=[safe, batch(ssim=[0])[c.PROVENANCE][0], safe, safe],
+        faces_same=[2, 2, 0, 0],
+        clip_ratio=[1.0, 1.0, 1.0, None],
+        residual_text=[0, 0, 1, 0],
+    )
+    assert u2s.Gate()(rows)[c.STATUS] == [c.SAFE, c.WITHHELD, c.WITHHELD, c.SAFE]
+    assert u2s.Gate(at_most={c.RESIDUAL_TEXT: 0}, residue=False)(rows)[c.STATUS][2] == c.WITHHELD
+    assert u2s.Gate(strict=True)(rows)[c.STATUS][3] == c.SAFE  # a ratio to itself proves nothing
 
 
 def test_rows_that_are_withheld_keep_their_reason():

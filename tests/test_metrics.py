@@ -10,7 +10,6 @@ from scipy.stats import beta
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError, UnparsableAnswer
-from u2s_datasets.metrics import judge
 from u2s_datasets.metrics.privacy import (
     RACES,
     Face,
@@ -23,6 +22,7 @@ from u2s_datasets.metrics.privacy import (
 from u2s_datasets.metrics.quality import clip_ratio, clip_similarity
 from u2s_datasets.metrics.reidentification import group_ranks, ranks, rate
 from u2s_datasets.rows import Row
+from u2s_datasets.stages import judge
 from u2s_datasets.stages.readings import parse_races, parse_text
 
 

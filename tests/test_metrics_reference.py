@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from u2s_datasets import columns as c
-from u2s_datasets.metrics import reference
+from u2s_datasets import metrics_reference as reference
 from u2s_datasets.metrics.scores import SCALES
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "metrics.md"
 
 
 def test_the_document_is_current():
-    again = "run: python -m u2s_datasets.metrics.reference > docs/metrics.md"
+    again = "run: python -m u2s_datasets.metrics_reference > docs/metrics.md"
     assert DOCUMENT.read_text(encoding="utf-8") == reference.markdown(), again
 
 

@@ -1,10 +1,11 @@
 """Scores against the libraries they stand on."""
 
 import logging
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from parts import Grid, Heads, RedSquares, picture, portrait
+from parts import Grid, Heads, RedSquares, Rewriter, picture, portrait
 from skimage.metrics import structural_similarity
 
 import u2s_datasets as u2s
@@ -151,7 +152,33 @@ def test_the_warning_names_what_has_no_part(caplog, monkeypatch):
     assert [r.getMessage().split(" are not")[0] for r in caplog.records] == ["lpips, vlm_score"]
 
 
-def test_a_judge_without_eyes_is_refused():
+def test_after_a_rewriting_editor_score_looks_at_what_is_there_and_not_at_what_is_left():
+    """New people are no residue, yet they are counted, in a pipeline as on a stored dataset."""
+    inspect = Inspect(detectors=(RedSquares(),))
+    row = Row(picture(red=True), {})
+    u2s.Anonymize(inspect=inspect, editor=Adds(), format="png").run([row])
+    assert row.fields[c.STATUS] == c.ANONYMIZED and row.residue == []
+    u2s.Score(inspect=inspect).run([row])
+    assert row.fields[c.RESIDUAL_FACES] == 1
+    stored = {n: [row.fields[n]] for n in (c.ANONYMIZED_IMAGE, c.STATUS, c.PRIVACY_REVIEW, c.PROVENANCE)}
+    assert u2s.Score(inspect=inspect)({"image": [picture(red=True)], **stored})[c.RESIDUAL_FACES] == [1]
+    assert u2s.Gate()(stored | {c.NOTE: [None], c.RESIDUAL_FACES: [1]})[c.STATUS] == [c.ANONYMIZED]
+
+
+@dataclass(frozen=True)
+class Adds(Rewriter):
+    """Paints everything anew, with somebody new in another corner."""
+
+    def edit(self, edits):
+        outputs = super().edit(edits)
+        for output in outputs:
+            output.paste((255, 0, 0), (70, 40, 90, 60))
+        return outputs
+
+
+def test_a_part_of_another_kind_and_a_judge_without_eyes_are_refused():
+    with pytest.raises(u2s.SetupError, match="faces=Grid is no FaceEncoder"):
+        u2s.Score(faces=Grid()).check()
     blind = type("Blind", (u2s.Scripted,), {"sees": False})()
     with pytest.raises(u2s.SetupError, match="judge=Blind takes no images"):
         u2s.Score(judge=blind).check()

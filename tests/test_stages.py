@@ -80,7 +80,7 @@ def test_a_rewriting_editor_passes_where_the_region_moved():
 def test_what_a_rewriting_editor_leaves_is_redacted():
     answer = anonymize([picture(red=True)], editor=Rewriter(keep_boxes=True))
     attempts = json.loads(answer[c.PROVENANCE][0])["attempts"]
-    assert [a["editor"] for a in attempts] == ["Rewriter"] * 3 + ["Redact"]
+    assert [(a["editor"], a["redacts"]) for a in attempts] == [("Rewriter", False)] * 3 + [("Redact", True)]
     assert answer[c.STATUS] == [c.ANONYMIZED]
     assert RedSquares().detect([pixels(answer, 0)]) == [[]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 from u2s_datasets import catalog
 from u2s_datasets import columns as c
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError
+from u2s_datasets.evaluate_controls import measure_controls
+from u2s_datasets.evaluate_rows import measure_rows
 from u2s_datasets.metrics.encoders import ClipEncoder, LpipsNetwork
-from u2s_datasets.metrics.evaluation import Evaluation, evaluate
-from u2s_datasets.metrics.evaluation_tables import evaluation_tables
+from u2s_datasets.metrics.evaluation import Evaluation
 from u2s_datasets.metrics.face_encoders import InsightFace
+from u2s_datasets.metrics.inspection import read_inspection
 from u2s_datasets.metrics.report import Report, report, write_reports
+from u2s_datasets.metrics.run_folder import EVALUATED, Folder
 from u2s_datasets.metrics.summary import OVER
-from u2s_datasets.metrics.tables import markdown_table, text_table
 from u2s_datasets.output import Output
 from u2s_datasets.parts import Backend, Part
 from u2s_datasets.runner import originals_of
@@ -37,7 +40,7 @@ _MODEL = "a model that sees: --vlm (such as InternVL3.5-8B-HF, Apache-2.0)"
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A run's report and what the evaluation adds, and how it was made. Printed, it is a table with everything."""
+    """A run's report with what the evaluation added, and how it was made. Printed, it is a table with everything."""
 
     report: Report
     evaluation: Evaluation
@@ -45,18 +48,16 @@ class Evaluated:
     paper_compat: bool = False
 
     def __str__(self) -> str:
-        tables = map(text_table, evaluation_tables(self.evaluation, private=True))
-        return "\n\n".join([str(self.report), *tables])
+        return str(self.report)
 
     def to_markdown(self, private: bool = False) -> str:
         """The tables in Markdown; unless `private`, for anyone."""
-        tables = [markdown_table(t) for t in evaluation_tables(self.evaluation, private)]
-        return "\n\n".join([self.report.to_markdown(private).rstrip("\n"), *tables]) + "\n"
+        return self.report.to_markdown(private)
 
     def to_json(self, private: bool = False) -> str:
         """The numbers as JSON; unless `private`, for anyone."""
         how = {"over": self.over, "paper_compat": self.paper_compat}
-        plain = how | json.loads(self.report.to_json(private)) | self.evaluation.plain(private)
+        plain = how | json.loads(self.report.to_json(private))
         return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -70,6 +71,7 @@ def evaluate_run(
     score: Score | None = None,
     parts: dict[str, Part] | None = None,
     vlm: Backend | None = None,
+    vispr: str | Path | None = None,
 ) -> Evaluated:
     """Measure what a run did not, attack it, and write its reports.
 
@@ -85,6 +87,7 @@ def evaluate_run(
         score: what to measure with, instead of what follows.
         parts: "clip", "lpips" or "faces" -> the part; where none, the default part if its weights are here.
         vlm: a model that sees, as judge, as reader and for the apparent races.
+        vispr: a result of `u2s vispr`, of the profile that made the run: how reliable its inspection is.
 
     Raises:
         SetupError: there is no finished run, no such source, or a part that was asked for cannot work.
@@ -92,16 +95,22 @@ def evaluate_run(
     root = Path(out).expanduser()
     if over not in OVER:
         raise SetupError(f"over={over!r} is unknown; use one of: {', '.join(OVER)}")
-    absent: dict[str, str] = {}
+    inspection = None if vispr is None else read_inspection(vispr)
+    absent: dict[str, tuple[str, str]] = {}
     if score is None:
         score, absent = _score(parts or {}, vlm, paper_compat)
     score.check()
     say_nothing()
     find = originals_of(root) if original is None else open_source(original).original
     with Output(root) as output:
-        (output.private / "eval.parquet").unlink(missing_ok=True)
-        evaluation = evaluate(root, score, find, output.tmp, over, seed, absent)
-        made = Evaluated(report(root, over, score.paper_compat), evaluation, over, score.paper_compat)
+        (output.private / EVALUATED).unlink(missing_ok=True)
+        attacks = measure_rows(Folder(root), score, find, output.tmp, over, seed)
+        controls = measure_controls(Folder(root), score, find, over, seed)
+        (output.tmp / EVALUATED).replace(output.private / EVALUATED)
+        evaluation = Evaluation(attacks, controls, absent, inspection)
+        beyond = {private: evaluation.plain(private) for private in (True, False)}
+        found = dataclasses.replace(report(root, over, score.paper_compat), beyond=beyond)
+        made = Evaluated(found, evaluation, over, score.paper_compat)
         for private, folder, mode in ((True, output.private, 0o600), (False, root, 0o644)):
             output.write(folder / "eval.json", made.to_json(private).encode(), mode)
             output.write(folder / "eval.md", made.to_markdown(private).encode(), mode)
@@ -109,10 +118,10 @@ def evaluate_run(
     return made
 
 
-def _score(parts: dict[str, Part], vlm: Backend | None, paper_compat: bool) -> tuple[Score, dict[str, str]]:
-    """The scoring step, and per score that it cannot measure what it would need."""
+def _score(parts: dict[str, Part], vlm: Backend | None, paper_compat: bool) -> tuple[Score, dict[str, tuple[str, str]]]:
+    """The scoring step, and per score that it cannot measure what it would need and why that is not here."""
     chosen: dict[str, Any] = {}
-    absent: dict[str, str] = {}
+    absent: dict[str, tuple[str, str]] = {}
     for name, kind in _DEFAULTS.items():
         part = parts.get(name)
         if part is None:
@@ -120,11 +129,11 @@ def _score(parts: dict[str, Part], vlm: Backend | None, paper_compat: bool) -> t
             try:
                 part.check()
             except (MissingExtra, MissingWeights) as error:
-                absent |= dict.fromkeys(_SCORES[name], f"{kind.weights}: {error}")  # type: ignore[attr-defined]
+                absent |= dict.fromkeys(_SCORES[name], (kind.weights, str(error)))  # type: ignore[attr-defined]
                 continue
         chosen[name] = part
     if vlm is None:
-        absent |= dict.fromkeys((*_SCORES["judge"], *_SCORES["people"]), _MODEL)
+        absent |= dict.fromkeys((*_SCORES["judge"], *_SCORES["people"]), (_MODEL, ""))
     else:
         chosen |= {"judge": vlm, "reader": vlm, "people": vlm}
     return Score(**chosen, paper_compat=paper_compat), absent

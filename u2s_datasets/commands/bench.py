@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from u2s_datasets.commands.words import names, numbers
+from u2s_datasets.errors import SetupError
 
 
 def add(commands: Any, help_class: Any) -> None:
@@ -78,7 +79,8 @@ def _add_bench_eval(commands: Any, help_class: Any) -> None:
     p = commands.add_parser("bench eval", help="image pairs per second of each metric", formatter_class=help_class)
     p.set_defaults(call=_bench_eval)
     p.add_argument("src", metavar="SRC", nargs="?", help="folder of photos; default: those in the scikit-image package")
-    p.add_argument("--rows", type=int, default=64, metavar="N", help="pairs to measure; photos repeat as needed")
+    p.add_argument("--rows", type=int, metavar="N", help="pairs to measure, default 64; with --memory 10000")
+    p.add_argument("--memory", action="store_true", help="instead: what evaluating a tenth of N rows and all N holds")
 
 
 def _bench(a: argparse.Namespace) -> int:
@@ -116,6 +118,12 @@ def _bench_edit(a: argparse.Namespace) -> int:
 
 def _bench_eval(a: argparse.Namespace) -> int:
     from u2s_datasets.bench_eval import bench_eval
+    from u2s_datasets.bench_eval_memory import bench_memory
 
-    bench_eval(a.src, rows=a.rows)
+    if a.memory and a.src is not None:
+        raise SetupError(f"--memory makes its own rows; leave {a.src!r} out")
+    if a.memory:
+        bench_memory(**({} if a.rows is None else {"rows": a.rows}))
+        return 0
+    bench_eval(a.src, **({} if a.rows is None else {"rows": a.rows}))
     return 0

@@ -31,6 +31,7 @@ def _add_eval(commands: Any, help_class: Any) -> None:
     )
     p.set_defaults(call=_eval)
     p.add_argument("dir", metavar="DIR", help="output folder of `u2s anonymize`")
+    p.add_argument("--vispr", metavar="FILE", help="result of `u2s vispr`: how reliable the run's inspection is")
     p.add_argument("--original", metavar="SRC", help="where the originals are now; default: where they were")
     p.add_argument("--over", default="all", choices=("all", "flagged"), help="the rows that count")
     p.add_argument("--paper-compat", action="store_true", help="the paper's definitions where they differ")
@@ -84,15 +85,17 @@ def _eval(a: argparse.Namespace) -> int:
     from u2s_datasets.evaluate import evaluate_run, parts_named
 
     parts, vlm = parts_named(a.clip, a.lpips, a.faces, a.vlm)
-    options = {"original": a.original, "over": a.over, "paper_compat": a.paper_compat, "seed": a.seed}
+    options = {"original": a.original, "over": a.over, "paper_compat": a.paper_compat, "seed": a.seed, "vispr": a.vispr}
     made = evaluate_run(a.dir, **options, parts=parts, vlm=vlm)
     print(made.to_json(private=True) if a.json else made)
     return 0
 
 
 def _compare(a: argparse.Namespace) -> int:
-    from u2s_datasets.metrics.compare import compare
+    from u2s_datasets.metrics.compare import compare, page_at
 
+    if a.out:
+        page_at(a.out)
     made = compare(a.dirs, x=a.x, y=a.y)
     if a.out:
         made.to_html(a.out)

@@ -7,7 +7,6 @@ figures are exact.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -19,44 +18,18 @@ import numpy as np
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
 from u2s_datasets.metrics.page import frame, section, write_whole
+from u2s_datasets.metrics.plots import Point, tradeoff
 from u2s_datasets.metrics.report import Report, report
 from u2s_datasets.metrics.run_folder import Folder
-from u2s_datasets.metrics.scores import SCALES, mean_interval
-from u2s_datasets.metrics.svg import Point, printable, tradeoff
+from u2s_datasets.metrics.scores import COPYING, MEANINGS, SCALES
+from u2s_datasets.metrics.significance import FEWEST, SIGNIFICANT, Difference, differences_of
+from u2s_datasets.metrics.svg import esc, printable
 from u2s_datasets.metrics.tables import Table, html_table, markdown_table, number, text_table
 
 UTILITY = (c.CLIP_SIMILARITY, c.CLIP_RATIO, c.SSIM)
-"""Scores for the plot's x, the first that all runs have. More is better: of SSIM too, as pixels that were kept."""
+"""Scores for the plot's x. More is better: of SSIM too, as pixels that were kept."""
 PRIVACY = (c.VLM_SCORE, c.FACE_SIMILARITY, c.TEXT_RECALL, c.TEXT_SIMILARITY, c.LPIPS, c.SSIM)
 """Scores for the plot's y, each in its own direction."""
-
-SIGNIFICANT = 0.05
-FEWEST = 6
-"""Pairs of values below which the test cannot reach 0.05 at all."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One score in two runs, over the rows that both have.
-
-    Args:
-        score: the column.
-        first, second: names of the runs.
-        n: rows with a value in both.
-        mean: of second - first; `low`, `high`: its 95% bootstrap interval.
-        p: of Wilcoxon's signed-rank test (1945), two-sided; none below 6 rows.
-        corrected: p after Holm's correction (1979) over all tests of the comparison.
-    """
-
-    score: str
-    first: str
-    second: str
-    n: int
-    mean: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    corrected: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,22 +68,39 @@ class Comparison:
         """One self-contained page with the trade-off plot. Private.
 
         Args:
-            path: where to write it too, whole or not at all, mode 0600.
+            path: where to write it too, whole or not at all, mode 0600; an .html file.
+
+        Raises:
+            SetupError: the path is no such file, or its folder is not there.
         """
-        plot = ""
-        if self.x and self.y and self.points:
-            note = "Up and to the right is better. The line joins the runs that no other run beats in both."
-            plot = tradeoff(self.points, *(f"{n}, {_better(n, n == self.x)} is better" for n in (self.x, self.y)))
-            plot += f'<p class="quiet">{note}</p>'
+        target = None if path is None else page_at(path)
+        names = ", ".join(esc(name) for name in self.runs)
         body = [
-            f'<header><p class="kicker">Private comparison</p><h1>{len(self.runs)} runs</h1></header>',
-            section("Privacy and utility", plot),
+            f'<header><p class="kicker">Private comparison</p><h1>{len(self.runs)} runs: {names}</h1></header>',
+            '<p class="banner"><b>Do not share.</b> The figures are exact.</p>',
+            section("Privacy and utility", self._plot()),
             section("In numbers", "".join(map(html_table, self._tables()))),
         ]
         page = frame("Comparison", body)
-        if path is not None:
-            write_whole(Path(path), page, Path(path).resolve().parent, private=True)
+        if target is not None:
+            write_whole(target, page, target.resolve().parent, private=True)
         return page
+
+    def _plot(self) -> str:
+        if not (self.x and self.y and self.points):
+            return '<p class="quiet">No two scores for a plot were measured in all runs; run `u2s eval` on each.</p>'
+        axes = (f"more use: {self.x} {_better(self.x, True)}", f"more privacy: {self.y} {_better(self.y)}")
+        words = [f"{esc(name)} is the {MEANINGS[name]}." for name in (self.x, self.y)]
+        if self.x in COPYING:
+            words.append(f"As use it counts the pixels that were kept; as privacy, a lower {self.x} is better.")
+        for axis, name in enumerate((self.x, self.y)):
+            if len(self.points) > 1 and len({(p.x, p.y)[axis] for p in self.points}) == 1:
+                words.append(f"All runs have the same {name}, so it does not tell them apart.")
+        note = (
+            "Up and to the right is better; in brackets the means. Filled dots, joined by the line, are the runs that "
+            f"no other run beats; hollow ones are beaten. {' '.join(words)}"
+        )
+        return f'{tradeoff(self.points, *axes)}<p class="quiet">{note}</p>'
 
     def _tables(self) -> Iterator[Table]:
         names = list(self.runs)
@@ -118,17 +108,26 @@ class Comparison:
             (key, *(f"{getattr(made, key) or 0:,}" for made in self.runs.values()))
             for key in ("rows", c.SAFE, c.ANONYMIZED, c.WITHHELD)
         ]
-        yield Table("Rows", ("rows", *map(printable, names)), counts)
+        yield Table("Rows by status", ("status", *map(printable, names)), counts)
         scores = [s for s in SCALES if any(_score(made, s)[0] for made in self.runs.values())]
         rows = [(s, _better(s), *(_cell(made, s) for made in self.runs.values())) for s in scores]
         if rows:
-            yield Table("Means, with n and 95% of the mean", ("score", "better", *map(printable, names)), rows)
+            head = ("score", "better for privacy", *map(printable, names))
+            yield Table("Means, with their 95% interval and the rows measured", head, rows)
         if self.differences:
-            head = ("score", "from", "to", "n", "difference", "95% of it", "p", "p corrected", "")
+            head = ("score", "from", "to", "n", "difference", "95% interval", "p", "p corrected", "verdict")
             yield Table("Differences on the rows that both have", head, [_line(d) for d in self.differences])
+            tests = sum(d.p is not None for d in self.differences)
+            yield Table(
+                f"p: Wilcoxon's signed-rank test; none below {FEWEST} rows. Corrected for {tests} tests by Holm's "
+                f"method; significant is a corrected p below {SIGNIFICANT:g}."
+            )
         if self.points:
             front = ", ".join(printable(p.name) for p in self.points if p.front)
-            yield Table(f"Not beaten in both {self.x} and {self.y}: {front}.")
+            axes = (
+                f"{self.x} ({_better(self.x or '', True)} is better) and {self.y} ({_better(self.y or '')} is better)"
+            )
+            yield Table(f"Beaten by no other run in both {axes}: {front}.")
 
 
 def compare(folders: Sequence[str | Path], x: str | None = None, y: str | None = None) -> Comparison:
@@ -136,7 +135,8 @@ def compare(folders: Sequence[str | Path], x: str | None = None, y: str | None =
 
     Args:
         folders: output folders of `u2s anonymize`, two or more, evaluated or not.
-        x, y: scores of the plot; where none, the first of `UTILITY` and of `PRIVACY` that all runs have.
+        x, y: scores of the plot; where none, the first of `UTILITY` and of `PRIVACY` that all runs have, if there is
+            one in which they differ.
 
     Raises:
         SetupError: fewer than two folders, an unknown score, runs without a row in common, or runs of which some
@@ -153,10 +153,18 @@ def compare(folders: Sequence[str | Path], x: str | None = None, y: str | None =
         raise SetupError("some of these runs were evaluated with --paper-compat and some without; evaluate all alike")
     runs = {name: report(Path(f).expanduser()) for name, f in zip(names, folders, strict=True)}
     values = {name: _values(folder) for name, folder in opened.items()}
-    differences = tuple(_corrected([d for pair in itertools.combinations(names, 2) for d in _pair(values, *pair)]))
+    differences = differences_of(values)
     x = x or _first(UTILITY, runs)
     y = y or _first([name for name in PRIVACY if name != x], runs)
     return Comparison(runs, differences, x, y, _points(runs, x, y))
+
+
+def page_at(path: str | Path) -> Path:
+    """The path, where a page may be written there. Raises `SetupError`."""
+    target = Path(path).expanduser()
+    if target.suffix != ".html" or target.is_dir() or not target.parent.is_dir():
+        raise SetupError(f"a page cannot be written to {str(path)!r}; give a file such as compare.html in a folder")
+    return target
 
 
 def _names(folders: Sequence[str | Path]) -> list[str]:
@@ -177,56 +185,11 @@ def _values(folder: Folder) -> dict[str, np.ndarray]:
     return found
 
 
-def _pair(values: dict[str, dict[str, np.ndarray]], first: str, second: str) -> Iterator[Difference]:
-    shared = [source for source in values[first] if source in values[second]]
-    if not shared:
-        raise SetupError(f"{first!r} and {second!r} have no row in common; compare runs of one source")
-    one, two = (np.array([values[name][source] for source in shared]) for name in (first, second))
-    for i, name in enumerate(SCALES):
-        change = (two - one)[:, i]
-        change = change[np.isfinite(change)]
-        if len(change):
-            low, high = mean_interval(change) or (None, None)
-            yield Difference(name, first, second, len(change), float(change.mean()), low, high, signed_rank(change))
-
-
-def signed_rank(differences: np.ndarray) -> float | None:
-    """Two-sided p of Wilcoxon's signed-rank test, range [0, 1]: the lower, the less likely is a chance difference.
-
-    Args:
-        differences: (n,) of paired values.
-
-    Returns:
-        1 where nothing differs; none below 6 pairs, of which no outcome is unlikely enough.
-    """
-    from scipy.stats import wilcoxon
-
-    if len(differences) < FEWEST:
-        return None
-    if not differences.any():
-        return 1.0
-    # Pratt: pairs without a difference count against one. Exact tables hold without ties and zeros only.
-    plain = len(differences) <= 50 and np.unique(np.abs(differences)).size == len(differences) and differences.all()
-    return float(wilcoxon(differences, zero_method="pratt", method="exact" if plain else "approx").pvalue)
-
-
-def _corrected(found: list[Difference]) -> list[Difference]:
-    corrected = iter(holm([d.p for d in found if d.p is not None]))
-    return [d if d.p is None else dataclasses.replace(d, corrected=next(corrected)) for d in found]
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """p values after Holm's correction: p_(i) becomes max_{j≤i} min(1, (m - j + 1) p_(j))."""
-    order = np.argsort(values, kind="stable")
-    worst, out = 0.0, [0.0] * len(values)
-    for rank, i in enumerate(order):
-        worst = max(worst, min(1.0, (len(values) - rank) * values[i]))
-        out[i] = worst
-    return out
-
-
 def _first(names: Sequence[str], runs: dict[str, Report]) -> str | None:
-    return next((name for name in names if all(_score(made, name)[0] for made in runs.values())), None)
+    """The first score that all runs have, one that tells them apart if there is one."""
+    shared = [name for name in names if all(_score(made, name)[0] for made in runs.values())]
+    apart = [name for name in shared if len({_score(made, name)[1] for made in runs.values()}) > 1]
+    return next(iter(apart or shared), None)
 
 
 def _score(made: Report, name: str) -> tuple[int, float | None, tuple[float, float] | None]:
@@ -265,6 +228,8 @@ def _cell(made: Report, name: str) -> str:
 
 def _line(d: Difference) -> tuple[str, ...]:
     ends = "–" if d.low is None else f"{number(d.low)} to {number(d.high)}"
-    mark = "significant" if d.corrected is not None and d.corrected < SIGNIFICANT else ""
+    mark = "–" if d.corrected is None else "significant" if d.corrected < SIGNIFICANT else "may be chance"
+    if d.low == d.high == 0:
+        mark = "no difference"
     cells = (f"{d.n:,}", number(d.mean), ends, number(d.p), number(d.corrected), mark)
     return (d.score, printable(d.first), printable(d.second), *cells)

@@ -18,6 +18,7 @@ WITHHELD, NO_FACE, NO_TEXT = "withheld", "no face in the original", "no text in 
 NO_ORIGINAL, FAILED, ELSE = "the original is not there", "could not be measured", "not measured"
 _OF_TEXT = (c.TEXT_SIMILARITY, c.TEXT_RECALL)
 _OF_PIXELS = (c.SSIM, c.LPIPS)
+_NO_FIT = "the original does not fit its caption"
 _SIZES = "the two sizes differ, or are too small"
 
 
@@ -34,7 +35,7 @@ def why(name: str, values: np.ndarray, batch: pa.RecordBatch, kept: np.ndarray) 
     if not (lost := np.flatnonzero(~np.isfinite(values) & kept)).size:
         return found
     status, noted, texts, faces = (_list(batch, n) for n in (c.STATUS, UNMEASURED, c.RESIDUAL_TEXT, c.FACES_BEFORE))
-    ssim = np.isfinite(_numbers(batch, c.SSIM))
+    ssim, clip = np.isfinite(_numbers(batch, c.SSIM)), _numbers(batch, c.CLIP_SIMILARITY)
     for i in lost:
         notes = json.loads(noted[i] or "{}")
         if status[i] == c.WITHHELD:
@@ -45,6 +46,8 @@ def why(name: str, values: np.ndarray, batch: pa.RecordBatch, kept: np.ndarray) 
             found[FAILED] += 1
         elif name == c.FACE_SIMILARITY and faces[i] == 0:
             found[NO_FACE] += 1
+        elif name == c.CLIP_RATIO and noted[i] is not None and np.isfinite(clip[i]):
+            found[_NO_FIT] += 1
         elif name in _OF_TEXT and texts[i] is not None:
             found[NO_TEXT] += 1
         elif name in _OF_PIXELS and not ssim[i] and noted[i] is not None:

@@ -56,9 +56,14 @@ def words_of(texts: Sequence[str]) -> list[str]:
     return re.findall(r"\w+", " ".join(texts).casefold())
 
 
-SAME = 0.3
-"""Cosine of two ArcFace embeddings from which they count as one person. Low, because a face that is wrongly taken
-for the same one costs less than one that is missed."""
+SAME = 0.2
+"""Cosine of two ArcFace embeddings from which they count as one person.
+
+The makers' own demonstration calls two faces the same from 0.28, "likely the same" from 0.2 and different below
+(insightface, web-demos/src_recognition at f8aa2c1); 0.28 is also the threshold at a false accept rate of 0.1% on
+LFW that is in use against ArcFace (AdvFaces, Deb et al. 2020, issue 7). Ours is the lower end: a stranger who is
+wrongly taken for the same person costs a row, one who is missed gives somebody away.
+"""
 
 OVERLAP = 0.3
 """Intersection over union from which two faces that are not alike stand in the same place."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError
+from u2s_datasets.metrics.evaluation_page import evaluation_sections
 from u2s_datasets.metrics.page import banner, frame, picture, scope, section, side_by_side, status_bar, verdict
 from u2s_datasets.metrics.svg import esc, photo, thumbnail
 from u2s_datasets.metrics.tables import REASONS, html_table, numbers
@@ -59,6 +60,7 @@ def private_page(report: Summary, original: Original | None = None) -> str:
         status_bar(report),
         scope(report.run),
         section("In numbers", "".join(map(html_table, numbers(report, private=True)))),
+        *evaluation_sections(report.beyond.get(True, {}), private=True),
         section("Withheld", _left_out(len(held), counts[c.WITHHELD], "in the order of the source")),
         *side_by_side(withheld, held),
         section("Published", _left_out(len(worst), counts[c.SAFE] + counts[c.ANONYMIZED], "worst first")),

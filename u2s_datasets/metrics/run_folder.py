@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
+from u2s_datasets.metrics.evaluation import BEYOND
 from u2s_datasets.metrics.summary import Summary, values_of
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ class Folder:
         self.rows = sorted((path / "private" / "rows").glob("*.parquet"))
         self.public = sorted((path / "data").glob("*.parquet"))
         self.evaluated = path / "private" / EVALUATED
+        self.beyond = {p: _beyond(f / "eval.json") for p, f in ((True, path / "private"), (False, path))}
+        if not self.evaluated.exists():
+            self.beyond = {}
 
     def batches(self, names: Collection[str]) -> Iterator[pa.RecordBatch]:
         """These columns, as far as they are there, of every row in the order of the source.
@@ -95,6 +99,15 @@ class Folder:
     def original(self, row: dict[str, Any]) -> Image.Image | None:
         """None: who made the folder knows its source."""
         return None
+
+
+def _beyond(path: Path) -> dict[str, Any]:
+    """What `u2s eval` found beyond the rows' scores; nothing where it did not run."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {k: found[k] for k in BEYOND if k in found}
 
 
 def _published_in(path: Path, wanted: pa.Array) -> Iterator[dict[str, Any]]:

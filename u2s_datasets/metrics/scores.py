@@ -50,6 +50,19 @@ GOALS = {
 """Per score: what is hoped for, in words for a reader who does not know it. "Copied" is the paper's cheating
 group: an edit that copies the original keeps what is private, and scores a high ssim and a low lpips."""
 
+UNTOUCHED = {
+    c.CLIP_RATIO: 1.0,
+    c.SSIM: 1.0,
+    c.LPIPS: 0.0,
+    c.FACE_SIMILARITY: 1.0,
+    c.FACES_VANISHED: 0.0,
+    c.FACES_NEW: 0.0,
+    c.TEXT_SIMILARITY: 1.0,
+    c.TEXT_RECALL: 1.0,
+    c.VLM_SCORE: 0.0,
+}
+"""Per score that has one: its value for an image that was left as it is. A judge may miss it; the others must not."""
+
 COPYING = {c.SSIM, c.LPIPS}
 """Scores whose worst value is that of an untouched image, which is what a safe row is; it tells nothing."""
 

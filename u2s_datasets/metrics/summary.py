@@ -47,6 +47,7 @@ class Summary:
         by_category: (category of `privacy_review`, score) -> (rows, sum of the score). Private.
         run: `run.json` of the folder; empty for a dataset.
         data: what the rows can be read from again.
+        beyond: for the owner (True) and for anyone (False), what an evaluation added; see `Evaluation.plain`.
     """
 
     rows: int
@@ -58,6 +59,7 @@ class Summary:
     by_category: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
     data: Any = field(default=None, repr=False, compare=False)
+    beyond: dict[bool, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def safe(self) -> int | None:
@@ -111,6 +113,7 @@ def summarize(
         gathered.by_category(),
         getattr(data, "run", {}),
         data,
+        getattr(data, "beyond", {}),
     )
 
 

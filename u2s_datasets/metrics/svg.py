@@ -7,7 +7,7 @@ import html
 import io
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -59,54 +59,6 @@ def histogram(score: Score) -> str:
     return (
         f'<svg class="histogram" viewBox="0 0 240 84" role="img" aria-label="{score.name}">{"".join(rects)}{axis}</svg>'
     )
-
-
-class Point(NamedTuple):
-    """A run in the trade-off plot: its values, how good they are (more is better), whether it is on the front."""
-
-    name: str
-    x: float
-    y: float
-    right: float
-    up: float
-    front: bool
-
-
-def tradeoff(points: Sequence[Point], x: str, y: str) -> str:
-    """Runs by two scores, so that up and to the right is better; a line joins the Pareto front.
-
-    Args:
-        points: one or more.
-        x, y: what stands along the axes.
-    """
-    left, top, width, height = 60, 16, 560, 300
-
-    def place(p: Point) -> tuple[float, float]:
-        return left + width * _share(p.right, [q.right for q in points]), top + height * (
-            1 - _share(p.up, [q.up for q in points])
-        )
-
-    front = sorted((place(p) for p in points if p.front), key=lambda at: at[0])
-    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in front)
-    dots = []
-    for p in points:
-        a, b = place(p)
-        end = a > left + width * 0.7
-        words = f'<text x="{a + (-9 if end else 9):.1f}" y="{b - 8:.1f}" text-anchor="{"end" if end else "start"}">'
-        title = f"<title>{esc(p.name)}: {p.x:.4g}, {p.y:.4g}</title>"
-        dots.append(f'<circle class="{"bin" if p.front else "few"}" cx="{a:.1f}" cy="{b:.1f}" r="5">{title}</circle>')
-        dots.append(f"{words}{esc(p.name)} ({p.x:.3g}, {p.y:.3g})</text>")
-    axes = f'<path class="axis" d="M{left} {top}V{top + height}H{left + width}" fill="none"/>'
-    below = f'<text x="{left + width / 2}" y="{top + height + 26}" text-anchor="middle">{esc(x)} →</text>'
-    beside = f'<text x="{-(top + height / 2)}" y="30" transform="rotate(-90)" text-anchor="middle">{esc(y)} →</text>'
-    drawn = f'{axes}<polyline class="front" points="{line}" fill="none"/>{"".join(dots)}{below}{beside}'
-    return f'<svg class="histogram tradeoff" viewBox="0 0 680 360" role="img" aria-label="trade-off">{drawn}</svg>'
-
-
-def _share(value: float, values: Sequence[float]) -> float:
-    """Where a value stands between the least and the most, with a margin; in the middle where there is one value."""
-    low, high = min(values), max(values)
-    return 0.5 if high == low else 0.1 + 0.8 * (value - low) / (high - low)
 
 
 def thumbnail(image: Image.Image, side: int) -> str:

@@ -179,7 +179,8 @@ class Anonymize(Step):
         each_row(live, lambda p: p.accept(outputs[id(p)]), "edit_failed")
         live = [p for p in live if p.alive]
         for plan in live:
-            plan.attempts.append({"editor": type(editor).__name__, "strength": strength, "residue": None})
+            facts = {"editor": type(editor).__name__, "redacts": editor.redacts, "strength": strength}
+            plan.attempts.append({**facts, "residue": None})
         if self.verify:
             self._look_again(live, editor)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,11 @@ from typing import Any, ClassVar
 from u2s_datasets import columns, rows
 from u2s_datasets.errors import ResidueFound, RowError, SetupError
 from u2s_datasets.rows import Row
+from u2s_datasets.stages.attempts import absolute, last_attempt
 from u2s_datasets.stages.step import Step
 
 Limits = tuple[tuple[str, float], ...]
+_RESIDUAL = (columns.RESIDUAL_FACES, columns.RESIDUAL_TEXT)
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class Gate(Step):
 
     A row that fails loses its image and its scores and becomes `withheld`; its note says by which score, and reports
     count it under "quality" or "residue". Rows that were withheld already stay as they are.
+
+    Limits judge an edit, so they are for edited rows alone: a `safe` row is its own original, whose people are of
+    course the same. Limits on `residual_faces` and `residual_text`, and `residue`, are for safe rows too, since they
+    say that the inspection missed something that it looks for.
 
     Args:
         above: score -> a value that it has to exceed, as a mapping or pairs. The paper's filter is clip_ratio 0.7.
@@ -82,7 +87,10 @@ class Gate(Step):
                 _withhold(row, error)
 
     def _objection(self, fields: Mapping[str, Any]) -> RowError | None:
+        edited = fields[columns.STATUS] == columns.ANONYMIZED
         for name, limit, passes in self._limits():
+            if not edited and name not in _RESIDUAL:
+                continue
             value = fields.get(name)
             if value is None and self.strict:
                 return RowError(f"{name} was not measured", "quality")
@@ -105,16 +113,13 @@ def _floats(pair: tuple[str, float]) -> tuple[str, float]:
 def _left_over(fields: Mapping[str, Any]) -> str:
     """What is still there that must not be, in words."""
     try:
-        facts = json.loads(fields.get(columns.PROVENANCE) or "{}")
-        attempts, editor = facts.get("attempts") or [], facts.get("editor")
-        last = attempts[-1] if attempts else {}
-        left, kind = last.get("residue") or 0, last.get("editor") or (editor or {}).get("part")
-    except (ValueError, AttributeError, TypeError, IndexError):
+        left = (last_attempt(fields) or {}).get("residue")
+    except ValueError:
         return "the row's provenance cannot be read"
     if left:
         return f"{left} regions were left over by the last attempt"
-    found = [n for n in (columns.RESIDUAL_FACES, columns.RESIDUAL_TEXT) if (fields.get(n) or 0) > 0]
-    if found and (kind == "Redact" or fields[columns.STATUS] == columns.SAFE):
+    found = [n for n in _RESIDUAL if (fields.get(n) or 0) > 0]
+    if found and absolute(fields):
         return f"still found: {', '.join(found)}"
     return ""
 

@@ -18,13 +18,14 @@ from PIL import Image
 
 from u2s_datasets import columns
 from u2s_datasets import criteria as criteria_
-from u2s_datasets.metrics import judge, privacy
+from u2s_datasets.metrics import privacy
 from u2s_datasets.metrics.encoders import ImageTextEncoder, LpipsNetwork
 from u2s_datasets.metrics.face_encoders import FaceEncoder
 from u2s_datasets.metrics.privacy import Face, match_faces
 from u2s_datasets.metrics.quality import clip_ratio, clip_similarity, ssim
 from u2s_datasets.parts import Backend
 from u2s_datasets.rows import Row
+from u2s_datasets.stages import judge
 from u2s_datasets.stages.step import each, each_row
 
 
@@ -40,8 +41,16 @@ def standing_in(batch: Sequence[Row], name: str) -> Iterator[list[Row]]:
             row.unmeasured[name] = stand_in.failure.code
 
 
-def compare(batch: Sequence[Row], paper_compat: bool = False) -> None:
-    """Write `ssim`. Two sizes have none, since their pixels are not aligned; the paper's code stretches one."""
+def compare(batch: Sequence[Row], paper_compat: bool = False, number: int | None = None) -> None:
+    """Write `ssim`. Two sizes have none, since their pixels are not aligned; the paper's code stretches one.
+
+    It is the only formula that takes time: a pair's texts take a few microseconds, and so it alone runs on threads.
+
+    Args:
+        batch: rows with `edited`.
+        paper_compat: stretch the edited image to the original's size.
+        number: of threads; where none, as many as this process may use.
+    """
 
     def one(row: Row) -> None:
         if row.edited is row.decoded.pixels:
@@ -49,11 +58,11 @@ def compare(batch: Sequence[Row], paper_compat: bool = False) -> None:
         elif pair := _aligned(row, paper_compat):
             row.fields[columns.SSIM] = ssim(*pair)
 
-    with standing_in(batch, columns.SSIM) as rows, ThreadPoolExecutor(_threads()) as pool:
+    with standing_in(batch, columns.SSIM) as rows, ThreadPoolExecutor(number or threads()) as pool:
         list(pool.map(lambda row: each_row([row], one, "error"), rows))  # numpy and OpenCV let go of the lock
 
 
-def _threads() -> int:
+def threads() -> int:
     """All cores, or one in a worker process, of which there are as many as cores."""
     return 1 if multiprocessing.parent_process() else len(os.sched_getaffinity(0))
 

@@ -16,6 +16,7 @@ from u2s_datasets.metrics.face_encoders import FaceEncoder
 from u2s_datasets.parts import Backend, Detection, Detector
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import measures
+from u2s_datasets.stages.attempts import absolute
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.step import Step, each, each_row, sound
 
@@ -67,7 +68,11 @@ class Score(Step):
     writes = columns.SCORE
 
     def check(self) -> None:
-        """Raises `SetupError` for a backend that takes no images, then checks the parts."""
+        """Raises `SetupError` for a part of another kind or a backend that takes no images, then checks the parts."""
+        for name, kind in (("clip", ImageTextEncoder), ("lpips", LpipsNetwork), ("faces", FaceEncoder)):
+            part = getattr(self, name)
+            if part is not None and not isinstance(part, kind):
+                raise SetupError(f"{name}={type(part).__name__} is no {kind.__name__}; give one that is")
         for name in ("judge", "reader", "people"):
             backend = getattr(self, name)
             if backend is not None and not backend.sees:
@@ -107,6 +112,9 @@ class Score(Step):
             measures.see_people(self.people, live)
 
     def _look(self, batch: Sequence[Row]) -> None:
+        for row in batch:
+            if not absolute(row.fields):
+                row.residue = None  # after rewriting it holds what is left of the original, and not what is there now
         unseen = [row for row in batch if row.residue is None]
         found: dict[int, list[Detection]] = {id(row): [] for row in batch}
         words: dict[int, list[str]] = {id(row): [d.text for d in row.residue or () if d.text] for row in batch}
