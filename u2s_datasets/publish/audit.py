@@ -7,12 +7,12 @@ seed stay home: the seed tells which rows were looked at.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
+from u2s_datasets.review.audit import upper_bound
 
 
 @dataclass(frozen=True)
@@ -32,32 +32,6 @@ class Audit:
     confidence: float
     upper_bound: float
     date: str
-
-
-def upper_bound(n: int, leaks: int, confidence: float = 0.95) -> float:
-    """The exact one-sided upper bound on a share: the p at which `leaks` or fewer of n have probability 1 - confidence.
-
-    Args:
-        n: images looked at, 1 or more.
-        leaks: how many leaked, 0 to n.
-        confidence: in (0, 1).
-    """
-    if leaks >= n:
-        return 1.0
-    low, high = leaks / n, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _at_most(leaks, n, middle) < 1 - confidence else (middle, high)
-    return high
-
-
-def _at_most(k: int, n: int, p: float) -> float:
-    if p >= 1:
-        return 0.0
-    logs = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in range(k + 1)]
-    log_p = math.log(p) if p > 0 else -math.inf
-    terms = (a + (i * log_p if i else 0.0) + (n - i) * math.log1p(-p) for i, a in enumerate(logs))
-    return math.fsum(math.exp(term) for term in terms)
 
 
 def read_audit(path: Path) -> Audit | None:
