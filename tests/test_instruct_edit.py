@@ -163,12 +163,20 @@ def test_each_distinct_text_is_encoded_once(checkpoints):
     assert len(passes) == 3  # two instructions and the empty one
 
 
-def test_a_text_that_is_too_long_is_told_without_its_words(checkpoints, caplog, capfd):
-    part = editor(checkpoints["instruct_pix2pix"], steps=1)
+@pytest.mark.parametrize(
+    ("kind", "limits"), [("instruct_pix2pix", [77]), ("sdxl_pix2pix", [77, 77]), ("kontext", [77, 512])]
+)
+def test_a_text_that_is_too_long_is_told_once_per_encoder_without_its_words(checkpoints, kind, limits, caplog, capfd):
+    part = editor(checkpoints[kind], steps=1, max_pixels=64 * 64)
     name = "sher" + "lock"  # in two: a logging handler of an earlier test's may print this file's lines
     part.edit([order(photo(64, 64), f"{name} " * 90)])
-    assert "1 of 1 texts are longer than the 77 tokens" in caplog.text
-    assert name not in caplog.text + "".join(capfd.readouterr())
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    longer = "1 of 1 texts are longer than the {} tokens"
+    assert [message[: len(longer) + len(str(n)) - 2] for message, n in zip(said, limits, strict=True)] == [
+        longer.format(n) for n in limits
+    ]
+    everything = caplog.text + "".join(capfd.readouterr())
+    assert name not in everything and "Token indices" not in everything
 
 
 @pytest.mark.parametrize("kind", ["instruct_pix2pix", "klein_base"])

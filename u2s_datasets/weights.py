@@ -62,10 +62,41 @@ _ALL = (
         7.7,
     ),
     Weights(
+        "stabilityai/stable-diffusion-3.5-medium",
+        "b940f670f0eda2d07fbb75229e779da1ad11eb80",
+        "Stability AI Community License; to be accepted on its page first",
+        8.1,
+    ),
+    Weights(
+        "stabilityai/stable-diffusion-3.5-large",
+        "ceddf0a7fdf2064ea28e2213e3b84e4afa170a0f",
+        "Stability AI Community License; to be accepted on its page first",
+        13.7,
+    ),
+    Weights(
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+        "CreativeML Open RAIL-M",
+        1.1,
+    ),
+    Weights(
         "timbrooks/instruct-pix2pix",
         "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d",
         "MIT; derived from Stable Diffusion 1.5 (CreativeML OpenRAIL-M)",
         1.4,
+    ),
+    Weights(
+        "black-forest-labs/FLUX.1-dev",
+        "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
+        "FLUX.1 [dev] Non-Commercial License; to be accepted on its page first",
+        16.9,
+    ),
+    Weights(
+        "black-forest-labs/FLUX.1-schnell",
+        "741f7c3ce8b383c54771c7003378a50191e9efe9",
+        APACHE,
+        16.9,
+        permissive=True,
     ),
     Weights(
         "black-forest-labs/FLUX.1-Kontext-dev",

@@ -19,7 +19,6 @@ from u2s_datasets.backends.tokens import Gumbel, continues, first_tokens, plain
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import CUT, Backend, Request
 
-_DTYPES = ("auto", *checkpoints.DTYPES)
 _ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 
 
@@ -57,14 +56,16 @@ class TransformersBackend(Backend):
     def check(self) -> None:
         """Raises `MissingExtra`, `MissingWeights`, or `SetupError` for an option; loads no weights."""
         checkpoints.need("models", "torch", "transformers")
-        if self.dtype not in _DTYPES:
-            raise SetupError(f"dtype={self.dtype!r}: choose one of {', '.join(_DTYPES)}")
+        if self.dtype not in checkpoints.AUTO_DTYPES:
+            raise SetupError(f"dtype={self.dtype!r}: choose one of {', '.join(checkpoints.AUTO_DTYPES)}")
         if self.attention is not None and self.attention not in _ATTENTION:
             raise SetupError(f"attention={self.attention!r}: choose one of {', '.join(_ATTENTION)}")
         if self.batch_size < 1 or self.max_pixels < 1:
             raise SetupError(f"batch_size={self.batch_size}, max_pixels={self.max_pixels}: both have to be 1 or more")
         if self.trust_remote_code and self.revision is None and not Path(self.model).is_dir():
             raise SetupError("trust_remote_code=True runs code from the Hub: pin it with revision='<commit>'")
+        if self.device is not None:
+            checkpoints.device(self.device)
         self._folder()
 
     def load(self) -> _Loaded:

@@ -109,7 +109,7 @@ def _bench_edit(a: argparse.Namespace) -> int:
         model=a.model,
         random_weights=a.random_weights,
         dtype=a.dtype,
-        sizes=numbers("--size", a.size) or None,
+        sizes=None if a.size is None else numbers("--size", a.size),
         batch_sizes=numbers("--batch", a.batch),
         steps=a.steps,
     )

@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from u2s_datasets import values
 from u2s_datasets.editors import unet as unets
 from u2s_datasets.editors.batches import Prepared
 from u2s_datasets.editors.diffusion import DiffusionEditor, Once, pixels_of
 from u2s_datasets.editors.source_maps import SourceMaps
 from u2s_datasets.errors import SetupError
+from u2s_datasets.weights import WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +50,7 @@ class FreePrompt(DiffusionEditor):
     """
 
     model: str = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-    revision: str | None = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+    revision: str | None = WEIGHTS["stable-diffusion-v1-5/stable-diffusion-v1-5"].revision
     self_replace_ratio: float = 0.4
     num_inference_steps: int = 50
     guidance_scale: float = 7.5
@@ -56,16 +58,16 @@ class FreePrompt(DiffusionEditor):
     multiple: ClassVar[int] = 8
     family_pixels: ClassVar[int] = 512 * 512
     needs: ClassVar[tuple[str, ...]] = ("target_prompt",)
+    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionPipeline",)
 
-    def check(self) -> None:
+    def check_values(self) -> None:
         """As every diffusion editor's."""
+        super().check_values()
+        values.number("self_replace_ratio", self.self_replace_ratio)
         if not 0 <= self.self_replace_ratio <= 1:
             raise SetupError(f"self_replace_ratio={self.self_replace_ratio!r}: give a share of the steps, 0 to 1")
-        if not 1 <= self.num_inference_steps < TRAINED_STEPS:
-            raise SetupError(f"num_inference_steps={self.num_inference_steps!r}: give 1 to {TRAINED_STEPS - 1}")
-        if not self.guidance_scale >= 1:
-            raise SetupError(f"guidance_scale={self.guidance_scale!r}: give 1 or more")
-        super().check()
+        values.whole("num_inference_steps", self.num_inference_steps, 1, TRAINED_STEPS - 1)
+        values.number("guidance_scale", self.guidance_scale, 1)
 
     def pipeline(self, folder: str, **options: Any) -> Any:
         """Stable Diffusion without its safety checker: `Anonymize` inspects every output anew."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,14 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from u2s_datasets import checkpoints
+from u2s_datasets import checkpoints, values
 from u2s_datasets.editors import batches
 from u2s_datasets.editors.batches import Prepared
 from u2s_datasets.editors.diffusion import DiffusionEditor, Once, generators, warn_of_long
 from u2s_datasets.editors.instruct_families import Family, Size, canvas_for, family_of
 from u2s_datasets.errors import EditFailed, SetupError
 from u2s_datasets.parts import Edit
-from u2s_datasets.weights import pinned
+from u2s_datasets.weights import WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -44,9 +43,8 @@ class InstructEdit(DiffusionEditor):
 
     Args:
         model: a Hub id, or a folder in diffusers' layout.
-        revision: commit of the Hub repository. The default one is of the default model; with another, it is that of
-            `weights.WEIGHTS`, if the model is there.
-        num_inference_steps, guidance_scale, image_guidance_scale: None takes the family's own.
+        num_inference_steps, guidance_scale, image_guidance_scale: None takes the family's own. InstructPix2Pix's
+            are above 1 and at least 1: below there would be no guidance at all.
         negative_prompt: what the picture is not to show, where the family takes such a text.
 
     Raises:
@@ -56,7 +54,7 @@ class InstructEdit(DiffusionEditor):
     """
 
     model: str = "timbrooks/instruct-pix2pix"
-    revision: str | None = "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d"
+    revision: str | None = WEIGHTS["timbrooks/instruct-pix2pix"].revision
     dtype: str = "bfloat16"
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
@@ -65,16 +63,9 @@ class InstructEdit(DiffusionEditor):
 
     needs: ClassVar[tuple[str, ...]] = ("instruction",)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.revision is None:
-            object.__setattr__(self, "revision", pinned(self.model)[1])
-
     def check(self) -> None:
         """As every diffusion editor's, and that the checkpoint's family takes these arguments."""
         super().check()
-        if self.num_inference_steps is not None and self.num_inference_steps < 1:
-            raise SetupError(f"num_inference_steps={self.num_inference_steps!r}: give 1 or more")
         name, family = self._family()
         lacks = {
             "guidance_scale": self.guidance_scale is not None and family.guidance is None,
@@ -83,12 +74,25 @@ class InstructEdit(DiffusionEditor):
         }
         for argument in [argument for argument, lacking in lacks.items() if lacking]:
             raise SetupError(f"{argument}={getattr(self, argument)!r}: {name} of this checkpoint takes none; leave it")
+        if family.image_guidance_scale is not None and self.guidance_scale is not None:
+            values.number("guidance_scale", self.guidance_scale, 1, above=True)
+
+    def check_values(self) -> None:
+        """As every diffusion editor's."""
+        super().check_values()
+        if self.num_inference_steps is not None:
+            values.whole("num_inference_steps", self.num_inference_steps)
+        if self.guidance_scale is not None:
+            values.number("guidance_scale", self.guidance_scale)
+        if self.image_guidance_scale is not None:
+            values.number("image_guidance_scale", self.image_guidance_scale, 1)
 
     def _family(self) -> tuple[str, Family]:
         folder = checkpoints.folder(self.model, self.revision)
-        if not (folder / "model_index.json").is_file() or not any(folder.glob("*/*.safetensors")):
-            raise checkpoints.missing(self.model, self.revision, "has no model_index.json or no safetensors")
-        return family_of(json.loads((folder / "model_index.json").read_text("utf-8")))
+        index = checkpoints.pipeline_index(self.model, self.revision)
+        if not any(folder.glob("*/*.safetensors")):
+            raise checkpoints.missing(self.model, self.revision, "has no safetensors")
+        return family_of(index)
 
     def pipeline(self, folder: str, **options: Any) -> Any:
         """The pipeline of the class that the checkpoint names."""

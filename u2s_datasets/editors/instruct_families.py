@@ -93,6 +93,10 @@ def _clip_tokens(pipeline: Any) -> list[tuple[Any, int]]:
     return [(tokenizer, tokenizer.model_max_length) for tokenizer in both if tokenizer is not None]
 
 
+def _clip_and_t5_tokens(pipeline: Any) -> list[tuple[Any, int]]:
+    return [(pipeline.tokenizer, pipeline.tokenizer_max_length), (pipeline.tokenizer_2, 512)]
+
+
 def _by_area(pipeline: Any, size: Size) -> Size:
     """The size that a pipeline of Qwen's or LongCat's makes of a picture: about 1024 x 1024 pixels."""
     rule = importlib.import_module(type(pipeline).__module__).calculate_dimensions
@@ -123,7 +127,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "FluxKontextPipeline": Family(
         steps=28, guidance_scale=3.5, batched=True, sized=_kontext_size, encode=_clip_and_t5,
-        tokens=lambda pipeline: [(pipeline.tokenizer_2, 512)], others=(("_auto_resize", False),),
+        tokens=_clip_and_t5_tokens, others=(("_auto_resize", False),),
     ),
     "Flux2Pipeline": dataclasses.replace(_FLUX2, tokens=lambda pipeline: [(pipeline.tokenizer.tokenizer, 512)]),
     "Flux2KleinPipeline": dataclasses.replace(_FLUX2, negative=""),

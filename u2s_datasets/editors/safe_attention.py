@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from u2s_datasets import checkpoints, images
+from u2s_datasets import checkpoints, images, values
 from u2s_datasets.editors import batches
 from u2s_datasets.editors import unet as unets
 from u2s_datasets.editors.batches import Prepared
 from u2s_datasets.editors.diffusion import DiffusionEditor, Once, generators
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Edit
+from u2s_datasets.weights import WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +68,7 @@ class SafeInstructPix2Pix(DiffusionEditor):
     """
 
     model: str = "timbrooks/instruct-pix2pix"
-    revision: str | None = "31519b5cb02a7fd89b906d88731cd4d6a7bbf88d"
+    revision: str | None = WEIGHTS["timbrooks/instruct-pix2pix"].revision
     weights: str | None = None
     weights_revision: str | None = None
     form: str = "concatenated"
@@ -79,20 +80,21 @@ class SafeInstructPix2Pix(DiffusionEditor):
     multiple: ClassVar[int] = 8
     family_pixels: ClassVar[int] = 512 * 512
     needs: ClassVar[tuple[str, ...]] = ("instruction", "public_caption")
+    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionInstructPix2PixPipeline",)
     shown: ClassVar[tuple[str, ...]] = (*DiffusionEditor.shown, "weights_revision", "form")
 
-    def check(self) -> None:
+    def check_values(self) -> None:
         """As every diffusion editor's."""
+        super().check_values()
         if self.form not in FORMS:
             raise SetupError(f"form={self.form!r}: choose one of {', '.join(FORMS)}")
-        if self.num_inference_steps < 1:
-            raise SetupError(f"num_inference_steps={self.num_inference_steps!r}: give 1 or more")
-        if not self.guidance_scale > 1:
-            raise SetupError(
-                f"guidance_scale={self.guidance_scale!r}: give more than 1, or there is no guidance at all"
-            )
-        if not self.image_guidance_scale >= 1:
-            raise SetupError(f"image_guidance_scale={self.image_guidance_scale!r}: give 1 or more")
+        values.whole("num_inference_steps", self.num_inference_steps)
+        values.number("auxiliary_scale", self.auxiliary_scale)
+        values.number("guidance_scale", self.guidance_scale, 1, above=True)  # at 1 there is no guidance at all
+        values.number("image_guidance_scale", self.image_guidance_scale, 1)
+
+    def check(self) -> None:
+        """As every diffusion editor's, and the module's own weights."""
         super().check()
         self._weights(checkpoints.folder(self.model, self.revision))
 

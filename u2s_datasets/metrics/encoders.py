@@ -60,6 +60,8 @@ class ClipEncoder(ImageTextEncoder):
         checkpoints.need("models", "torch", "open_clip")
         if self.batch_size < 1:
             raise SetupError(f"batch_size={self.batch_size!r} is below 1")
+        if self.device is not None:
+            checkpoints.device(self.device)
         self._where()
 
     def config(self) -> dict[str, Any]:
@@ -146,6 +148,8 @@ class LpipsNetwork(Part):
         checkpoints.need("models", "torch", "torchvision", "lpips")
         if self.batch_size < 1:
             raise SetupError(f"batch_size={self.batch_size!r} is below 1")
+        if self.device is not None:
+            checkpoints.device(self.device)
         if not self._file().is_file():
             command = "python -c \"import torchvision; torchvision.models.vgg16(weights='IMAGENET1K_V1')\""
             raise MissingWeights(f"VGG-16 is not at {str(self._file())!r}; run: {command}")
