@@ -106,8 +106,8 @@ class FlowEdit(DiffusionEditor):
         num_inference_steps: T, steps of the noise schedule; None: 50 / 28.
         n_avg: draws of noise per step, whose velocities are averaged, 1 or more.
         n_min: of the steps, the last ones that sample from the target prompt alone, which changes texture more.
-        n_max: of the steps, the last ones that do anything; None: 33 / 24. More changes more, and as many as
-            `num_inference_steps` or above keep nothing of the layout: give it along with another number of steps.
+        n_max: of the steps, the last ones that do anything; None: 33 of 50 / 24 of 28, and of another number of steps
+            the same share. More changes more; as many as `num_inference_steps` or above keep nothing of the layout.
         source_guidance_scale: None: 3.5 / 1.5.
         target_guidance_scale: None: 13.5 / 5.5.
         negative_prompt: SD3's alone.
@@ -212,7 +212,9 @@ class FlowEdit(DiffusionEditor):
     def _filled(self, defaults: Settings) -> Settings:
         names = [field.name for field in dataclasses.fields(Settings)]
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return dataclasses.replace(defaults, **given)
+        steps = given.get("num_inference_steps", defaults.num_inference_steps)
+        share = math.ceil(defaults.n_max * steps / defaults.num_inference_steps)  # the layout is kept as well as before
+        return dataclasses.replace(defaults, **{"n_max": share} | given)
 
     def _moved(
         self, x_src: torch.Tensor, batch: Sequence[Prepared], sources: Sequence[torch.Generator], strength: int
