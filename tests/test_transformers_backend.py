@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from u2s_datasets.backends.transformers_backend import TransformersBackend
 from u2s_datasets.backends.tokens import first_tokens
+from u2s_datasets.backends.transformers_backend import TransformersBackend
 from u2s_datasets.errors import MissingWeights, SetupError
 from u2s_datasets.parts import CUT, Message, Request
 
