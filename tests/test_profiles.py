@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from parts import Rewriter
 
 import u2s_datasets as u2s
 from u2s_datasets import catalog, cli, workers
@@ -94,6 +95,21 @@ def test_roles_take_other_weights_and_engines():
         (("paper", {"backend": "transformers"}), "only with code from the Hub: use backend='vllm'"),
         (("paper", {"small": True}), "'paper' has no smaller models"),
         (("permissive", {"editor": "solid", "models": {"edit": "x"}}), "'solid' has no weights to choose"),
+        (("permissive", {"backend": "openai"}), "backend='openai': give the server's address instead"),
+        (("permissive", {"backend": "scripted"}), "backend='scripted' runs no weights by name"),
+        (("cpu", {"dtype": "int3"}), "dtype='int3': profile 'cpu' has no models"),
+        (("cpu", {"device": "junk"}), "device='junk': profile 'cpu' has no models"),
+        (("cpu", {"editor": Rewriter(), "models": {"edit": "x"}}), "editor=Rewriter(...) is made already"),
+        (("cpu", {"editor": Rewriter(), "editor_options": {"keep_boxes": True}}), "is made already"),
+        (("cpu", {"editor": Rewriter(), "dtype": "float32"}), "dtype='float32': profile 'cpu' has no models"),
+        (("cpu", {"prior": "private_caption"}), "prior='private_caption': the editor Redact reads no text"),
+        (("cpu", {"criteria": "people"}), "criteria='people': profile 'cpu' has no language models"),
+        (("cpu", {"threshold": 0.3}), "threshold=0.3: profile 'cpu' has no language models"),
+        (("cpu", {"method": "generate"}), "method='generate': profile 'cpu' has no language models"),
+        (("cpu", {"groups": "paper"}), "groups='paper': profile 'cpu' has no language models"),
+        (("paper", {"criteria": "smells"}), "unknown criterion 'smells'"),
+        (("paper", {"criteria": ()}), "criteria=() asks for nothing"),
+        (("paper", {"threshold": 0.3, "method": "generate"}), "threshold is for method='choose'"),
     ],
 )
 def test_what_cannot_be_meant_is_named(arguments, words):
@@ -102,9 +118,46 @@ def test_what_cannot_be_meant_is_named(arguments, words):
         build(name, **options)
 
 
+def test_what_the_language_models_are_told():
+    made = build("paper", criteria=["people", "pets: animals"], threshold=0.4, groups=("A", "B"), seed=3)
+    assert made.inspect.criteria == u2s.load_criteria(["people", "pets: animals"])
+    assert made.inspect.criteria == made.caption.criteria == made.instruct.criteria == made.score.inspect.criteria
+    assert (made.inspect.threshold, made.instruct.groups, made.instruct.seed) == (0.4, ("A", "B"), 3)
+    assert build("paper", criteria=made.inspect.criteria).inspect.criteria == made.inspect.criteria
+    assert build("paper", method="generate").inspect.method == "generate"
+    assert build("paper").inspect.criteria == u2s.Inspect().criteria
+
+
+def test_an_editor_may_be_given_as_it_is():
+    editor = u2s.FlowEdit("folder", num_inference_steps=7)
+    assert build("cpu", editor=editor, prior="private_caption").anonymize.editor is editor
+    made = build("permissive", editor=editor, dtype="float32")  # for the language models
+    assert (made.anonymize.editor, made.inspect.backend.dtype) == (editor, "float32")
+
+
+def test_a_folder_may_have_any_name_and_has_no_commit(tmp_path):
+    folder = tmp_path / "mine@v2"
+    folder.mkdir()
+    assert pinned(str(folder)) == (str(folder), None)
+    assert pinned("org/name@v2") == ("org/name", "v2")
+    with pytest.raises(SetupError, match="a folder has no commits"):
+        pinned(f"{folder}@abc")
+    with pytest.raises(SetupError, match="a folder has no commits"):
+        build("cpu", editor="flowedit", models={"edit": f"{folder}@abc"})
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (["--criteria", ","], "--criteria ',' names nothing"),
+        (["--criteria", "smells"], "unknown criterion 'smells'"),
+        (["--threshold", "1.5"], "threshold=1.5 is not in (0, 1]"),
+        (["--method", "guess"], "method='guess' is unknown"),
+        (["--groups", " , "], "--groups ' , ' names nothing"),
+        (["--groups", "A,B", "--criteria", "people,health"], "hf download"),
+        (["--detectors", ","], "--detectors ',' names nothing"),
+        (["--backend", "openai"], "give the server's address instead"),
+        (["--backend", "scripted"], "runs no weights by name"),
         (["--model", "folder"], "--model 'folder': say it as ROLE=..."),
         (["--backend", "vllm", "--backend", "inspect=vllm"], "'vllm' is for all roles"),
     ],

@@ -297,6 +297,49 @@ def test_a_region_that_the_editor_left_as_it_was_is_residue():
     assert u2s.Anonymize(inspect=RED)(batch)[c.STATUS] == [c.ANONYMIZED]
 
 
+@dataclass(frozen=True)
+class Reads(RedSquares):
+    """Reads a plate in every red square, as the caption's model does."""
+
+    def detect(self, images):
+        return [[u2s.Detection("text", d.box, d.score, "ZX 81 QQ7") for d in found] for found in super().detect(images)]
+
+
+TELLS = u2s.Scripted(
+    (
+        ("PRIVATE_CAPTION", "PRIVACY_REVIEW\nNONE\n\nPRIVATE_CAPTION\nA car.\n\nPUBLIC_CAPTION\nA car, zx81qq7."),
+        ("", "Repaint the car of ZX81QQ7 in blue."),
+    )
+)
+
+
+@pytest.mark.parametrize("flag", [None, True, False])
+def test_what_detectors_read_stays_out_of_public_texts_whatever_was_given(flag):
+    inspect = Inspect(detectors=(Reads(),))
+    step = u2s.Anonymize(inspect=inspect, caption=u2s.Caption(backend=TELLS), instruct=u2s.Instruct(backend=TELLS))
+    batch = {"image": [picture(red=True)]}
+    if flag is not None:  # None: no columns are given
+        batch |= {c.PRIVACY_FLAG: [flag], c.PRIVACY_SCORE: [0.9], c.PRIVACY_REVIEW: [[]]}
+    answer = step(batch)
+    assert answer[c.STATUS] == [c.ANONYMIZED]
+    public = " ".join(answer[name][0] for name in (c.PUBLIC_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION))
+    assert "81" not in public
+    assert [i["item"] for i in answer[c.PRIVACY_REVIEW][0] if i["category"] == "text"] == ["ZX 81 QQ7"]
+
+
+def test_a_given_review_gains_what_was_found_once():
+    inspect = Inspect(detectors=(Reads(),))
+    mine = c.review_item("tattoo", "", "seen", (50, 30, 80, 60), 0.9)
+    caption = u2s.Caption(backend=TELLS)
+    image = {"image": [picture(red=True)]}
+    first = {**image, **inspect(image)}
+    given = {**first, c.PRIVACY_REVIEW: [[mine, *first[c.PRIVACY_REVIEW][0]]]}
+    review = u2s.Anonymize(inspect=inspect, caption=caption)(given)[c.PRIVACY_REVIEW][0]
+    assert [i["category"] for i in review if i["category"] != c.LEAK] == ["tattoo", "text"]
+    broken = {**first, c.PRIVACY_REVIEW: [[{**mine, "box": [float("nan")] * 4}]]}
+    assert u2s.Anonymize(inspect=inspect)(broken)[c.STATUS] == [c.WITHHELD]
+
+
 @pytest.mark.parametrize("how", ["none", "nan"])
 def test_no_answer_is_not_nothing_found(how):
     inspect = Inspect(detectors=(Careless(answer=how),))

@@ -7,26 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from u2s_datasets import catalog
+from u2s_datasets import catalog, columns, roles
+from u2s_datasets import criteria as criteria_
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Backend, Editor, Part
-from u2s_datasets.recipes import RECIPES, Recipe
+from u2s_datasets.parts import Editor, Part
+from u2s_datasets.recipes import RECIPES
+from u2s_datasets.roles import Backends
 from u2s_datasets.stages.anonymize import Anonymize
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.gate import Gate
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
+from u2s_datasets.stages.plan import PRIORS
 from u2s_datasets.stages.score import Score
-from u2s_datasets.weights import WEIGHTS, pinned
-
-Backends = str | Mapping[str, str] | None
-"""What runs the language models: one name for all roles, or a name per role."""
-
 
 NAMES = {name: recipe.words for name, recipe in RECIPES.items()}
-
-_ENGINES = {"inspect": {"gpu_memory_utilization": 0.4}, "instruct": {"gpu_memory_utilization": 0.2}}
-"""Shares of a GPU for vLLM's two engines, which leave the rest to the editor."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +81,17 @@ def build(
     name: str = "cpu",
     *,
     detectors: Sequence[str] | None = None,
-    editor: str | None = None,
+    editor: str | Editor | None = None,
     editor_options: Mapping[str, Any] | None = None,
     backend: Backends = None,
     models: Mapping[str, str] | None = None,
     small: bool = False,
     dtype: str | None = None,
     device: str | None = None,
+    criteria: criteria_.Given | None = None,
+    threshold: float | None = None,
+    method: str | None = None,
+    groups: tuple[str, ...] | str | None = None,
     **options: Any,
 ) -> Profile:
     """The profile of this name, whether or not it can work here; needs no package beyond the base.
@@ -101,7 +100,7 @@ def build(
         name: a key of `NAMES`.
         detectors: names of `catalog.DETECTORS` instead of the profile's own. Models flag an image too; detectors give
             boxes, and look again at what was edited (law 4).
-        editor: a name of `catalog.EDITORS` instead of the profile's own, with its own weights.
+        editor: a name of `catalog.EDITORS` instead of the profile's own, with its own weights; or an editor as it is.
         editor_options: arguments of the editor, such as {"num_inference_steps": 28}.
         backend: "transformers", "vllm" or the address of an OpenAI-compatible server ("http://127.0.0.1:8000/v1"),
             for both language models or by role, as in {"inspect": "vllm", "instruct": "http://…"}.
@@ -110,94 +109,55 @@ def build(
         small: the profile's smaller models.
         dtype: "float32", "bfloat16" or "float16" for every model.
         device: such as "cuda:1" for every model in this process.
+        criteria: what the language models count as private: criteria, or what `load_criteria` takes.
+        threshold, method: of `Inspect`, for the model that judges.
+        groups: of `Instruct`, for the model that writes.
         options: arguments of `Anonymize`, such as `seed=7`.
+
+    Raises:
+        SetupError: a value that cannot be meant, or that nothing in this profile would heed.
     """
     if name not in RECIPES:
         raise SetupError(f"unknown profile {name!r}; use one of: {', '.join(NAMES)}")
-    recipe, given = RECIPES[name], dict(models or {})
-    own = {} if editor is None else {"edit"}
-    _known("models", given, {*recipe.models, *own}, name)
-    if small and not recipe.small:
-        raise SetupError(f"small=True: profile {name!r} has no smaller models; name yours with models={{...}}")
-    chosen = {**recipe.models, **(recipe.small if small else {})}
-    if editor is not None:
-        chosen.pop("edit", None)
-    chosen |= given
+    recipe = RECIPES[name]
+    chosen = roles.weights_of(recipe, name, editor, models or {}, small)
     placed = {key: value for key, value in {"dtype": dtype, "device": device}.items() if value is not None}
-    backends = _backends(recipe, chosen, backend, placed, name)
-    inspect = Inspect(backend=backends.get("inspect"))
+    backends = roles.backends_of(recipe, chosen, backend, placed, name)
+    asked = {"criteria": criteria, "threshold": threshold, "method": method, "groups": groups}
+    to_inspect, to_caption, to_instruct = _told(name, bool(backends), asked, method)
     if detectors is not None:
-        found = tuple(catalog.make("detector", d, catalog.DETECTORS) for d in detectors)
-        inspect = dataclasses.replace(inspect, detectors=found)
-    options.setdefault("editor", _editor(editor or recipe.editor, chosen.get("edit"), placed, editor_options or {}))
+        to_inspect["detectors"] = tuple(catalog.make("detector", d, catalog.DETECTORS) for d in detectors)
+    inspect = Inspect(backend=backends.get("inspect"), **to_inspect)
+    edits = roles.editor_of(editor or recipe.editor, chosen.get("edit"), placed, editor_options or {})
+    roles.check_placed(placed, [*backends.values(), *(() if edits is editor else (edits,))], name)
     anonymize = Anonymize(
+        editor=edits,
         inspect=inspect,
-        caption=Caption(backend=backends.get("inspect")),
-        instruct=Instruct(backend=backends.get("instruct"), seed=options.get("seed", 0)),
+        caption=Caption(backend=backends.get("inspect"), **to_caption),
+        instruct=Instruct(backend=backends.get("instruct"), seed=options.get("seed", 0), **to_instruct),
         **options,
     )
+    if edits.redacts and anonymize.prior in PRIORS and anonymize.prior != columns.EDIT_CAPTION:
+        raise SetupError(f"prior={anonymize.prior!r}: the editor {type(edits).__name__} reads no text; leave it out")
     score = Score(inspect=inspect if anonymize.verify else None, image_column=anonymize.image_column)
     return Profile(name, anonymize, score)
 
 
-def _editor(name: str, model: str | None, placed: Mapping[str, str], options: Mapping[str, Any]) -> Editor:
-    """The editor of this name with these weights; where it has no field for what is placed, that is not for it."""
-    made = catalog.make("editor", name, catalog.EDITORS)
-    fields = {f.name for f in dataclasses.fields(made)}
-    for option in options:
-        if option not in fields:
-            raise SetupError(f"the editor {name!r} has no option {option!r}; it has: {', '.join(sorted(fields))}")
-    changes: dict[str, Any] = {key: value for key, value in placed.items() if key in fields}
-    if model is not None:
-        if "model" not in fields:
-            raise SetupError(f"models['edit']={model!r}: the editor {name!r} has no weights to choose")
-        changes |= dict(zip(("model", "revision"), pinned(model), strict=True))
-    return dataclasses.replace(made, **changes | dict(options))
-
-
-def _backends(
-    recipe: Recipe, chosen: Mapping[str, str], backend: Backends, placed: Mapping[str, str], name: str
-) -> dict[str, Backend]:
-    """Role -> what answers; one and the same part where two roles have the same model, so that it is loaded once."""
-    roles = [role for role in recipe.models if role != "edit"]
-    if backend and not roles:
-        raise SetupError(f"backend={backend!r}: profile {name!r} has no language models; leave it out")
-    by_role = dict.fromkeys(roles, backend) if isinstance(backend, str) else dict(backend or {})
-    _known("backend", by_role, set(roles), name)
-    made: dict[Any, Backend] = {}
-    answers = {}
-    for role in roles:
-        key = by_role.get(role) or recipe.backend, chosen[role]
-        if key not in made:
-            made[key] = _backend(*key, role, placed)
-        answers[role] = made[key]
-    return answers
-
-
-def _backend(kind: str, model: str, role: str, placed: Mapping[str, str]) -> Backend:
-    if "://" in kind:
-        return catalog.make("backend", "openai", catalog.BACKENDS, model=model, base_url=kind)
-    weights, revision = pinned(model)
-    arguments: dict[str, Any] = {"model": weights, "revision": revision}
-    if "dtype" in placed:
-        arguments["dtype"] = placed["dtype"]
-    if kind == "vllm":
-        return catalog.make("backend", kind, catalog.BACKENDS, **arguments, **_ENGINES[role], max_model_len=8192)
-    if weights in WEIGHTS and WEIGHTS[weights].remote_code:
-        raise SetupError(
-            f"{weights} runs in transformers only with code from the Hub: use backend='vllm' or a server's address, "
-            f"or other weights, such as models={{'{role}': 'OpenGVLab/InternVL3_5-8B-HF'}}"
-        )
-    if "device" in placed:
-        arguments["device"] = placed["device"]
-    return catalog.make("backend", kind, catalog.BACKENDS, **arguments)
-
-
-def _known(argument: str, given: Mapping[str, str], roles: set[str], name: str) -> None:
-    for role in given:
-        if role not in roles:
-            has = ", ".join(sorted(roles)) or "none"
-            raise SetupError(f"{argument}: profile {name!r} has no model for the role {role!r}; its roles: {has}")
+def _told(
+    name: str, judged: bool, given: Mapping[str, Any], method: str | None
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """What `Inspect`, `Caption` and `Instruct` are told of criteria, threshold, method and groups."""
+    said = {key: value for key, value in given.items() if value is not None}
+    for key, value in said.items():
+        if not judged:
+            raise SetupError(f"{key}={value!r}: profile {name!r} has no language models; leave it out")
+    if method == "generate" and "threshold" in said:
+        raise SetupError("threshold is for method='choose'; what is written with 'generate' has no score to compare")
+    if "criteria" in said:
+        said["criteria"] = criteria_.as_criteria(said["criteria"])
+    steps = (("criteria", "threshold", "method"), ("criteria",), ("criteria", "groups"))
+    inspect, caption, instruct = ({key: said[key] for key in keys if key in said} for keys in steps)
+    return inspect, caption, instruct
 
 
 def _with_engine(part: Any, engine: str, threads: int) -> Any:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
+from u2s_datasets.criteria import Given
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.output import Output, check_apart, check_free
-from u2s_datasets.parts import Part, code_digest
+from u2s_datasets.parts import Editor, Part, code_digest
 from u2s_datasets.pipeline import Pipeline, parts_of
-from u2s_datasets.profiles import Backends, Profile, profile
+from u2s_datasets.profiles import Profile, profile
+from u2s_datasets.roles import Backends
 from u2s_datasets.sources import Item, Source, open_source
 from u2s_datasets.workers import Workers, chunks_of, default_number, give_back_memory
 
@@ -35,13 +37,17 @@ def run(
     *,
     profile_name: str = "cpu",
     detectors: Sequence[str] | None = None,
-    editor: str | None = None,
+    editor: str | Editor | None = None,
     editor_options: Mapping[str, Any] | None = None,
     backend: Backends = None,
     models: Mapping[str, str] | None = None,
     small: bool = False,
     dtype: str | None = None,
     device: str | None = None,
+    criteria: Given | None = None,
+    threshold: float | None = None,
+    method: str | None = None,
+    groups: tuple[str, ...] | str | None = None,
     seed: int = 0,
     format: str = "auto",
     verify: bool = True,
@@ -65,9 +71,9 @@ def run(
     Args:
         src: a folder of images, parquet, a saved dataset, or a Hub dataset id "ORG/NAME".
         out: the output folder; see `output.py` for what lies where.
-        profile_name, detectors, editor, editor_options, backend, models, small, dtype, device, seed, format, verify,
-            prior, label_column: what is done; see `profiles.build` and `Anonymize`. The label column is one of those in
-            `keep`.
+        profile_name, detectors, editor, editor_options, backend, models, small, dtype, device, criteria, threshold,
+            method, groups, seed, format, verify, prior, label_column: what is done; see `profiles.build` and
+            `Anonymize`. The label column is one of those in `keep`.
         split, image_column, keep, allow: what is read; see `sources.open_source`.
         secret: file with the key of the row ids; without it one is made and kept in `private/`.
         limit: at most so many rows, the first ones.
@@ -96,6 +102,10 @@ def run(
         small=small,
         dtype=dtype,
         device=device,
+        criteria=criteria,
+        threshold=threshold,
+        method=method,
+        groups=groups,
         seed=seed,
         format=format,
         verify=verify,

@@ -7,6 +7,9 @@ models' pages, or where a page could not be seen from several public projects th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from u2s_datasets.errors import SetupError
 
 
 @dataclass(frozen=True)
@@ -116,9 +119,17 @@ WEIGHTS: dict[str, Weights] = {weights.model: weights for weights in _ALL}
 
 
 def pinned(model: str) -> tuple[str, str | None]:
-    """("id", commit) of "id@commit", or of an id or folder alone; the commit is then the one known here, or none."""
+    """("id", commit) of "id@commit", or of an id or folder alone; the commit is then the one known here, or none.
+
+    Raises:
+        SetupError: a commit of a folder.
+    """
+    if Path(model).is_dir():
+        return model, None
     name, _, revision = model.rpartition("@")
     if name and revision and "/" not in revision:
+        if Path(name).is_dir():
+            raise SetupError(f"{model!r}: a folder has no commits to choose from; give {name!r} alone, or a Hub id")
         return name, revision
     return model, WEIGHTS[model].revision if model in WEIGHTS else None
 

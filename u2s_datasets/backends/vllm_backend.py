@@ -122,7 +122,8 @@ class VLLMBackend(Backend):
         """Probabilities of each choice's first token, with and without a space before it, from one pass.
 
         Raises:
-            RowError, SetupError: as `generate` does; `SetupError` where two choices begin with the same token.
+            RowError, SetupError: as `generate` does; `SetupError` where two choices begin with the same token, or one
+                with a single letter.
         """
         if len(set(choices)) < 2:
             raise SetupError(f"choices={list(choices)!r}: give two or more different texts")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from u2s_datasets import catalog
-from u2s_datasets.commands.words import by_role, names, options
-from u2s_datasets.errors import SetupError
+from u2s_datasets.commands.words import add_judgement, add_weights, backends, by_role, criteria, given, names, options
 
 
 def add(commands: Any, help_class: Any) -> None:
@@ -63,20 +61,11 @@ def add(commands: Any, help_class: Any) -> None:
 
 
 def _add_models(models: Any) -> None:
-    models.add_argument(
-        "--model",
-        action="append",
-        metavar="ROLE=ID",
-        help="other weights for 'inspect', 'instruct' or 'edit': a folder, a Hub id, or ID@COMMIT; repeat per role",
-    )
-    models.add_argument(
-        "--backend",
-        action="append",
-        metavar="NAME",
-        help="transformers, vllm, or a server's address; ROLE=NAME for one role; default: the profile's",
-    )
+    add_weights(models)
     models.add_argument("--small", action="store_true", help="the profile's smaller models")
     models.add_argument("--dtype", help="float32, bfloat16 or float16; default: each part's own")
+    add_judgement(models)
+    models.add_argument("--groups", metavar="A,B", help="demographic groups to draw for each edited image; or paper")
     models.add_argument("--device", help="such as cuda:1; default: a GPU per worker, else the CPU")
 
 
@@ -87,14 +76,18 @@ def _anonymize(a: argparse.Namespace) -> int:
         a.src,
         a.out,
         profile_name=a.profile,
-        detectors=names(a.detectors) or None,
+        detectors=given("--detectors", a.detectors),
         editor=a.editor,
         editor_options=options("--editor-option", a.editor_option),
-        backend=_backends(a.backend),
+        backend=backends(a.backend),
         models=by_role("--model", a.model),
         small=a.small,
         dtype=a.dtype,
         device=a.device,
+        criteria=criteria(a.criteria),
+        threshold=a.threshold,
+        method=a.method,
+        groups=_groups(a.groups),
         seed=a.seed,
         format=a.format,
         verify=not a.no_verify,
@@ -128,8 +121,8 @@ def _print_result(out: str, facts: dict[str, Any]) -> None:
     print(f"originals beside {out}/private/report.html   (never publish private/)")
 
 
-def _backends(values: Sequence[str] | None) -> str | dict[str, str] | None:
-    alone = [value for value in values or () if "=" not in value.partition("://")[0]]
-    if alone and len(values or ()) > 1:
-        raise SetupError(f"--backend {alone[0]!r} is for all roles; give it alone, or ROLE=NAME for each")
-    return alone[0] if alone else by_role("--backend", values) or None
+def _groups(value: str | None) -> tuple[str, ...] | str | None:
+    groups = given("--groups", value)
+    if groups is None:
+        return None
+    return "paper" if groups == ["paper"] else tuple(groups)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from u2s_datasets.commands.words import names
+from u2s_datasets.commands.words import add_judgement, add_weights, backends, by_role, criteria, given
 
 
 def add(commands: Any, help_class: Any) -> None:
@@ -63,8 +63,8 @@ def _add_vispr(commands: Any, help_class: Any) -> None:
     p.add_argument("--split", default="test", help="train, val or test")
     p.add_argument("--profile", default="cpu", help="see `u2s profiles`; or package.module:NAME")
     p.add_argument("--detectors", metavar="A,B", help="faces,text, or none for the model alone; default: the profile's")
-    p.add_argument("--criteria", metavar="A,B", help="names such as people,vispr:documents, or a file of one to a line")
-    p.add_argument("--threshold", type=float, metavar="T", help="flag from this score of the model on, in (0, 1]")
+    add_weights(p)
+    add_judgement(p)
     p.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     p.add_argument("--batch-size", type=int, default=16, metavar="N", help="images judged together")
     p.add_argument("--seed", type=int, default=0, help="seed of the bootstrap intervals")
@@ -106,14 +106,16 @@ def _compare(a: argparse.Namespace) -> int:
 def _vispr(a: argparse.Namespace) -> int:
     from u2s_datasets.vispr_evaluation import evaluate_vispr
 
-    criteria = names(a.criteria)
     result = evaluate_vispr(
         a.root,
         a.split,
         profile=a.profile,
-        detectors=() if a.detectors == "none" else names(a.detectors) or None,
-        criteria=criteria[0] if len(criteria) == 1 else criteria or None,
+        detectors=() if a.detectors == "none" else given("--detectors", a.detectors),
+        backend=backends(a.backend),
+        models=by_role("--model", a.model),
+        criteria=criteria(a.criteria),
         threshold=a.threshold,
+        method=a.method,
         limit=a.limit,
         batch_size=a.batch_size,
         seed=a.seed,

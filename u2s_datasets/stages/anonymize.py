@@ -28,11 +28,11 @@ class Anonymize(Step):
     """Give every row a publishable image, or none and a reason.
 
     The earlier arrows run first where their columns are absent. Where `inspect`'s are given they add to what its
-    detectors find here and never replace it, since they may be of another image; with `verify=False` they are
-    trusted. A model is never asked for its judgement again, so its FALSE among them is taken at its word: give columns
-    of these very rows. Rows that were not flagged are re-encoded; flagged rows are edited and inspected again. On
-    residue follow a new seed with a stronger setting and the residue's own boxes, then redaction of what remains,
-    then withholding (law 4).
+    detectors find here and never replace it, since they may be of another image: the review of a flagged row gains
+    what was found, so that no public text says it. With `verify=False` they are trusted. A model is never asked for
+    its judgement again, so its FALSE among them is taken at its word: give columns of these very rows. Rows that were
+    not flagged are re-encoded; flagged rows are edited and inspected again. On residue follow a new seed with a
+    stronger setting and the residue's own boxes, then redaction of what remains, then withholding (law 4).
 
     What a model flags has no place. Redaction hides the places that detectors or the user know, then asks the model
     again, and withholds what it still flags. A rewriting editor changes the whole picture then, whatever its region;
@@ -129,6 +129,7 @@ class Anonymize(Step):
             recall_failure(row)
         if self.verify:
             self.inspect.look([row for row in given if row.failure is None])
+        each_row([row for row in given if row.failure is None], self.inspect.add_found, "error")
 
     def _prepare(self, plan: Plan) -> None:
         row, pixels = plan.row, plan.row.decoded.pixels
