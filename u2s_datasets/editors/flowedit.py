@@ -158,8 +158,9 @@ class FlowEdit(DiffusionEditor):
     def check_values(self) -> None:
         """As every diffusion editor's."""
         super().check_values()
+        if self.num_inference_steps is not None:
+            values.whole("num_inference_steps", self.num_inference_steps)
         given = self._filled(FAMILIES["FluxPipeline"][1])  # what was not given is right in every family
-        values.whole("num_inference_steps", given.num_inference_steps)
         values.whole("n_avg", self.n_avg)
         values.whole("n_min", self.n_min, 0)
         values.whole("n_max", given.n_max)
