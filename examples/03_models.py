@@ -15,7 +15,8 @@ import u2s_datasets as u2s
 # The first pattern that is found in a question answers it; the questions' texts are in u2s_datasets/stages/prompts.
 MODEL = u2s.Scripted(
     answers=(
-        ("PRIVACY_FLAG", {"TRUE": 0.97, "FALSE": 0.02}),
+        (r"#8e6a60[\s\S]*PRIVACY_FLAG", {"TRUE": 0.97, "FALSE": 0.02}),  # the photo, known by its mean colour
+        ("PRIVACY_FLAG", {"TRUE": 0.05, "FALSE": 0.94}),  # asked again, of the redacted photo
         (
             "prepare a photo for publication",
             "PRIVACY_REVIEW\nITEM: an orange flight suit\nCATEGORY: people\nREASON: tells the job\n"

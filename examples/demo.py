@@ -1,4 +1,4 @@
-"""The main job on a few bundled photos: run the command, then draw a before-and-after picture.
+"""The main job on a few bundled photos: run it, measure what came out, then draw a before-and-after picture.
 
 python examples/demo.py demo
 """
@@ -23,6 +23,7 @@ def main(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     write_samples(photos)
     code = cli.main(["anonymize", str(photos), "--out", str(out), "--keep", "label"])
+    code = code or cli.main(["eval", str(out)])
     if code:
         sys.exit(code)
     before_after(photos, out).save(folder / "before_after.jpg", quality=88)

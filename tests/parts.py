@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from u2s_datasets.metrics.encoders import ImageTextEncoder
+from u2s_datasets.metrics.face_encoders import FaceEncoder
+from u2s_datasets.metrics.privacy import Face
 from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor
 
 
@@ -109,6 +112,56 @@ class Rewriter(Editor):
                 output.paste(e.image.crop((*corner, int(box[2]), int(box[3]))), corner)
             outputs.append(output)
         return outputs
+
+
+@dataclass(frozen=True)
+class Dim(Editor):
+    """A rewriting editor that has no effect to speak of: all pixels a little darker."""
+
+    def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
+        return [Image.eval(e.image, lambda v: max(v - 4, 0)) for e in edits]
+
+
+@dataclass(frozen=True)
+class Grid(ImageTextEncoder):
+    """Embeds an image as its small copy and a text as its letters; raises on a pure green corner."""
+
+    def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        if any(i.getpixel((0, 0)) == (0, 255, 0) for i in images):
+            raise RuntimeError("green is too much for me")
+        small = [np.asarray(i.resize((8, 8)), np.float32).ravel() - 128 for i in images]
+        return np.stack(small) if small else np.zeros((0, 192), np.float32)
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        return np.stack([np.resize(np.frombuffer(t.encode(), np.uint8).astype(np.float32) - 90, 192) for t in texts])
+
+
+@dataclass(frozen=True)
+class Heads(FaceEncoder):
+    """A face is a strip of pure red with ten rows of one colour below it; the colour is the person."""
+
+    same: float = 0.9
+
+    def embed(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
+        return [self._one(image) for image in images]
+
+    def _one(self, image: np.ndarray) -> list[Face]:
+        found = []
+        red = (image == (255, 0, 0)).all(axis=2)
+        for y in np.flatnonzero(red.any(axis=1)):
+            x0, x1 = np.flatnonzero(red[y])[[0, -1]]
+            colour = image[y + 1 : y + 11, x0 : x1 + 1].reshape(-1, 3).mean(axis=0) - 128
+            found.append(Face((float(x0), float(y), float(x1 + 1), float(y + 11)), colour.astype(np.float32)))
+        return found
+
+
+def portrait(*people: tuple[int, int, int], seed: int = 0, size: tuple[int, int] = (96, 64)) -> Image.Image:
+    """A noisy picture of these people, each a colour, from top to bottom; for `Heads`."""
+    array = np.random.default_rng(seed).integers(40, 200, (size[1], size[0], 3), dtype=np.uint8)
+    for i, colour in enumerate(people):
+        array[5 + 20 * i, 30:60] = (255, 0, 0)
+        array[6 + 20 * i : 16 + 20 * i, 30:60] = colour
+    return Image.fromarray(array)
 
 
 def _painted(image: Image.Image, box: Box) -> Image.Image:

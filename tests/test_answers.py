@@ -252,7 +252,8 @@ def test_no_unmistakable_flag(text):
 GOOD = st.sampled_from(SAYS_FALSE)
 POISON = st.sampled_from(
     [
-        *(text for text in [*CONTRADICTORY, *NOT_A_FALSE] if text),
+        # Thinking before a good answer leaves no doubt.
+        *(text for text in [*CONTRADICTORY, *NOT_A_FALSE] if text and not text.endswith("</think>")),
         *(
             text
             for text in NO_FLAG

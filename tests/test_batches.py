@@ -6,7 +6,7 @@ from PIL import Image
 from skimage import data
 
 from u2s_datasets.editors import batches, feather
-from u2s_datasets.errors import EditFailed, PartlyFailed
+from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError
 from u2s_datasets.metrics.quality import ssim
 from u2s_datasets.parts import Edit
 from u2s_datasets.stages.step import each
@@ -114,9 +114,57 @@ def test_rows_that_came_out_are_not_edited_again_because_a_neighbour_failed():
     assert [row.error is not None for row in rows] == [False, True, False]
 
 
-def test_a_model_that_loses_a_picture_is_an_error():
-    with pytest.raises(ValueError, match="2 orders went in and 1 pictures"):
-        run([Edit(photo(64, 64)), Edit(photo(64, 64))], lambda batch: same(batch)[:1])
+def test_a_model_that_loses_a_picture_of_a_batch_gets_its_orders_one_by_one():
+    pictures = [photo(64, 64), photo(64, 64, 180)]
+    for out, picture in zip(run([Edit(p) for p in pictures], lambda batch: same(batch)[:1]), pictures, strict=True):
+        assert np.array_equal(np.asarray(out), np.asarray(picture))
+    with pytest.raises(PartlyFailed, match="2 of 2 rows failed"):
+        run([Edit(p) for p in pictures], lambda batch: same(batch)[:0])
+
+
+def test_an_order_at_which_the_model_breaks_fails_alone_and_quietly_and_no_other_is_edited_again():
+    class Row:
+        def __init__(self, width):
+            self.order, self.error = Edit(photo(width, 64), seed=width), None
+
+        def fail(self, error):
+            self.error = error
+
+    edited = []
+
+    def work(batch):
+        if any(one.edit.seed == 600 for one in batch):
+            raise RuntimeError("no such shape for 'Alice at home'")
+        edited.extend(one.edit.seed for one in batch)
+        return same(batch)
+
+    rows = [Row(width) for width in (64, 100, 600, 101, 64)]  # 600 and no other has its own size
+    outputs = each(rows, lambda rows: run([row.order for row in rows], work), "edit_failed")
+    assert [out is None for out in outputs] == [False, False, True, False, False]
+    assert sorted(edited) == [64, 64, 100, 101]
+    assert isinstance(rows[2].error, EditFailed) and "RuntimeError" in str(rows[2].error)
+    assert "Alice" not in str(rows[2].error) and "Alice" in str(rows[2].error.__cause__)
+
+
+def test_a_fault_of_the_setup_is_no_orders_own():
+    def work(batch):
+        raise SetupError("the model is not here")
+
+    with pytest.raises(SetupError, match="not here"):
+        run([Edit(photo(64, 64)), Edit(photo(100, 64))], work)
+
+
+def test_the_halved_size_holds_for_the_pictures_of_other_sizes_too():
+    tried = []
+
+    def work(batch):
+        tried.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return same(batch)
+
+    run([Edit(photo(64, 64))] * 4 + [Edit(photo(128, 64))] * 4, work)
+    assert tried == [4, 2, 2, 2, 2]
 
 
 def test_with_boxes_every_pixel_beyond_the_rim_stays():
@@ -129,6 +177,22 @@ def test_with_boxes_every_pixel_beyond_the_rim_stays():
     assert np.abs(after[40:80, 50:91].astype(int) - inside[40:80, 50:91]).max() <= 1
     assert (share[40:80, 50:91] == 1).all()
     assert 0 < ((share > 0) & (share < 1)).sum() < 0.1 * share.size
+
+
+@pytest.mark.parametrize("box", [(90, 80, 50, 40), (50, 40, 90, float("nan")), (50, 40, float("inf"), 80)], ids=str)
+def test_a_box_in_the_wrong_order_or_without_end_is_changed_too(box):
+    picture = photo(200, 150)
+    (out,) = run([Edit(picture, boxes=(box,))], lambda batch: 1 - same(batch), region="boxes")
+    inside = 255 - np.asarray(picture)[40:80, 50:90].astype(int)
+    assert np.abs(np.asarray(out)[40:80, 50:90] - inside).max() <= 1
+
+
+@pytest.mark.parametrize("box", [(500, 500, 600, 600), (-50, -50, -10, -10), (10, 10, 10, 10)], ids=str)
+def test_a_box_that_shows_nothing_of_the_image_fails_its_order(box):
+    with pytest.raises(PartlyFailed) as caught:
+        boxes = ((0, 0, 20, 20), box)
+        run([Edit(photo(64, 64), boxes=boxes), Edit(photo(64, 64))], lambda batch: 1 - same(batch), region="boxes")
+    assert [isinstance(result, EditFailed) for result in caught.value.results] == [True, False]
 
 
 def test_an_order_without_boxes_is_for_the_whole_image():

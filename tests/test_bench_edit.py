@@ -40,8 +40,25 @@ def test_the_full_ones_are_as_large_as_the_real_ones():
         (["--editor", "redact"], "'redact' runs no diffusion model"),
         (["--random-weights", "huge"], "size 'huge'"),
         (["--batch", "two"], "--batch='two'"),
+        (["--batch", ""], "batch_sizes=[]"),
+        (["--batch", "2,0"], "batch_sizes=[2, 0]"),
+        (["--size", "0"], "sizes=[0]"),
+        (["--size", "-5"], "sizes=[-5]"),
+        (["--size", ""], "sizes=[]"),
+        (["--dtype", "foo"], "dtype='foo': choose one of"),
+        (["--steps", "0"], "num_inference_steps=0"),
+        (["--steps", "-3", "--editor", "freeprompt"], "num_inference_steps=-3"),
+        (["--model", "org/none"], "run: hf download org/none"),
+        (["--model", "org/none", "--random-weights", "tiny"], "give one of them"),
     ],
 )
 def test_wrong_words_are_named(words, message, capsys):
     assert cli.main(["bench", "edit", *words]) == 2
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
+
+
+def test_the_smallest_picture_is_measured_too(capsys):
+    words = ["--random-weights", "tiny", "--size", "1", "--batch", "1", "--steps", "1"]
+    assert cli.main(["bench", "edit", "--editor", "instruct_edit", *words]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["measured"][1]["images_per_second"] > 0

@@ -31,6 +31,22 @@ def test_the_large_one_is_as_large_as_the_real_one():
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(8.77e9, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--dtype", "foo"], "dtype='foo': choose one of"),
+        (["--batch", "8", "--rows", "2"], "rows=2 fill no batch of 8"),
+        (["--batch", ""], "batches=[]"),
+        (["--model", "org/none", "--random-weights", "tiny"], "give one of them"),
+        (["--model", "org/none"], "run: hf download org/none"),
+    ],
+)
+def test_wrong_words_are_named(words, message, capsys):
+    assert cli.main(["bench", "stage1", *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said and len(said.splitlines()) == 1
+
+
 def test_an_unknown_size_is_named(capsys):
     assert cli.main(["bench", "stage1", "--random-weights", "70b"]) == 2
     assert "'70b'" in capsys.readouterr().err

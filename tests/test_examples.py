@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from huggingface_hub import DatasetCard
 from PIL import Image
+
+import u2s_datasets as u2s
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -25,6 +28,7 @@ def test_map(photos):
 def test_models(photos):
     printed = run("03_models.py", photos / "people")
     assert "public   edit_caption: An older person" in printed
+    assert "public   anonymization_status: anonymized" in printed
     assert "private  private_caption: A smiling astronaut" in printed
 
 
@@ -33,3 +37,9 @@ def test_demo(tmp_path):
     assert "9 rows = " in printed and "report.html" in printed
     with Image.open(tmp_path / "demo/before_after.jpg") as image:
         assert image.size[1] == 720
+    about = {"license": "cc0-1.0", "source_dataset": "original", "source_license": "cc0-1.0"}
+    plan = u2s.push_to_hub(tmp_path / "demo/safe", "org/demo", dry_run=True, **about)
+    assert plan.reasons == {}
+    card = DatasetCard(plan.card)
+    assert card.data["dataset_info"]["splits"][0]["num_examples"] == 9
+    assert "9 rows = 5 safe + 4 anonymized + 0 withheld" in card.text

@@ -5,12 +5,14 @@ installed into an environment of its own.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import logging
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -156,6 +158,58 @@ open({str(seen)!r}, "w").write(repr((stat.S_IMODE(root.stat().st_mode), left == 
         assert fault
     assert seen.read_text() == repr((0o700, True, ["000000.png"]))
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_a_killed_call_leaves_neither_its_folder_nor_its_program(tmp_path, number):
+    held, temporary = tmp_path / "held", tmp_path / "temporary"
+    temporary.mkdir()
+    (tmp_path / "program.py").write_text(
+        f"import fcntl, time; f = open({str(held)!r}, 'w'); fcntl.flock(f, fcntl.LOCK_EX)\n"
+        "print(1, file=f, flush=True); time.sleep(600)"
+    )
+    call = f"""
+from PIL import Image
+import sys, u2s_datasets as u2s
+editor = u2s.ExternalEditor((sys.executable, {str(tmp_path / "program.py")!r}, "{{input}}"), timeout=600)
+editor.edit([u2s.Edit(Image.new("RGB", (20, 20), (9, 9, 99)))])
+"""
+    process = subprocess.Popen([sys.executable, "-c", call], env=os.environ | {"TMPDIR": str(temporary)})
+    assert _soon(lambda: held.exists() and held.read_text())
+    assert [path.name for path in temporary.glob("*/in/*")] == ["000000.png"]
+    process.send_signal(number)
+    process.wait()
+    assert _free(held) and _soon(lambda: not list(temporary.iterdir()))
+
+
+def _soon(what) -> bool:
+    for _ in range(300):
+        if what():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_program_is_given_no_secrets(tmp_path, monkeypatch):
+    secrets = ["HF_TOKEN", "OPENAI_API_KEY", "AWS_ACCESS_KEY_ID", "MYSECRET", "db_password", "SSH_AUTH_SOCK"]
+    harmless = ["TOKENIZERS_PARALLELISM", "AUTHOR", "CUDA_VISIBLE_DEVICES"]
+    for name in secrets + harmless:
+        monkeypatch.setenv(name, "1")
+    seen = tmp_path / "seen"
+    program(tmp_path, f"import os; Path({str(seen)!r}).write_text(repr(sorted(os.environ)))").edit(orders(1))
+    assert {name for name in secrets + harmless if repr(name) in seen.read_text()} == set(harmless)
+
+
+def test_what_an_earlier_run_left_passes_for_nobodys_result(tmp_path):
+    """Each run's `result` lies in a new folder: names repeat, so that a row would get another's picture."""
+    stays = u2s.ExternalEditor(("true", "{input}"), result="{folder}/results/{name}.png", folder=str(tmp_path))
+    for result in (stays.result, "{input}/../{name}.png", "results/{name}.png"):
+        with pytest.raises(SetupError, match="which are new at every run"):
+            dataclasses.replace(stays, result=result).edit(orders(1))
+    editor = program(tmp_path, "if np.array(Image.open(path))[0, 0, 1] == 255: continue")
+    assert len(editor.edit(orders(1))) == 1
+    with pytest.raises(EditFailed, match="no image came back"):
+        editor.edit([Edit(picture(corner=(0, 255, 0)))])
 
 
 def test_a_program_sees_pixels_without_metadata(tmp_path):
@@ -343,7 +397,7 @@ def test_a_step_publishes_what_is_proven_and_withholds_the_rest(tmp_path, redact
     assert answer[c.STATUS] == [c.ANONYMIZED, c.SAFE, c.WITHHELD]
     assert "no image came back" in answer[c.NOTE][2]
     (attempt,) = json.loads(answer[c.PROVENANCE][0])["attempts"]
-    assert attempt == {"editor": "ExternalEditor", "strength": 0, "residue": 0}
+    assert attempt == {"editor": "ExternalEditor", "redacts": redacts, "strength": 0, "residue": 0}
 
 
 def test_what_a_redacting_program_left_is_redacted_wherever_it_is(tmp_path):

@@ -262,3 +262,10 @@ def test_the_whole_step_anonymizes_a_photo_or_withholds_it_with_a_reason(models)
     assert row[columns.ANONYMIZED_IMAGE].size == original.size
     difference = np.abs(np.asarray(row[columns.ANONYMIZED_IMAGE]).astype(int) - np.asarray(original))
     assert (difference > 8).mean() > 0.5
+
+
+def test_another_number_of_steps_keeps_the_share_of_them_that_edits(models):
+    folder = models["sd3"]
+    assert FlowEdit(folder).settings().n_max == 33
+    assert FlowEdit(folder, num_inference_steps=28).settings().n_max == 19
+    assert FlowEdit(folder, num_inference_steps=28, n_max=33).settings().n_max == 33

@@ -71,6 +71,29 @@ READ_LEAKING = [
     ("OPEN HOUSE", "An open house sign."),
     ("Dr. Weber", "The office of dr. Weber."),
 ]
+RESPACED = [  # what a detector read; the public text says it in another spacing
+    ("AB 12 CDE", "A car with the plate AB12CDE."),
+    ("AB12CDE", "A car with the plate AB 12 CDE."),
+    ("D AB 12 CDE BAYERN", "A car with the plate ab12cde."),
+    ("B 7", "Gate B7 is seen."),
+    ("Gate B7", "Gate B 7 is seen."),
+    ("John Smith", "A badge of JohnSmith on a shirt."),
+    ("JohnSmith", "A badge of John on a shirt."),
+    ("john smith", "A screen with johnsmith.tv on it."),
+    ("Li Wu", "A sign of LiWu."),
+    ("LiWu", "A sign of Li Wu."),
+    ("anna.k", "A page of annak."),
+    ("O'Brien", "A badge of OBrien."),
+    ("Mc Donald", "A sign of McDonald."),
+    ("KFC", "A bucket of K.F.C. chicken."),
+    ("K.F.C.", "A bucket of KFC chicken."),
+    ("Vote Green Now", "A sign with #VoteGreenNow."),
+    ("BLACK LIVES MATTER", "A banner with #blacklivesmatter."),
+    ("田中太郎", "田中さんの写真。"),
+    ("田中 太郎", "田中太郎さんの写真。"),
+    ("김민수", "민수 씨가 앉아 있다."),
+    ("tel 5 5 5 1", "Call 5551."),
+]
 HARMLESS = [
     ("a person's face", "A person sits at a table."),
     ("man in a red jacket", "A person in a blue coat stands near a red car."),
@@ -127,6 +150,23 @@ READ_HARMLESS = [
     ("STOP", "A car has stopped at a corner."),
     ("bus stop", "People wait at a bus stop."),  # a reading of two common words
 ]
+RESPACED_HARMLESS = [  # read; a public text that says none of it, though some letters fall together
+    ("AB 12 CDE", "A red car is parked beside a wall."),
+    ("Ina", "A person sits in a room."),
+    ("Anna K", "A person sits on a bank."),
+    ("Isa B", "This is a bench."),
+    ("Dr. Li", "A drill lies on a table."),
+    ("bus stop", "A busy street with a shop."),
+    ("in the", "A cup in the sink."),
+    ("a part", "Two cars stand apart."),
+    ("John Smith", "A person in a smithy."),
+    ("OPEN HOUSE", "A house with an open door."),
+    ("K.F.C.", "A bucket of chicken."),
+    ("B 7", "A gate with a sign."),
+    ("iPhone", "A phone lies on a table."),
+    ("YouTube", "A tube of paint lies on a table."),
+    ("田中太郎", "駅の写真。"),
+]
 
 
 def found(item: str, text: str, read: bool) -> list[str]:
@@ -140,6 +180,9 @@ def table(plain, read):
 def test_leaks_missed_and_texts_stopped_without_need():
     missed = [case[:2] for case in table(LEAKING, READ_LEAKING) if not found(*case)]
     needless = [case[:2] for case in table(HARMLESS, READ_HARMLESS) if found(*case)]
+    missed_respaced = [case for case in RESPACED if not found(*case, True)]
+    needless_respaced = [case for case in RESPACED_HARMLESS if found(*case, True)]
+    assert (missed_respaced, needless_respaced) == ([], [])
     assert missed == [tuple(pair) for pair in LEAKING[-3:]]
     assert needless == [*HARMLESS[-2:], READ_HARMLESS[-1]]
 

@@ -100,7 +100,7 @@ def test_priors_that_cannot_be_meant():
     with pytest.raises(u2s.SetupError, match="prior='caption' is unknown; use one of: private_caption, class_name"):
         u2s.Anonymize(inspect=RED, prior="caption").check()
     with pytest.raises(u2s.SetupError, match="give label_column"):
-        u2s.profile(detectors=["parts:RedSquares"], prior="class_name")
+        u2s.profile(detectors=["parts:RedSquares"], editor="parts:Rewriter", prior="class_name")
     with pytest.raises(u2s.SetupError, match="no column 'kind'"):
         anonymize({"image": [picture()]}, prior="class_name")
     with pytest.raises(u2s.SetupError, match="no names"):
@@ -137,7 +137,7 @@ def test_the_name_of_a_folder_is_no_class(tmp_path):
     for name in ("anna", "zoe"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         picture(red=True).save(tmp_path / "photos" / name / "a.png")
-    options = {"detectors": ["parts:RedSquares"], "prior": "class_name", "dry_run": True}
+    options = {"detectors": ["parts:RedSquares"], "editor": "parts:Rewriter", "prior": "class_name", "dry_run": True}
     with pytest.raises(u2s.SetupError, match="what a folder is called is no class"):
         u2s.run(tmp_path / "photos", tmp_path / "out", keep=["label"], label_column="label", **options)
     labelled().save_to_disk(tmp_path / "saved")

@@ -23,7 +23,18 @@ def test_import_is_light():
 
 def test_console_command_and_every_subcommand_have_help():
     command = Path(sys.executable).parent / "u2s"
-    for words in ([], ["anonymize"], ["report"], ["vispr"], ["profiles"], ["doctor"], ["bench"]):
+    for words in (
+        [],
+        ["anonymize"],
+        ["report"],
+        ["eval"],
+        ["compare"],
+        ["push"],
+        ["vispr"],
+        ["profiles"],
+        ["doctor"],
+        ["bench"],
+    ):
         result = subprocess.run([command, *words, "--help"], check=True, capture_output=True, text=True)
         assert result.stdout.startswith("usage: u2s")
 

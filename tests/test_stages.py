@@ -1,14 +1,20 @@
 """The arrows and their laws, with parts that fail on purpose."""
 
+import io
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from parts import Broken, Careless, Persistent, RedSquares, Rewriter, Touchy, picture
+from parts import Broken, Careless, Dim, Persistent, RedSquares, Rewriter, Touchy, picture
+from PIL import Image
+from skimage import data
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
+from u2s_datasets.parts import Detection
+from u2s_datasets.stages import verify
 from u2s_datasets.stages.inspect import Inspect
 
 RED = Inspect(detectors=(RedSquares(),))
@@ -74,9 +80,87 @@ def test_a_rewriting_editor_passes_where_the_region_moved():
 def test_what_a_rewriting_editor_leaves_is_redacted():
     answer = anonymize([picture(red=True)], editor=Rewriter(keep_boxes=True))
     attempts = json.loads(answer[c.PROVENANCE][0])["attempts"]
-    assert [a["editor"] for a in attempts] == ["Rewriter"] * 3 + ["Redact"]
+    assert [(a["editor"], a["redacts"]) for a in attempts] == [("Rewriter", False)] * 3 + [("Redact", True)]
     assert answer[c.STATUS] == [c.ANONYMIZED]
     assert RedSquares().detect([pixels(answer, 0)]) == [[]]
+
+
+YES = u2s.Scripted(default={"TRUE": 1.0})
+FLAGGED_BY_A_MODEL = Inspect(detectors=(RedSquares(),), backend=YES)
+
+
+def test_what_a_model_alone_flagged_is_rewritten_and_said_to_be_unverified():
+    """Nobody said where, so nobody can look there again."""
+    answer = anonymize([picture()], inspect=FLAGGED_BY_A_MODEL, editor=Rewriter())
+    assert answer[c.STATUS] == [c.ANONYMIZED]
+    assert json.loads(answer[c.PROVENANCE][0])["verified"] is False
+
+
+def test_a_box_does_not_answer_for_a_model_s_flag():
+    """The model goes on flagging what redaction hid a corner of, so the row is withheld; a weak box is no reason."""
+    for detector in (RedSquares(), RedSquares(flag_threshold=0.95)):
+        inspect = Inspect(detectors=(detector,), backend=YES)
+        answer = anonymize([picture(red=True)], inspect=inspect)
+        assert answer[c.STATUS] == [c.WITHHELD]
+        assert answer[c.NOTE][0].startswith("residue")
+        assert anonymize([picture(red=True)], inspect=inspect, verify=False)[c.STATUS] == [c.WITHHELD]
+
+
+def test_redaction_of_what_a_model_flagged_passes_once_the_model_is_content():
+    red = picture(red=True)
+    colour = tuple(np.asarray(red).mean(axis=(0, 1)).astype(int))
+    seen = u2s.Scripted(answers=(("#{:02x}{:02x}{:02x}".format(*colour), {"TRUE": 1.0}),), default={"FALSE": 1.0})
+    answer = anonymize([red], inspect=Inspect(detectors=(RedSquares(),), backend=seen))
+    assert answer[c.STATUS] == [c.ANONYMIZED]
+    assert json.loads(answer[c.PROVENANCE][0])["verified"] is True
+
+
+def test_a_weak_box_alone_is_no_reason_for_a_flag_that_somebody_gave():
+    inspect = Inspect(detectors=(RedSquares(flag_threshold=0.95),))
+    given = {"image": [picture(red=True)], c.PRIVACY_FLAG: [True]}
+    answer = u2s.Anonymize(inspect=inspect, format="png")(given)
+    assert answer[c.STATUS] == [c.WITHHELD] and answer[c.NOTE][0].startswith("nothing_to_edit")
+
+
+def test_a_rewriting_editor_gets_no_boxes_where_a_model_saw_more():
+    orders = []
+
+    @dataclass(frozen=True)
+    class Listening(Rewriter):
+        def edit(self, edits):
+            orders.extend(edits)
+            return super().edit(edits)
+
+    anonymize([picture(red=True)], inspect=FLAGGED_BY_A_MODEL, editor=Listening())
+    assert orders[0].boxes == ()
+    anonymize([picture(red=True)], editor=Listening())
+    assert len(orders[1].boxes) == 1
+
+
+def test_a_change_of_tone_is_no_rewriting():
+    astronaut = Image.fromarray(data.astronaut())
+    box = Detection("face", (170.0, 70.0, 280.0, 190.0), 1.0)
+    before = np.asarray(astronaut)
+    for after in (np.clip(before * 0.8 + 20, 0, 255), np.clip(before.astype(int) + 14, 0, 255)):
+        after = after.astype(np.uint8)
+        assert np.abs(before.astype(int) - after).mean() > 10
+        assert verify.remaining([], before, after, [box], absolute=False) == [box]
+    assert verify.remaining([], before, np.roll(before, 40, axis=1), [box], absolute=False) == []
+
+
+def test_some_changed_pixels_prove_nothing_of_a_program_that_looks_for_itself():
+    """A program that stores a picture once more changes every pixel a little."""
+    before = data.astronaut()
+    after = np.asarray(Image.open(io.BytesIO(images.encode(Image.fromarray(before), "jpeg"))))
+    box = Detection("face", (170.0, 70.0, 280.0, 190.0), 1.0)
+    assert verify.remaining([], before, after, [box], absolute=True, obedient=False) == [box]
+
+
+def test_a_picture_flagged_as_a_whole_that_comes_back_as_it_was_is_withheld():
+    answer = anonymize([picture()], inspect=FLAGGED_BY_A_MODEL, editor=Dim())
+    assert answer[c.STATUS] == [c.WITHHELD]
+    assert answer[c.NOTE][0].startswith("residue")
+    assert len(json.loads(answer[c.PROVENANCE][0])["attempts"]) == 3
 
 
 def test_an_exception_in_one_row_stays_in_its_row():
@@ -211,6 +295,49 @@ def test_a_region_that_the_editor_left_as_it_was_is_residue():
     batch = {"image": [picture()], c.PRIVACY_FLAG: [True], c.PRIVACY_SCORE: [0.9], c.PRIVACY_REVIEW: review}
     assert u2s.Anonymize(inspect=RED, editor=Broken("elsewhere"))(batch)[c.STATUS] == [c.WITHHELD]
     assert u2s.Anonymize(inspect=RED)(batch)[c.STATUS] == [c.ANONYMIZED]
+
+
+@dataclass(frozen=True)
+class Reads(RedSquares):
+    """Reads a plate in every red square, as the caption's model does."""
+
+    def detect(self, images):
+        return [[u2s.Detection("text", d.box, d.score, "ZX 81 QQ7") for d in found] for found in super().detect(images)]
+
+
+TELLS = u2s.Scripted(
+    (
+        ("PRIVATE_CAPTION", "PRIVACY_REVIEW\nNONE\n\nPRIVATE_CAPTION\nA car.\n\nPUBLIC_CAPTION\nA car, zx81qq7."),
+        ("", "Repaint the car of ZX81QQ7 in blue."),
+    )
+)
+
+
+@pytest.mark.parametrize("flag", [None, True, False])
+def test_what_detectors_read_stays_out_of_public_texts_whatever_was_given(flag):
+    inspect = Inspect(detectors=(Reads(),))
+    step = u2s.Anonymize(inspect=inspect, caption=u2s.Caption(backend=TELLS), instruct=u2s.Instruct(backend=TELLS))
+    batch = {"image": [picture(red=True)]}
+    if flag is not None:  # None: no columns are given
+        batch |= {c.PRIVACY_FLAG: [flag], c.PRIVACY_SCORE: [0.9], c.PRIVACY_REVIEW: [[]]}
+    answer = step(batch)
+    assert answer[c.STATUS] == [c.ANONYMIZED]
+    public = " ".join(answer[name][0] for name in (c.PUBLIC_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION))
+    assert "81" not in public
+    assert [i["item"] for i in answer[c.PRIVACY_REVIEW][0] if i["category"] == "text"] == ["ZX 81 QQ7"]
+
+
+def test_a_given_review_gains_what_was_found_once():
+    inspect = Inspect(detectors=(Reads(),))
+    mine = c.review_item("tattoo", "", "seen", (50, 30, 80, 60), 0.9)
+    caption = u2s.Caption(backend=TELLS)
+    image = {"image": [picture(red=True)]}
+    first = {**image, **inspect(image)}
+    given = {**first, c.PRIVACY_REVIEW: [[mine, *first[c.PRIVACY_REVIEW][0]]]}
+    review = u2s.Anonymize(inspect=inspect, caption=caption)(given)[c.PRIVACY_REVIEW][0]
+    assert [i["category"] for i in review if i["category"] != c.LEAK] == ["tattoo", "text"]
+    broken = {**first, c.PRIVACY_REVIEW: [[{**mine, "box": [float("nan")] * 4}]]}
+    assert u2s.Anonymize(inspect=inspect)(broken)[c.STATUS] == [c.WITHHELD]
 
 
 @pytest.mark.parametrize("how", ["none", "nan"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from u2s_datasets.backends.tokens import first_tokens
 from u2s_datasets.backends.transformers_backend import TransformersBackend
 from u2s_datasets.errors import MissingWeights, SetupError
 from u2s_datasets.parts import CUT, Message, Request
@@ -170,6 +171,45 @@ def test_choices_that_begin_alike_are_refused(checkpoints):
     backend = TransformersBackend(str(checkpoints["causal_lm"]))
     with pytest.raises(SetupError, match="first token"):
         backend.choose([ask(None)], ("TRUE", "TRUEST"))
+
+
+def test_a_first_token_of_one_letter_tells_nothing():
+    """ "F" begins FALSE, and Face as well: its probability would make a picture safe."""
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    def made(*pairs: tuple[str, str]):
+        words = ["<unk>", "Ġ", *"FATLSRUE", "ALSE", "RUE", *(a + b for a, b in pairs)]
+        raw = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, list(pairs), unk_token="<unk>"))
+        raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        return transformers.PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>")
+
+    letters = made(("Ġ", "F"), ("Ġ", "T"))
+    assert letters.tokenize(" FALSE")[0] == "ĠF"
+    with pytest.raises(SetupError, match='method="generate"'):
+        first_tokens(letters, FLAGS)
+    assert {len(ids) for ids in first_tokens(letters, ("F", "T")).values()} == {2}  # whole words of one letter
+    syllables = made(("F", "A"), ("T", "R"))
+    assert {k: syllables.decode(sorted(v)) for k, v in first_tokens(syllables, FLAGS).items()} == {
+        "TRUE": "TR",
+        "FALSE": "FA",
+    }
+
+
+def test_pickled_weights_are_not_loaded(checkpoints, tmp_path):
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoints["causal_lm"], folder)
+    (weights,) = folder.glob("*.safetensors")
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    TransformersBackend(str(folder)).check()
+    weights.unlink()
+    with pytest.raises(MissingWeights, match="no weights as safetensors"):
+        TransformersBackend(str(folder)).check()
 
 
 def test_a_model_without_eyes_refuses_pictures(checkpoints):

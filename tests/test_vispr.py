@@ -16,7 +16,7 @@ from parts import RedSquares
 from PIL import Image
 
 import u2s_datasets as u2s
-from u2s_datasets import cli, criteria, vispr
+from u2s_datasets import cli, criteria, vispr, vispr_evaluation
 from u2s_datasets.vispr_answers import AnswerFile
 from u2s_datasets.vispr_dataset import read_split
 
@@ -199,6 +199,23 @@ def test_a_written_flag_has_a_curve_of_one_point(root):
     everything = by_name(u2s.evaluate_vispr(root, profile=WRITES))["all"]
     assert figures(everything) == pytest.approx([1, 5 / 8, 10 / 13])
     assert everything.curve.threshold == (1.0,)
+
+
+def test_another_model_for_a_named_profile(root):
+    made = vispr_evaluation._profile("permissive", "http://127.0.0.1:9/v1", {"inspect": "served"})
+    assert (made.inspect.backend.model, made.inspect.backend.base_url) == ("served", "http://127.0.0.1:9/v1")
+    for more in ({"backend": "vllm"}, {"models": {"inspect": "x"}}):
+        with pytest.raises(u2s.SetupError, match="this one has its own"):
+            u2s.evaluate_vispr(root, profile=SCRIPTED, **more)
+
+
+def test_the_method_may_be_another(root):
+    options = {"profile": WRITES, "threshold": 0.3}
+    with pytest.raises(u2s.SetupError, match="threshold is for method='choose'"):
+        u2s.evaluate_vispr(root, **options)
+    both = u2s.Scripted(default="PRIVACY_FLAG: TRUE")
+    written = u2s.evaluate_vispr(root, profile=profile(backend=both), method="generate")
+    assert by_name(written)["all"].curve.threshold == (1.0,)
 
 
 def test_without_a_model_only_what_detectors_look_for_is_measured(root):

@@ -35,13 +35,14 @@ TEMPLATE = (
 )
 
 
-def tokenizer(extra: Sequence[str] = (), image: str = "", **named: str) -> Any:
-    """A byte-level BPE tokenizer, trained here, with ChatML's template."""
+def tokenizer(extra: Sequence[str] = (), image: str = "", texts: Sequence[str] = TEXTS, **named: str) -> Any:
+    """A byte-level BPE tokenizer, trained here on these texts, with ChatML's template."""
     raw = Tokenizer(kinds.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=520, initial_alphabet=alphabet, show_progress=False))
+    size = 520 if texts is TEXTS else 2000
+    raw.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False))
     made = transformers.PreTrainedTokenizerFast(
         tokenizer_object=raw,
         eos_token="<|im_end|>",
@@ -60,18 +61,18 @@ def _words(made: Any, **other: Any) -> dict[str, Any]:
     return size | ids | {"vocab_size": len(made), "num_key_value_heads": 2, "max_position_embeddings": 2048} | other
 
 
-def causal_lm(folder: Path) -> Path:
+def causal_lm(folder: Path, texts: Sequence[str] = TEXTS) -> Path:
     """A Qwen3 without eyes."""
     torch.manual_seed(0)
-    made = tokenizer()
+    made = tokenizer(texts=texts)
     model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**_words(made), head_dim=16))
     return _saved(folder, model, made)
 
 
-def qwen_vl(folder: Path) -> Path:
+def qwen_vl(folder: Path, texts: Sequence[str] = TEXTS) -> Path:
     """A Qwen2.5-VL: its pictures keep their sizes and take as many tokens as they need."""
     torch.manual_seed(0)
-    made = tokenizer(QWEN, image="<|vision_start|><|image_pad|><|vision_end|>")
+    made = tokenizer(QWEN, image="<|vision_start|><|image_pad|><|vision_end|>", texts=texts)
     start, end, image, video = made.convert_tokens_to_ids(QWEN)
     eyes = {"hidden_size": 32, "intermediate_size": 64}
     config = transformers.Qwen2_5_VLConfig(

@@ -59,6 +59,12 @@ def bench(
     Raises:
         SetupError: a value, a package, weights or a GPU that is not there.
     """
+    if model and random_weights:
+        raise SetupError(f"model={model!r}, random_weights={random_weights!r}: give one of them")
+    for name, given in (("sizes", sizes), ("batch_sizes", batch_sizes)):
+        if given is not None and (not given or min(given) < 1):
+            raise SetupError(f"{name}={list(given)}: give one or more numbers, each 1 or more")
+    checkpoints.need("models", "torch", "diffusers", "transformers")
     import torch
 
     gpu = checkpoints.device() != "cpu"
@@ -87,7 +93,12 @@ def _editor(name: str, model: str | None, dtype: str, steps: int | None) -> Diff
         known = ", ".join(bench_weights.PIPELINES)
         raise SetupError(f"there are no random weights for the editor {name!r}, only for {known}; give --model")
     options: dict[str, Any] = {"dtype": dtype, "model": model or made.model}
-    return dataclasses.replace(made, **options | ({"num_inference_steps": steps} if steps else {}))
+    chosen = dataclasses.replace(made, **options | ({} if steps is None else {"num_inference_steps": steps}))
+    if model:
+        chosen.check()
+    else:
+        chosen.check_values()
+    return chosen
 
 
 def _with_random_weights(editor: DiffusionEditor, name: str, size: str) -> DiffusionEditor:
@@ -96,7 +107,6 @@ def _with_random_weights(editor: DiffusionEditor, name: str, size: str) -> Diffu
 
     if size not in bench_weights.SIZES:
         raise SetupError(f"random weights of size {size!r}: choose one of {', '.join(bench_weights.SIZES)}")
-    checkpoints.need("models", "torch", "diffusers", "transformers")
     device, dtype = checkpoints.device(editor.device), getattr(torch, editor.dtype)
     pipeline = bench_weights.PIPELINES[name](size, device, dtype)
     object.__setattr__(editor, "_loaded", editor.around(placed(pipeline, device, None, editor.compile, None)))
@@ -128,7 +138,7 @@ def _measure(editor: DiffusionEditor, side: int, batch_size: int, forget: bool) 
 
 
 def _order(editor: DiffusionEditor, side: int, seed: int) -> Prepared:
-    pixels = np.random.default_rng(seed).integers(0, 256, (side // 8, side // 8, 3), np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 256, (side // 8 + 1, side // 8 + 1, 3), np.uint8)
     image = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
     source, target, instruction, caption = (f"{text} {seed}" for text in _TEXTS)
     edit = Edit(image, source, target, instruction, caption, seed=seed)

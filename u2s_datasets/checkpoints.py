@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from typing import Any
 from u2s_datasets.errors import MissingWeights, SetupError, missing_extra
 
 DTYPES = ("float32", "bfloat16", "float16")
+AUTO_DTYPES = ("auto", *DTYPES)
+"""Of backends, which can take the checkpoint's own."""
 
 _rank: int | None = None
 
@@ -38,17 +41,33 @@ def device(wanted: str | None = None) -> str:
     The rank is that of `use_rank`, else LOCAL_RANK (torchrun, accelerate), else 0, modulo the number of GPUs.
 
     Raises:
-        SetupError: a GPU was asked for and there is none of this number.
+        SetupError: a GPU was asked for and there is none of this number, or the text names no device.
     """
     import torch
 
     count = torch.cuda.device_count()
     if wanted is None:
         return f"cuda:{_own_rank() % count}" if count else "cpu"
-    kind, _, number = wanted.partition(":")
-    if kind == "cuda" and int(number or 0) >= count:
-        raise SetupError(f"device={wanted!r}: torch sees {count} GPUs here; choose another, or leave device out")
-    return wanted
+    named = re.fullmatch(r"(cpu|cuda|mps|xpu)(?::([0-9]+))?", wanted) if isinstance(wanted, str) else None
+    if named is None:
+        raise SetupError(f"device={wanted!r}: give such as 'cuda', 'cuda:1' or 'cpu', or leave device out")
+    kind, number = named[1], int(named[2] or 0)
+    counts = {"cpu": 1, "cuda": count, "mps": torch.mps.device_count(), "xpu": torch.xpu.device_count()}
+    if number >= counts[kind]:
+        what = "GPUs" if kind == "cuda" else f"{kind} devices"
+        raise SetupError(
+            f"device={wanted!r}: torch sees {counts[kind]} {what} here; choose another, or leave device out"
+        )
+    return "cpu" if kind == "cpu" else wanted
+
+
+def gpu_count() -> int:
+    """How many GPUs torch sees here; 0 without torch."""
+    if importlib.util.find_spec("torch") is None:
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def gpus(number: int) -> list[int]:
@@ -73,8 +92,11 @@ def folder(model_id: str, revision: str | None = None) -> Path:
     """Where the files of a model lie: `model_id` itself if it is a folder, else the Hub's cache.
 
     Raises:
+        SetupError: the name is empty.
         MissingWeights: neither has them; the message holds the command that gets them.
     """
+    if not model_id.strip():  # Path("") would be the working folder
+        raise SetupError(f"model={model_id!r}: give a Hub id, or a folder with weights")
     path = Path(model_id)
     if path.is_dir():
         return path
@@ -84,6 +106,24 @@ def folder(model_id: str, revision: str | None = None) -> Path:
         return Path(snapshot_download(model_id, revision=revision, local_files_only=True))
     except (OSError, ValueError) as error:
         raise missing(model_id, revision, "is neither a folder nor in the Hub's cache") from error
+
+
+def pipeline_index(model_id: str, revision: str | None = None) -> dict[str, Any]:
+    """What the model_index.json of a checkpoint in diffusers' layout holds: "_class_name" is its pipeline.
+
+    Raises:
+        SetupError: as `folder` does, or the file is none; `MissingWeights` where it is not there.
+    """
+    path = folder(model_id, revision) / "model_index.json"
+    try:
+        index = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise missing(model_id, revision, "has no model_index.json") from error
+    except ValueError as error:
+        raise SetupError(f"the model_index.json of {model_id!r} cannot be read: {error}") from error
+    if not isinstance(index, dict):
+        raise SetupError(f"the model_index.json of {model_id!r} holds no names of parts")
+    return index
 
 
 def missing(model_id: str, revision: str | None, why: str) -> MissingWeights:

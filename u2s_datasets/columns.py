@@ -34,10 +34,24 @@ CLIP_RATIO = "clip_ratio"
 SSIM = "ssim"
 LPIPS = "lpips"
 FACE_SIMILARITY = "face_similarity"
+FACES_BEFORE = "faces_before"
+FACES_AFTER = "faces_after"
+FACES_MATCHED = "faces_matched"
+FACES_VANISHED = "faces_vanished"
+FACES_NEW = "faces_new"
+FACES_SAME = "faces_same"
 TEXT_SIMILARITY = "text_similarity"
+TEXT_RECALL = "text_recall"
 VLM_SCORE = "vlm_score"
 RESIDUAL_FACES = "residual_faces"
 RESIDUAL_TEXT = "residual_text"
+
+RACE_BEFORE = "race_before"
+RACE_AFTER = "race_after"
+
+REVIEW_DECISION = "review_decision"
+REVIEW_BY = "review_by"
+REVIEW_AT = "review_at"
 
 ROW_ID = "row_id"
 SOURCE = "source"
@@ -47,17 +61,26 @@ INSPECT = (PRIVACY_FLAG, PRIVACY_SCORE, PRIVACY_REVIEW)
 CAPTION = (PRIVATE_CAPTION, PUBLIC_CAPTION)
 INSTRUCT = (EDIT_INSTRUCTION, EDIT_CAPTION)
 ANONYMIZE = (ANONYMIZED_IMAGE, STATUS, NOTE, SEED, PROVENANCE)
+FACES = (FACES_BEFORE, FACES_AFTER, FACES_MATCHED, FACES_VANISHED, FACES_NEW, FACES_SAME)
+"""How the faces of an original and of its edited image were matched; counts."""
 SCORE = (
     CLIP_SIMILARITY,
     CLIP_RATIO,
     SSIM,
     LPIPS,
     FACE_SIMILARITY,
+    *FACES,
     TEXT_SIMILARITY,
+    TEXT_RECALL,
     VLM_SCORE,
     RESIDUAL_FACES,
     RESIDUAL_TEXT,
 )
+RACE = (RACE_BEFORE, RACE_AFTER)
+"""What a model calls the people of an image, by the words of its prompt; [] where it shows nobody. Private."""
+
+REVIEW = (REVIEW_DECISION, REVIEW_BY, REVIEW_AT)
+"""What a curator decided; see `review/decisions.py`."""
 
 PUBLIC = (
     ROW_ID,
@@ -87,6 +110,7 @@ PRIVATE = (
     EDIT_CAPTION,
     PROVENANCE,
     *SCORE,
+    *RACE,
 )
 """What stands in `private/rows/`, one row for every row of the source."""
 
@@ -95,6 +119,9 @@ STATUSES = (SAFE, ANONYMIZED, WITHHELD)
 
 ERROR = "error"
 """Category of the review item by which `inspect` marks a row that it could not judge."""
+
+JUDGED = "judged"
+"""Category of the review item by which a model flags an image, without saying where."""
 
 LEAK = "leak"
 """Category of the review item that says which public text said something private and was replaced."""
@@ -114,7 +141,9 @@ REASON_CODES = {
     "boxes": "the boxes given for the row cannot be used",
     "edit_failed": "the editor failed",
     "residue": "something private was still found after the last attempt",
+    "quality": "the edited image is below the quality gate",
     "encode_failed": "the result could not be written",
+    "rejected": "a reviewer rejected the result",
     "worker_died": "the process died on this row",
     "error": "another failure",
 }
@@ -137,10 +166,10 @@ def features(names: Iterable[str]) -> Features:
         PRIVACY_REVIEW: List(item),
         ANONYMIZED_IMAGE: Image(),
         SEED: Value("int64"),
-        RESIDUAL_FACES: Value("int32"),
-        RESIDUAL_TEXT: Value("int32"),
         PRIVACY_SCORE: Value("float32"),
     }
+    types |= {name: Value("int32") for name in (*FACES, RESIDUAL_FACES, RESIDUAL_TEXT)}
+    types |= {name: List(Value("string")) for name in RACE}
     types |= {name: Value("float64") for name in SCORE if name not in types}
     return Features({name: types.get(name, Value("string")) for name in names})
 

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from u2s_datasets import vispr
-from u2s_datasets.columns import ERROR, LEAK
+from u2s_datasets.columns import ERROR, JUDGED, LEAK
 from u2s_datasets.errors import SetupError
 
 Criteria = tuple[tuple[str, str], ...]
 """(name, words) of each, as the steps hold them: ordered, hashable, part of the fingerprint."""
+
+Given = str | Path | Iterable[str] | Criteria
+"""What a user may say for them, see `load_criteria`."""
 
 CRITERIA = {
     "people": "people: faces whole or partial, skin in private contexts, tattoos, emotion",
@@ -29,7 +32,7 @@ DEFAULT: Criteria = tuple(CRITERIA.items())
 UNKNOWN = "unknown"
 """Category of a review item that a model put under no criterion that it was given."""
 
-_RESERVED = (ERROR, LEAK, UNKNOWN)
+_RESERVED = (ERROR, JUDGED, LEAK, UNKNOWN)
 _HINT = f"use a name ({', '.join(CRITERIA)}), one of VISPR's (a9_face_complete, vispr), or your own as 'name: words'"
 
 DETECTED = {
@@ -99,6 +102,14 @@ def load_criteria(given: str | Path | Iterable[str]) -> Criteria:
     found = tuple(criterion for line in lines for criterion in _criteria(line))
     check(found)
     return found
+
+
+def as_criteria(given: Given) -> Criteria:
+    """Criteria as they are, or of what `load_criteria` takes."""
+    if isinstance(given, tuple) and given and all(isinstance(one, tuple) for one in given):
+        check(given)  # type: ignore[arg-type]
+        return given  # type: ignore[return-value]
+    return load_criteria(given)  # type: ignore[arg-type]
 
 
 def check(criteria: Criteria) -> None:

@@ -25,6 +25,9 @@ class U2SError(Exception):
 class SetupError(U2SError, ValueError):
     """Something to mend before the run: the message names the value and the remedy."""
 
+    each: tuple[str, ...] = ()
+    """The single messages, where it stands for several; see `together`."""
+
 
 class MissingExtra(SetupError):
     """An optional package is absent; the message holds the command that installs it."""
@@ -84,6 +87,17 @@ class PartlyFailed(RowError):
         failed = [result for result in results if isinstance(result, RowError)]
         super().__init__(f"{len(failed)} of {len(results)} rows failed; the first: {failed[0]}", failed[0].code)
         self.results = list(results)
+
+
+def together(errors: Sequence[SetupError]) -> SetupError:
+    """One error that says what several do, each thing once; the only one as it is."""
+    words = dict.fromkeys(line for error in errors for line in error.each or (str(error),))
+    kinds = {type(error) for error in errors}
+    if len(words) == 1 and len(kinds) == 1:
+        return errors[0]
+    made = (kinds.pop() if len(kinds) == 1 else SetupError)("\n  - ".join(["this has to be mended first:", *words]))
+    made.each = tuple(words)
+    return made
 
 
 def missing_extra(package: str, extra: str) -> MissingExtra:

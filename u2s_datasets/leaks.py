@@ -64,12 +64,15 @@ _TELLING_NAME = re.compile(
     r"|lastname|surname|fullname|email|user|username|login|account|author|owner|patient|exif)(?:_|\d|$)"
 )
 _RUN = re.compile(r"[^\W_]+")
-_CAMEL = re.compile("(?<=[a-zà-öø-ÿа-яё])(?=[A-ZÀ-ÖØ-ÞА-ЯЁ])")
-_EDGE = re.compile(rf"{_CAMEL.pattern}|(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
+CAMEL = re.compile("(?<=[a-zà-öø-ÿа-яё])(?=[A-ZÀ-ÖØ-ÞА-ЯЁ])")
+_EDGE = re.compile(rf"{CAMEL.pattern}|(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]{2,}"
 )
 """Scripts that put no spaces between words, and Korean, whose particles cling to names."""
+
+_NAME = 4
+"""Characters of a name in such a script, at most: two of them are its family's or its own."""
 
 _PASSING = (bool, int, float, decimal.Decimal, datetime.date, datetime.time, datetime.timedelta)
 
@@ -88,11 +91,11 @@ def shared_words(text: str, private: Iterable[str]) -> set[str]:
 
     Shared are words of three characters and more; a private text as a whole, however it is spaced ("JohnSmith",
     "JOHN SMITH"), from word edge to word edge or, from four characters, inside a word; a word of five letters
-    inside words that were read without their spaces; and, in scripts without spaces, two or three characters in a
-    row. A private text of fewer than three characters (two in such scripts) is ignored.
+    inside words that were read without their spaces; and, in scripts without spaces, two characters in a row, or
+    three of a longer run. A private text of fewer than three characters (two in such scripts) is ignored.
     """
-    public = _Folded(text)
-    return {word for other in private for word in public.shared(_Folded(other))}
+    public = Folded(text)
+    return {word for other in private for word in public.shared(Folded(other))}
 
 
 def telling_name(name: str) -> bool:
@@ -143,8 +146,13 @@ def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", "".join(plain))
 
 
-class _Folded:
-    """A text in the shapes that are compared."""
+class Folded:
+    """A text in the shapes that are compared.
+
+    Attributes:
+        runs: its letters and digits from word edge to word edge, without case and accents.
+        joined: all of them in a row.
+    """
 
     def __init__(self, text: str) -> None:
         self._runs = _RUN.findall(_plain(text))
@@ -154,7 +162,7 @@ class _Folded:
     @cached_property
     def words(self) -> set[str]:
         """Whole words and the parts of camel case, of three characters and more."""
-        parts = {part.casefold() for run in self._runs for part in _CAMEL.split(run)}
+        parts = {part.casefold() for run in self._runs for part in CAMEL.split(run)}
         return {word for word in {*self.runs, *parts} if len(word) >= 3}
 
     @cached_property
@@ -162,17 +170,26 @@ class _Folded:
         """The text cut wherever a word could begin."""
         return [piece.casefold() for run in self._runs for piece in _EDGE.split(run)]
 
-    def shared(self, private: _Folded) -> Iterator[str]:
+    def shared(self, private: Folded) -> Iterator[str]:
         """What of the private text stands here."""
         yield from self.words & private.words
         whole = private.joined
-        inside = len(whole) >= 4 and any(whole in run for run in self.runs)
-        if inside or (len(whole) >= 3 and self._spells(whole)):
+        if len(whole) >= 3 and self.says(whole):
             yield whole
         read = [run for run in private.runs if run.isalpha()]
         yield from (w for w in self.words if len(w) >= 5 and w.isalpha() and any(w in run for run in read))
-        for run in _UNSPACED.findall(whole):
-            size = min(len(run), 3)
+        yield from self.unspaced(private)
+
+    def says(self, whole: str) -> bool:
+        """Whether a folded text stands here, however spaced: between word edges, from four characters in a word."""
+        if whole not in self.joined:
+            return False
+        return (len(whole) >= 4 and any(whole in run for run in self.runs)) or self._spells(whole)
+
+    def unspaced(self, private: Folded) -> Iterator[str]:
+        """What stands here of the private text's runs in scripts without spaces."""
+        for run in _UNSPACED.findall(private.joined):
+            size = 2 if len(run) <= _NAME else 3
             yield from (run[i : i + size] for i in range(len(run) - size + 1) if run[i : i + size] in self.joined)
 
     def _spells(self, word: str) -> bool:

@@ -2,7 +2,8 @@
 
     DIR/data/part-00000.parquet          public columns of publishable rows, in the order of `row_id`
     DIR/report.html, DIR/run.json        for anyone
-    DIR/private/  (mode 0700)            rows/part-00000.parquet, secret, manifest.json, report.html
+    DIR/private/  (mode 0700)            rows/part-00000.parquet, secret, manifest.json, report.html,
+                                         reviews.json and audit.json once somebody reviewed
 
 A shard is written whole into `private/tmp` and renamed, its private half first, and counts once the manifest
 lists it with the SHA-256 of its files; so a killed run leaves nothing half done, and a resumed one writes the same
@@ -27,9 +28,16 @@ from typing import IO, Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError, U2SError
+from u2s_datasets.review.decisions import forget_approvals
+from u2s_datasets.review.rewrite import roll_forward
 
-_OURS = {"data", "private", "run.json", "report.html"}
-_OUR_PRIVATE = {"lock", "secret", "rows", "tmp", "manifest.json", "report.html"}
+_EVALUATION = ("eval.json", "eval.md", "private/eval.json", "private/eval.md", "private/eval.parquet")
+WITHDRAWN = ("run.json", "report.html", "private/report.html", *_EVALUATION)
+"""What speaks for a finished run, and goes before its rows change."""
+_OURS = {"data", "private", "run.json", "report.html", "eval.json", "eval.md"}
+_OUR_PRIVATE = {"lock", "secret", "rows", "tmp", "manifest.json", "report.html"} | {
+    Path(name).name for name in _EVALUATION if name.startswith("private/")
+}
 _PART = re.compile(r"part-\d{5,}\.parquet")
 _PRIVATE_MODE, _PUBLIC_MODE = 0o600, 0o644
 _ROW_GROUP = 64  # rows; the Hub's viewer reads whole row groups
@@ -68,6 +76,7 @@ class Output:
         shutil.rmtree(self.tmp, ignore_errors=True)
         for folder in (self.data, self.rows, self.tmp):
             folder.mkdir(exist_ok=True)
+        roll_forward(self.root)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,17 +117,18 @@ class Output:
             )
         if self._new_secret is not None:
             self.write(self.private / "secret", self._new_secret + b"\n", _PRIVATE_MODE)
-        whole = [shard for shard in known["shards"] if self._is_whole(shard)]
+        whole = [shard for shard in known["shards"] if self.is_whole(shard)]
         if len(whole) < len(known["shards"]) or not path.exists():
             self.withdraw()
+            forget_approvals(self, {shard["shard"] for shard in known["shards"] if shard not in whole})
             self._save(whole)
         self._sweep(whole)
         return whole
 
     def withdraw(self) -> None:
         """Remove what speaks for a finished run, before its rows change."""
-        for path in (self.root / "run.json", self.root / "report.html", self.private / "report.html"):
-            path.unlink(missing_ok=True)
+        for name in WITHDRAWN:
+            (self.root / name).unlink(missing_ok=True)
 
     def gather(self) -> None:
         """Have every file of the run below `root`, to write the report from."""
@@ -126,7 +136,8 @@ class Output:
     def publish(self) -> None:
         """Take the report where the run's files are."""
 
-    def _is_whole(self, shard: Mapping[str, Any]) -> bool:
+    def is_whole(self, shard: Mapping[str, Any]) -> bool:
+        """Whether a shard's files are those that the manifest lists."""
         name = f"part-{shard['shard']:05d}.parquet"
         try:
             return all(_sha256(self._half(half) / name) == digest for half, digest in shard["sha256"].items())
@@ -160,11 +171,11 @@ class Output:
             raise U2SError(f"shard {number} has rows of status {unknown}; they are neither published nor counted")
         name = f"part-{number:05d}.parquet"
         public = [r for r in rows if r[columns.STATUS] in (columns.SAFE, columns.ANONYMIZED)]
-        hashes = {"private": self._write_table(self.rows / name, rows, columns.PRIVATE, {})}
+        hashes = {"private": self.write_table(self.rows / name, rows, columns.PRIVATE, {})}
         if public:
             public = [{**r.get("kept", {}), **{n: r.get(n) for n in columns.PUBLIC}} for r in public]
             public.sort(key=lambda r: r[columns.ROW_ID])
-            hashes["public"] = self._write_table(self.data / name, public, columns.PUBLIC, kept)
+            hashes["public"] = self.write_table(self.data / name, public, columns.PUBLIC, kept)
         else:
             (self.data / name).unlink(missing_ok=True)
         count = {s: sum(r[columns.STATUS] == s for r in rows) for s in columns.STATUSES}
@@ -184,7 +195,8 @@ class Output:
         text = json.dumps({**self._bound, "shards": list(shards)}, indent=1, sort_keys=True, ensure_ascii=False)
         self.write(self.private / "manifest.json", text.encode("utf-8", "backslashreplace"), _PRIVATE_MODE)
 
-    def _write_table(self, path: Path, rows: Sequence[dict], names: Sequence[str], kept: Mapping[str, Any]) -> str:
+    def write_table(self, path: Path, rows: Sequence[dict], names: Sequence[str], kept: Mapping[str, Any]) -> str:
+        """Write these columns of rows, whole. Returns the file's SHA-256."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 

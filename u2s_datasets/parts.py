@@ -117,6 +117,9 @@ class Part:
     shown: ClassVar[tuple[str, ...]] = ()
     """Fields whose text may be published, such as a method's name. Numbers are; a path or a key never may."""
 
+    on_gpu: ClassVar[bool] = False
+    """Whether the model fills a GPU where there is one, so that a process for each GPU is enough."""
+
     def load(self) -> Any:
         """Build the model. Called once per process, at first use, under a lock."""
         return None
@@ -189,6 +192,7 @@ class Backend(Part):
     Every answer depends on its own request alone: neither its neighbours in a batch nor their order changes it.
     """
 
+    on_gpu: ClassVar[bool] = True
     sees: ClassVar[bool] = True
     """False where it takes no images."""
 
@@ -255,14 +259,15 @@ def code_digest(module: str = __name__) -> str:
     return digest.hexdigest()[:16]
 
 
-_SHAPING_METRICS = {"quality.py", "privacy.py"}
-_OUTSIDE = {"cli.py", "doctor.py", "hub.py", "samples.py", "workers.py", "ray_dataset.py", "ray_runner.py", "scale.py"}
-_OUTSIDE |= {"stretches.py", "store_output.py"}
+_SHAPING_METRICS = {"quality.py", "cheating.py", "privacy.py", "judge.py", "encoders.py", "face_encoders.py"}
+_OUTSIDE = {"cli.py", "evaluate.py", "doctor.py", "fiftyone_io.py", "hub.py", "samples.py", "workers.py"}
+_OUTSIDE |= {"ray_dataset.py", "ray_runner.py", "scale.py", "stretches.py", "store_output.py"}
 """Files that drive, print or publish: editing them changes no row. Of `metrics` only those that score rows count."""
+_OUTSIDE_FOLDERS = {"app", "commands", "publish", "review"}
 
 
 def _outside(path: Path) -> bool:
-    drives = path.name in _OUTSIDE or path.name.startswith("bench")
+    drives = path.name in _OUTSIDE or path.name.startswith("bench") or path.parent.name in _OUTSIDE_FOLDERS
     return drives or (path.parent.name == "metrics" and path.name not in _SHAPING_METRICS)
 
 

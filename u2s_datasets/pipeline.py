@@ -42,12 +42,20 @@ class Pipeline:
         for part in (*ready, *(p for p in parts_of(self.profile.score) if p not in ready)):
             part.loaded  # noqa: B018  loads it
 
-    def __call__(self, items: Sequence[Item]) -> list[dict[str, Any]]:
-        """Items to one dict each: private and public columns, and under "kept" the columns that the user keeps."""
+    def __call__(self, items: Sequence[Item], given: Sequence[Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
+        """Items to one dict each: private and public columns, and under "kept" the columns that the user keeps.
+
+        Args:
+            items: what to work on.
+            given: per item columns for the steps to read, such as boxes; none without it.
+        """
         score.say_nothing()
-        rows = [Row(item.image, self.read(item)) for item in items]
+        fields: Sequence[Mapping[str, Any]] = given if given is not None else [{}] * len(items)
+        rows = [Row(item.image, self.read(item, own)) for item, own in zip(items, fields, strict=True)]
         self.profile.anonymize.run(rows)
         self.profile.score.run(rows)
+        if self.profile.gate is not None:
+            self.profile.gate.run(rows)
         return [self.answer(item, row.fields) for item, row in zip(items, rows, strict=True)]
 
     def dead(self, item: Item) -> dict[str, Any]:
@@ -61,9 +69,11 @@ class Pipeline:
         self.profile.anonymize.run([row])
         return self.answer(item, row.fields)
 
-    def read(self, item: Item) -> dict[str, Any]:
-        names = self.profile.anonymize.required()
-        return {name: named(self.kept[name], [item.kept[name]])[0] for name in names}
+    def read(self, item: Item, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The fields that the steps need of an item, and those that are given."""
+        own = own or {}
+        names = [name for name in self.profile.anonymize.required() if name not in own]
+        return {name: named(self.kept[name], [item.kept[name]])[0] for name in names} | dict(own)
 
     def answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
         review = fields.get(columns.PRIVACY_REVIEW) or ()

@@ -32,6 +32,8 @@ class Row:
         found: what `inspect` found in these very pixels; none where it has not looked at them here.
         edited: the publishable pixels before encoding, once there are any.
         residue: what the last look at `edited` found; none where nobody looked.
+        embeddings: encoder -> (of the original, of the edited image), each (N, D), for metrics of the whole set.
+        unmeasured: score column -> the reason code why it could not be measured.
     """
 
     def __init__(self, image: Any, fields: dict[str, Any]) -> None:
@@ -41,6 +43,8 @@ class Row:
         self.found: list[Detection] | None = None
         self.edited: Image.Image | None = None
         self.residue: list[Detection] | None = None
+        self.embeddings: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.unmeasured: dict[str, str] = {}
         self._decoded: images.Decoded | UnreadableImage | None = None
         self._array: np.ndarray | None = None
 

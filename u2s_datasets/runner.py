@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
+from u2s_datasets.criteria import Given
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.output import Output, check_apart
-from u2s_datasets.parts import code_digest
+from u2s_datasets.parts import Editor, Part, code_digest
 from u2s_datasets.pipeline import Pipeline, parts_of
 from u2s_datasets.profiles import Profile, profile
+from u2s_datasets.roles import Backends
 from u2s_datasets.sources import Item, Source, open_source
 from u2s_datasets.store_output import output_at
 from u2s_datasets.workers import Workers, chunks_of, default_number, give_back_memory
@@ -39,7 +41,17 @@ def run(
     *,
     profile_name: str = "cpu",
     detectors: Sequence[str] | None = None,
-    editor: str | None = None,
+    editor: str | Editor | None = None,
+    editor_options: Mapping[str, Any] | None = None,
+    backend: Backends = None,
+    models: Mapping[str, str] | None = None,
+    small: bool = False,
+    dtype: str | None = None,
+    device: str | None = None,
+    criteria: Given | None = None,
+    threshold: float | None = None,
+    method: str | None = None,
+    groups: tuple[str, ...] | str | None = None,
     seed: int = 0,
     format: str = "auto",
     verify: bool = True,
@@ -68,14 +80,15 @@ def run(
             `sources.open_source`.
         out: the output folder, see `output.py` for what lies where; or "s3://bucket/folder" or another address of
             an object store, see `store_output.py`.
-        profile_name, detectors, editor, seed, format, verify, prior, label_column: what is done; see
-            `profiles.profile` and `Anonymize`. The label column is one of those in `keep`.
+        profile_name, detectors, editor, editor_options, backend, models, small, dtype, device, criteria, threshold,
+            method, groups, seed, format, verify, prior, label_column: what is done; see `profiles.build` and
+            `Anonymize`. The label column is one of those in `keep`.
         split, image_column, keep, allow: what is read; see `sources.open_source`.
         secret: file with the key of the row ids; without it one is made and kept in `private/`.
         limit: at most so many rows, the first ones.
         shard_size: source rows per shard.
-        num_proc: worker processes; where none, one per core, as far as the memory goes. 1 works in this process:
-            a row that crashes the interpreter ends the run.
+        num_proc: worker processes; where none, one per core, as far as the memory goes, or with models one per GPU.
+            1 works in this process: a row that crashes the interpreter ends the run.
         ray: whether Ray drives the run; with it, `num_proc` is the workers of every stage.
         ray_address: of a running Ray cluster, such as "10.0.0.1:6379"; None starts Ray on this machine for the run.
         pools: workers by stage, for Ray; see `pools.Pool`.
@@ -91,8 +104,26 @@ def run(
     _check_numbers(limit=limit, shard_size=shard_size, num_proc=num_proc)
     engine = _engine(ray, ray_address, pools, num_proc)
     made = output_at(out)
-    options = {"seed": seed, "format": format, "verify": verify, "prior": prior, "label_column": label_column}
-    chosen = profile(profile_name, detectors=detectors, editor=editor, **options)
+    chosen = profile(
+        profile_name,
+        detectors=detectors,
+        editor=editor,
+        editor_options=editor_options,
+        backend=backend,
+        models=models,
+        small=small,
+        dtype=dtype,
+        device=device,
+        criteria=criteria,
+        threshold=threshold,
+        method=method,
+        groups=groups,
+        seed=seed,
+        format=format,
+        verify=verify,
+        prior=prior,
+        label_column=label_column,
+    )
     check_apart(Path(str(src)).expanduser(), made.root)
     source = open_source(str(src), split=split, image_column=image_column, keep=keep, allow=allow)
     _check_read(source, chosen)
@@ -121,11 +152,26 @@ class _Run:
     image_column: str | None = None
     engine: RayPools | None = None
 
+    def parts(self) -> list[Part]:
+        """Every part of the profile."""
+        return [part for step in (self.profile.anonymize, self.profile.score) for part in parts_of(step)]
+
+    def on_gpu(self) -> bool:
+        """Whether it loads models that want a GPU."""
+        return any(part.on_gpu for part in self.parts())
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what shapes the rows."""
+        return {
+            name: importlib.metadata.version(name) for part in self.parts() for name in part.libraries
+        } | _versions()
+
     def configuration(self) -> dict[str, Any]:
         """What shaped the rows, in plain values for anyone: nothing here names a source or holds a seed."""
         return {
             "profile": self.profile.name,
             "anonymize": _without_seeds(self.profile.anonymize.config()),
+            "gate": None if self.profile.gate is None else self.profile.gate.config(),
             "kept_columns": list(self.source.kept),
             "shard_size": self.shard_size,
             "code": code_digest(),
@@ -141,16 +187,18 @@ class _Run:
             "source_content": self.source.fingerprint(),
             "rows": self.rows,
             "configuration": {**self.configuration(), **self._private_configuration()},
-            "versions": _versions(),
+            "versions": self.versions(),
             "secret": hashlib.sha256(b"u2s" + secret).hexdigest(),
         }
 
     def _private_configuration(self) -> dict[str, Any]:
         steps = (self.profile.anonymize, self.profile.score)
-        modules = {type(part).__module__ for step in steps for part in parts_of(step)}
+        modules = {type(part).__module__ for part in self.parts()}
+        weights = {part.__getstate__().get("weights", "") for part in self.parts()}
         return {
             "seed": self.profile.anonymize.seed,
             "parts": [re.sub(r" at 0x[0-9a-f]+", "", repr(step)) for step in steps],
+            "weights": sorted(weights - {""}),
             "foreign_code": sorted(code_digest(m) for m in modules if not m.startswith("u2s_datasets.")),
         }
 
@@ -164,7 +212,7 @@ class _Run:
         if todo:
             output.withdraw()
         pipeline = Pipeline(self.profile, secret, self.source.kept)
-        workers = self.num_proc or default_number()
+        workers = self.num_proc or default_number(self.on_gpu())
         start, first, writing = time.monotonic(), None, 0.0
         with tqdm(total=self.rows, initial=ready, unit="img", disable=not progress, smoothing=0.05) as bar:
             collected: dict[int, list[dict]] = {n: [] for n in todo}
@@ -211,7 +259,8 @@ class _Run:
         for number in shards:
             start = number * self.shard_size
             items = self.source.read(start, start + self._length(number))
-            yield from ((number, chunk) for chunk in chunks_of(items, lambda item: _stored_bytes(item.image)))
+            chunks = chunks_of(items, lambda item: _stored_bytes(item.image), self.on_gpu())
+            yield from ((number, chunk) for chunk in chunks)
 
     def facts(self) -> dict[str, Any]:
         """What can be said before any row is done."""
@@ -225,7 +274,7 @@ class _Run:
             "not_inspected": left,
             "source_kind": self.source.kind,
             "configuration": self.configuration(),
-            "versions": _versions(),
+            "versions": self.versions(),
         }
 
 
@@ -274,12 +323,21 @@ def rewrite_reports(out: str | Path) -> None:
     from u2s_datasets.metrics.report import write_reports
 
     root = Path(out).expanduser()
+    original = originals_of(root)
+    with Output(root) as output:
+        write_reports(output.root, original=original)
+
+
+def originals_of(root: Path) -> Callable[[str], Image | None] | None:
+    """Gives the originals of a finished run; none where its source is not in its place any more.
+
+    Raises:
+        SetupError: the folder holds no finished run.
+    """
     manifest = root / "private" / "manifest.json"
     if not manifest.exists() or not (root / "run.json").exists():
-        raise SetupError(f"{str(out)!r} holds no finished run; finish it with the same `u2s anonymize` call")
-    with Output(root) as output:
-        original = _original(json.loads(manifest.read_text("utf-8")))
-        write_reports(output.root, original=original)
+        raise SetupError(f"{str(root)!r} holds no finished run; finish it with the same `u2s anonymize` call")
+    return _original(json.loads(manifest.read_text("utf-8")))
 
 
 def _original(known: dict[str, Any]) -> Callable[[str], Image | None] | None:

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.output import Output
+from u2s_datasets.output import WITHDRAWN, Output
 from u2s_datasets.remote import open_filesystem
 
 _OURS = re.compile(
-    r"(data|private/rows)/part-\d{5,}\.parquet|run\.json|(private/)?report\.html|private/(secret|manifest\.json)"
+    r"(data|private/rows)/part-\d{5,}\.parquet|run\.json|(private/)?(report\.html|eval\.(json|md|parquet))"
+    r"|private/(secret|manifest\.json)"
 )
 _CHUNK = 2**20
 
@@ -73,7 +74,7 @@ class StoreOutput(Output):
     def withdraw(self) -> None:
         """Remove what speaks for a finished run, here and there."""
         super().withdraw()
-        for name in ("run.json", "report.html", "private/report.html"):
+        for name in WITHDRAWN:
             self._remove(name)
 
     def gather(self) -> None:
@@ -87,12 +88,12 @@ class StoreOutput(Output):
         for path in (self.private / "report.html", self.root / "report.html"):
             self._put(path)
 
-    def _write_table(self, path: Path, rows: Sequence[dict], names: Sequence[str], kept: Mapping[str, Any]) -> str:
-        digest = super()._write_table(path, rows, names, kept)
+    def write_table(self, path: Path, rows: Sequence[dict], names: Sequence[str], kept: Mapping[str, Any]) -> str:
+        digest = super().write_table(path, rows, names, kept)
         self._put(path)
         return digest
 
-    def _is_whole(self, shard: Mapping[str, Any]) -> bool:
+    def is_whole(self, shard: Mapping[str, Any]) -> bool:
         name = f"part-{shard['shard']:05d}.parquet"
         return all(
             self._digest(str((self._half(half) / name).relative_to(self.root))) == digest

@@ -15,7 +15,7 @@ import copy
 import dataclasses
 import importlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from u2s_datasets import catalog, columns, criteria, profiles, vispr
 from u2s_datasets.errors import SetupError
 from u2s_datasets.metrics import flags
 from u2s_datasets.profiles import Profile
+from u2s_datasets.roles import Backends
 from u2s_datasets.rows import Row
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.vispr_answers import Answer, AnswerFile, Answers
@@ -64,8 +65,11 @@ def evaluate_vispr(
     *,
     profile: str | Profile = "cpu",
     detectors: Sequence[str] | None = None,
+    backend: Backends = None,
+    models: Mapping[str, str] | None = None,
     criteria: str | Path | Sequence[str] | None = None,
     threshold: float | None = None,
+    method: str | None = None,
     limit: int | None = None,
     batch_size: int = 16,
     seed: int = 0,
@@ -79,8 +83,10 @@ def evaluate_vispr(
         split: "train", "val" or "test"; the paper uses "test".
         profile: a profile, its name, or "package.module:NAME" of somebody's own.
         detectors: names of `catalog.DETECTORS` instead of the profile's; () for its model alone.
+        backend, models: what judges, instead of the profile's, which is then a name; see `profiles.build`.
         criteria: for `load_criteria`, instead of the profile's; the groups keep their own.
         threshold: of the model's score, in (0, 1], instead of the profile's.
+        method: "choose" or "generate", see `Inspect`, instead of the profile's.
         limit: at most so many images, the first ones.
         batch_size: images that are judged together; it changes no answer.
         seed: of the bootstrap.
@@ -94,8 +100,11 @@ def evaluate_vispr(
     for name, value in (("limit", limit), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise SetupError(f"{name}={value} is below 1; give a whole number of 1 or more")
-    chosen = _profile(profile)
-    questions = _questions(_inspect(chosen, detectors, criteria, threshold))
+    if seed < 0:
+        raise SetupError(f"seed={seed} is below 0; give a whole number of 0 or more")
+    chosen = _profile(profile, backend, models)
+    changes = {"criteria": criteria, "threshold": threshold, "method": method}
+    questions = _questions(_inspect(chosen, detectors, {k: v for k, v in changes.items() if v is not None}))
     target = None if out is None else free(Path(out).expanduser())
     examples = read_split(root, split, limit)
     with AnswerFile(target and target.with_suffix(".answers.jsonl"), _binding(questions)) as answers:
@@ -109,12 +118,18 @@ def evaluate_vispr(
     return result
 
 
-def _profile(given: str | Profile) -> Profile:
+def _profile(given: str | Profile, backend: Backends, models: Mapping[str, str] | None) -> Profile:
+    module, colon, name = ("", ":", "") if isinstance(given, Profile) else given.partition(":")
+    if colon and (backend or models):
+        raise SetupError("backend and models are for a profile that is named; this one has its own, leave them out")
     if isinstance(given, Profile):
         return given
-    module, colon, name = given.partition(":")
     if not colon:
-        return profiles.profile(given)
+        by_role = {*(models or ()), *(backend if isinstance(backend, Mapping) else ())}
+        for role in sorted(by_role - {"inspect"}):
+            raise SetupError(f"the role {role!r} is not evaluated; leave it out, only 'inspect' counts here")
+        # Of its parts only `inspect` is used, and checked below.
+        return profiles.build(given, backend=backend, models=models)
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -124,23 +139,18 @@ def _profile(given: str | Profile) -> Profile:
     return found
 
 
-def _inspect(
-    chosen: Profile,
-    detectors: Sequence[str] | None,
-    given: str | Path | Sequence[str] | None,
-    threshold: float | None,
-) -> Inspect:
-    changes: dict[str, Any] = {}
+def _inspect(chosen: Profile, detectors: Sequence[str] | None, told: Mapping[str, Any]) -> Inspect:
+    changes = dict(told)
+    for name in told:
+        if chosen.inspect.backend is None:
+            raise SetupError(f"{name} is for a model, and the profile {chosen.name!r} has none; leave it out")
+    if "criteria" in told:
+        changes["criteria"] = criteria.load_criteria(told["criteria"])
     if detectors is not None:
         changes["detectors"] = tuple(catalog.make("detector", d, catalog.DETECTORS) for d in detectors)
-    if given is not None:
-        changes["criteria"] = criteria.load_criteria(given)
-    if threshold is not None:
-        changes["threshold"] = threshold
-    for name in ("criteria", "threshold"):
-        if name in changes and chosen.inspect.backend is None:
-            raise SetupError(f"{name} is for a model, and the profile {chosen.name!r} has none; leave it out")
     inspect = dataclasses.replace(chosen.inspect, **changes)
+    if "threshold" in told and inspect.method == "generate":
+        raise SetupError("threshold is for method='choose'; what is written with 'generate' has no score to compare")
     inspect.check()
     return inspect
 

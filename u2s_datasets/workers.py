@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 import cv2
 
+from u2s_datasets import checkpoints
 from u2s_datasets.errors import SetupError
 
 Key = TypeVar("Key")
@@ -30,6 +31,7 @@ _AHEAD = 4  # chunks per worker under way: a slow one must not keep the others w
 
 _CHUNK_ITEMS = 4
 _CHUNK_BYTES = 4_000_000
+_MORE_ON_GPU = 8  # times as much in a chunk, so that a model's batches are full
 
 _work: Callable[[Any], Any] | None = None
 _fault: Exception | None = None
@@ -38,8 +40,14 @@ WORKER_BYTES = 2 * 2**30
 """What one worker of the profile `cpu` may come to need: reading text in a large photo takes 1.7 GiB."""
 
 
-def default_number() -> int:
-    """One process per core that this process may use, but no more than the free memory holds; at least one."""
+def default_number(on_gpu: bool = False) -> int:
+    """One process per core that this process may use, but no more than the free memory holds; at least one.
+
+    Args:
+        on_gpu: one per GPU instead, and one where there is none: each of them loads whole models.
+    """
+    if on_gpu:
+        return max(1, checkpoints.gpu_count())
     return max(1, min(len(os.sched_getaffinity(0)), _available_bytes() // WORKER_BYTES))
 
 
@@ -136,7 +144,8 @@ class Workers(Generic[Key, Item, Result]):
     def _start_pool(self) -> ProcessPoolExecutor:
         """A pool whose first process is up and ready: one that is not would look like one that every row kills."""
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(self.number, context, initializer=_start, initargs=(self.work,))
+        arguments = (self.work, context.Value("i", 0))
+        pool = ProcessPoolExecutor(self.number, context, initializer=_start, initargs=arguments)
         try:
             up = [pool.submit(_is_up) for _ in range(self.number)]  # each starts a process, all at once
             up[0].result()
@@ -161,28 +170,33 @@ class Workers(Generic[Key, Item, Result]):
             return broken
 
 
-def chunks_of(items: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
+def chunks_of(items: Iterable[Item], size_of: Callable[[Item], int], on_gpu: bool = False) -> Iterator[list[Item]]:
     """The items in chunks that are few and small enough for a worker's memory: the split changes no result.
 
     Args:
         items: in order.
         size_of: an item's encoded size in bytes.
+        on_gpu: larger chunks, for models that work in batches.
     """
+    more = _MORE_ON_GPU if on_gpu else 1
     chunk: list[Item] = []
     size = 0
     for item in items:
         chunk.append(item)
         size += size_of(item)
-        if len(chunk) == _CHUNK_ITEMS or size > _CHUNK_BYTES:
+        if len(chunk) == _CHUNK_ITEMS * more or size > _CHUNK_BYTES * more:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
 
 
-def _start(work: Callable[[Any], Any]) -> None:
+def _start(work: Callable[[Any], Any], started: Any) -> None:
     global _work, _fault
     _work = work
+    with started.get_lock():  # the workers number themselves: by its number each takes its GPU
+        checkpoints.use_rank(started.value)
+        started.value += 1
     cv2.setNumThreads(1)  # as many processes as cores: more threads would wait for each other
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

@@ -64,6 +64,7 @@ class OpenAIBackend(Backend):
     max_pixels: int = 1_003_520
     thinking: bool | None = False
 
+    on_gpu: ClassVar[bool] = False
     shown: ClassVar[tuple[str, ...]] = ()
 
     def check(self) -> None:

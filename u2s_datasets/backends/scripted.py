@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -28,6 +29,8 @@ class Scripted(Backend):
 
     answers: tuple[tuple[str, Answer], ...] = ()
     default: Answer | None = None
+
+    on_gpu: ClassVar[bool] = False
 
     def check(self) -> None:
         """Raises `SetupError` for a pattern that is no regular expression."""

@@ -38,6 +38,8 @@ class Gumbel:
 def first_tokens(tokenizer: Any, choices: Sequence[str]) -> dict[str, set[int]]:
     """The tokens with which each choice can begin, with and without a space before it.
 
+    A single letter may begin anything (F of FALSE, of Face) and is left out, as in `replies`.
+
     Raises:
         SetupError: two choices share one, or a choice has none.
     """
@@ -47,7 +49,8 @@ def first_tokens(tokenizer: Any, choices: Sequence[str]) -> dict[str, set[int]]:
         if shared or not ids:
             raise SetupError(
                 f"choices={list(choices)!r}: this model's tokenizer cannot tell {choice!r} "
-                f"{'from ' + repr(shared[0]) if shared else 'from nothing'} by its first token; choose other words"
+                f"from {repr(shared[0]) if shared else 'other words'} by its first token; "
+                'ask with method="generate", or choose other words'
             )
     return firsts  # type: ignore[return-value]
 
@@ -67,6 +70,7 @@ def plain(text: str, tokenizer: Any) -> str:
 
 def _first(tokenizer: Any, text: str) -> int | None:
     ids = tokenizer.encode(text, add_special_tokens=False)
-    if not ids or ids[0] == tokenizer.unk_token_id or not tokenizer.decode(ids[:1]).strip():
+    if not ids or ids[0] == tokenizer.unk_token_id:
         return None
-    return ids[0]
+    begin = tokenizer.decode(ids[:1]).strip()
+    return ids[0] if len(begin) > 1 or (begin and begin == text.strip()) else None

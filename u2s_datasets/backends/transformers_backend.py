@@ -19,7 +19,6 @@ from u2s_datasets.backends.tokens import Gumbel, continues, first_tokens, plain
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import CUT, Backend, Request
 
-_DTYPES = ("auto", *checkpoints.DTYPES)
 _ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 
 
@@ -30,7 +29,7 @@ class TransformersBackend(Backend):
     Neighbours in a batch and their order change no answer but by rounding, of 1e-6 in float32 and more in bfloat16.
 
     Args:
-        model: a Hub id such as "OpenGVLab/InternVL3_5-8B-HF", or a folder.
+        model: a Hub id such as "OpenGVLab/InternVL3_5-8B-HF", or a folder, with safetensors.
         revision: commit of the Hub repository; without one, whatever "main" is in the cache.
         dtype: "auto" (as saved), "float32", "bfloat16" or "float16".
         device: such as "cuda:1"; None takes the GPU of this process's rank, or the CPU where there is none.
@@ -57,14 +56,16 @@ class TransformersBackend(Backend):
     def check(self) -> None:
         """Raises `MissingExtra`, `MissingWeights`, or `SetupError` for an option; loads no weights."""
         checkpoints.need("models", "torch", "transformers")
-        if self.dtype not in _DTYPES:
-            raise SetupError(f"dtype={self.dtype!r}: choose one of {', '.join(_DTYPES)}")
+        if self.dtype not in checkpoints.AUTO_DTYPES:
+            raise SetupError(f"dtype={self.dtype!r}: choose one of {', '.join(checkpoints.AUTO_DTYPES)}")
         if self.attention is not None and self.attention not in _ATTENTION:
             raise SetupError(f"attention={self.attention!r}: choose one of {', '.join(_ATTENTION)}")
         if self.batch_size < 1 or self.max_pixels < 1:
             raise SetupError(f"batch_size={self.batch_size}, max_pixels={self.max_pixels}: both have to be 1 or more")
         if self.trust_remote_code and self.revision is None and not Path(self.model).is_dir():
             raise SetupError("trust_remote_code=True runs code from the Hub: pin it with revision='<commit>'")
+        if self.device is not None:
+            checkpoints.device(self.device)
         self._folder()
 
     def load(self) -> _Loaded:
@@ -80,7 +81,7 @@ class TransformersBackend(Backend):
         """Probabilities of each choice's first token, with and without a space before it, from one forward pass.
 
         Raises:
-            SetupError: two choices begin with the same token.
+            SetupError: two choices begin with the same token, or one with a single letter.
         """
         if len(set(choices)) < 2:
             raise SetupError(f"choices={list(choices)!r}: give two or more different texts")
@@ -108,8 +109,8 @@ class TransformersBackend(Backend):
 
     def _folder(self) -> Path:
         folder = checkpoints.folder(self.model, self.revision)
-        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-            raise checkpoints.missing(self.model, self.revision, "has no weights")
+        if not any(folder.glob("*.safetensors")):
+            raise checkpoints.missing(self.model, self.revision, "has no weights as safetensors")
         return folder
 
 
@@ -136,7 +137,7 @@ class _Loaded:
         kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
         more = {} if options.attention is None else {"attn_implementation": options.attention}
         with checkpoints.quietly(transformers):
-            network = kind.from_pretrained(folder, dtype=options.dtype, **more, **trust)
+            network = kind.from_pretrained(folder, dtype=options.dtype, use_safetensors=True, **more, **trust)
             network = network.to(checkpoints.device(options.device)).eval()
             processor = (transformers.AutoProcessor if sees else transformers.AutoTokenizer).from_pretrained(
                 folder, **trust

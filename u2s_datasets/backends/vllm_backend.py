@@ -22,8 +22,6 @@ from u2s_datasets.backends.tokens import continues, first_tokens, plain
 from u2s_datasets.errors import RowError, SetupError
 from u2s_datasets.parts import CUT, Backend, Message, Request
 
-_DTYPES = ("auto", *checkpoints.DTYPES)
-
 
 @dataclass(frozen=True)
 class VLLMBackend(Backend):
@@ -71,8 +69,8 @@ class VLLMBackend(Backend):
 
     def check(self) -> None:
         """Raises `MissingExtra`, `MissingWeights`, or `SetupError` for an option or a GPU; loads no weights."""
-        if self.dtype not in _DTYPES:
-            raise SetupError(f"dtype={self.dtype!r}: choose one of {', '.join(_DTYPES)}")
+        if self.dtype not in checkpoints.AUTO_DTYPES:
+            raise SetupError(f"dtype={self.dtype!r}: choose one of {', '.join(checkpoints.AUTO_DTYPES)}")
         for name in ("tensor_parallel_size", "max_model_len", "max_pixels", "max_images"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -124,7 +122,8 @@ class VLLMBackend(Backend):
         """Probabilities of each choice's first token, with and without a space before it, from one pass.
 
         Raises:
-            RowError, SetupError: as `generate` does; `SetupError` where two choices begin with the same token.
+            RowError, SetupError: as `generate` does; `SetupError` where two choices begin with the same token, or one
+                with a single letter.
         """
         if len(set(choices)) < 2:
             raise SetupError(f"choices={list(choices)!r}: give two or more different texts")

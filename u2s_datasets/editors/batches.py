@@ -7,6 +7,7 @@ refuse what is black or no number, unpad, bring back to size, and paste the boxe
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from PIL import Image
 
 from u2s_datasets import images
 from u2s_datasets.editors import feather
-from u2s_datasets.errors import EditFailed, PartlyFailed, RowError
+from u2s_datasets.errors import EditFailed, PartlyFailed, RowError, SetupError
 from u2s_datasets.parts import Edit
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def edit(
         else:
             buckets.setdefault(one.image.size, []).append(i)
     for numbers in buckets.values():
-        outputs = in_batches([prepared[i] for i in numbers], run, batch_size)
+        outputs, batch_size = in_batches([prepared[i] for i in numbers], run, batch_size)
         for i, output in zip(numbers, outputs, strict=True):
             results[i] = finish(prepared[i], output, region)
     return sound([results[i] for i in range(len(edits))])
@@ -91,11 +92,17 @@ def prepare(edit: Edit, multiple: int, max_pixels: int) -> Prepared:
 
 def in_batches(
     orders: Sequence[Prepared], run: Callable[[Sequence[Prepared]], torch.Tensor], batch_size: int
-) -> list[np.ndarray | RowError]:
+) -> tuple[list[np.ndarray | RowError], int]:
     """`run` over at most `batch_size` orders at a time; half as many from there on where memory runs out.
 
+    Where a batch raises anything else, its orders are tried one by one, and those that raise fail alone.
+
     Returns:
-        Per order (H, W, 3) float32 in [0, 1], unchecked, or the error of a single order that does not fit.
+        Per order (H, W, 3) float32 in [0, 1], unchecked, or the error of a single order; and the batch size to go on
+        with.
+
+    Raises:
+        SetupError: as `run` does, since that is no order's own fault.
     """
     import torch
 
@@ -103,18 +110,43 @@ def in_batches(
     while len(results) < len(orders):
         batch = orders[len(results) : len(results) + batch_size]
         try:
-            pictures = run(batch)
-            if len(pictures) != len(batch):
-                raise ValueError(f"{len(batch)} orders went in and {len(pictures)} pictures came out")
-            results += list(pictures.detach().float().permute(0, 2, 3, 1).cpu().numpy())
+            results += _pictures(run, batch)
             continue
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
-                results.append(EditFailed("one image alone does not fit into the GPU's memory").with_traceback(None))
+                results.append(EditFailed("one image alone does not fit into the GPU's memory"))
             log.warning("out of memory with %d images at once: %s", len(batch), str(error).partition(".")[0])
+        except SetupError:
+            raise
+        except Exception as error:  # noqa: BLE001  the row boundary: whatever a model raises fails its orders (law 1)
+            if len(batch) == 1:
+                results.append(_failure(error))
+                continue
+            log.debug("a batch of %d images failed; they are tried one by one", len(batch), exc_info=True)
+            for order in batch:
+                results += in_batches([order], run, 1)[0]
+            continue
         batch_size = max(len(batch) // 2, 1)  # the exception is gone by now, and with it what its frames held
         torch.cuda.empty_cache()
-    return results
+    return results, batch_size
+
+
+def _pictures(run: Callable[[Sequence[Prepared]], torch.Tensor], batch: Sequence[Prepared]) -> list[np.ndarray]:
+    pictures = run(batch)
+    if len(pictures) != len(batch):
+        raise ValueError(f"{len(batch)} orders went in and {len(pictures)} pictures came out")
+    return list(pictures.detach().float().permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _failure(error: Exception) -> RowError:
+    """The error of a single order. What a library said may quote a text: it is the cause, and in no message."""
+    if isinstance(error, RowError):
+        return error
+    log.debug("an image could not be edited", exc_info=error)
+    traceback.clear_frames(error.__traceback__)  # else its tensors would stay for as long as the error does
+    failed = EditFailed(f"the editor raised {type(error).__name__}; the debug log has what it said")
+    failed.__cause__ = error
+    return failed
 
 
 def finish(order: Prepared, output: np.ndarray | RowError, region: str) -> Image.Image | RowError:
@@ -134,7 +166,12 @@ def finish(order: Prepared, output: np.ndarray | RowError, region: str) -> Image
     image = images.unpad(Image.fromarray(pixels), order.size)
     if image.size != original.size:
         image = image.resize(original.size, Image.Resampling.LANCZOS)
-    return feather.paste(original, image, order.edit.boxes) if region == "boxes" and order.edit.boxes else image
+    if region == "image" or not order.edit.boxes:
+        return image
+    try:
+        return feather.paste(original, image, order.edit.boxes)
+    except EditFailed as error:
+        return error
 
 
 def sound(results: Sequence[Image.Image | RowError]) -> list[Image.Image]:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from u2s_datasets import checkpoints
+from u2s_datasets import checkpoints, values
 from u2s_datasets.editors import batches
 from u2s_datasets.editors.batches import Prepared
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Edit, Editor
+from u2s_datasets.weights import pinned
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,8 @@ class DiffusionEditor(Editor):
 
     Args:
         model: a Hub id, or a folder in diffusers' layout with safetensors.
-        revision: commit of the Hub repository. The default one is of the default model; with another, it is dropped.
+        revision: commit of the Hub repository, or "main"; None, and for another than the default model the default
+            too, is that of `weights.WEIGHTS` if the model is there.
         dtype: "float32", "bfloat16" or "float16".
         device: such as "cuda:1"; None takes the GPU of this process's rank, or the CPU where there is none.
         batch_size: most images in one pass; halved for the rest of a call when memory runs out.
@@ -44,10 +46,12 @@ class DiffusionEditor(Editor):
             every other pixel stays as it was. An order without boxes is for the whole image.
         offload: None, or "model" or "sequential" to keep on the GPU only what is at work (diffusers, accelerate).
         compile: whether to compile the denoiser by torch.compile.
-        attention: a name of diffusers' attention backends, such as "flash"; None leaves its own choice.
+        attention: a name of diffusers' attention backends, such as "flash"; None leaves its own choice. FLUX and
+            later models take one, SD3 and the UNets of Stable Diffusion take none.
 
     Raises:
-        SetupError: a value that cannot work; `MissingExtra` and `MissingWeights` name the command that helps.
+        SetupError: a value that cannot work, or that the model does not take; `MissingExtra` and `MissingWeights` name
+            the command that helps.
     """
 
     model: str = ""
@@ -61,31 +65,49 @@ class DiffusionEditor(Editor):
     compile: bool = False
     attention: str | None = None
 
+    on_gpu: ClassVar[bool] = True
     multiple: ClassVar[int] = 8
     """Sides of the model's pictures are multiples of it."""
     family_pixels: ClassVar[int] = 1024 * 1024
     """Pixels of the pictures that the model was trained on."""
     shown: ClassVar[tuple[str, ...]] = ("revision", "dtype", "region", "offload", "attention")
     libraries: ClassVar[tuple[str, ...]] = ("torch", "diffusers", "transformers")
+    pipelines: ClassVar[tuple[str, ...]] = ()
+    """Classes of diffusers that a checkpoint may name as its pipeline; none: any."""
 
     def __post_init__(self) -> None:
-        if self.model != type(self).model and self.revision == type(self).revision:
-            object.__setattr__(self, "revision", None)
+        if self.revision is None or (self.model != type(self).model and self.revision == type(self).revision):
+            object.__setattr__(self, "revision", pinned(self.model)[1])
 
     def check(self) -> None:
-        """Raises `SetupError` for a value, a package or weights that are not there; loads no weights."""
+        """Raises `SetupError` for a value, a package, a device or weights that are not there; loads no weights."""
+        self.check_values()
+        checkpoints.need("models", "torch", "diffusers", "transformers")
+        if self.device is not None:
+            checkpoints.device(self.device)
+        checkpoints.folder(self.model, self.revision)
+        if self.pipelines:
+            self.pipeline_class()
+
+    def pipeline_class(self) -> str:
+        """The pipeline that the checkpoint names. Raises `SetupError` for one that this editor cannot run."""
+        name = checkpoints.pipeline_index(self.model, self.revision).get("_class_name")
+        if name not in self.pipelines:
+            known = " or a ".join(self.pipelines)
+            raise SetupError(f"model={self.model!r} is a {name}; {type(self).__name__} takes a {known}")
+        return name
+
+    def check_values(self) -> None:
+        """Raises `SetupError` for a value that works with no checkpoint; needs neither packages nor weights."""
         if self.dtype not in checkpoints.DTYPES:
             raise SetupError(f"dtype={self.dtype!r}: choose one of {', '.join(checkpoints.DTYPES)}")
         if self.region not in REGIONS:
             raise SetupError(f"region={self.region!r}: choose one of {', '.join(REGIONS)}")
         if self.offload not in OFFLOADS:
             raise SetupError(f"offload={self.offload!r}: choose None, 'model' or 'sequential'")
-        if self.batch_size < 1:
-            raise SetupError(f"batch_size={self.batch_size!r}: give 1 or more")
-        if self.max_pixels is not None and self.max_pixels < self.multiple**2:
-            raise SetupError(f"max_pixels={self.max_pixels!r}: give {self.multiple**2} or more")
-        checkpoints.need("models", "torch", "diffusers", "transformers")
-        checkpoints.folder(self.model, self.revision)
+        values.whole("batch_size", self.batch_size)
+        if self.max_pixels is not None:
+            values.whole("max_pixels", self.max_pixels, self.multiple**2)
 
     def config(self) -> dict[str, Any]:
         """As every part's, and the model's Hub id; a folder is not shown."""
@@ -136,9 +158,11 @@ def placed(pipeline: Any, device: str | None, offload: str | None, compile: bool
     pipeline.set_progress_bar_config(disable=True)
     # Its warning of a long prompt quotes the words that are cut off, and some are private; see `warn_of_long`.
     logging.getLogger(type(pipeline).__module__).setLevel(logging.ERROR)
+    for part in pipeline.components.values():  # and transformers would say that it leads to errors, which it does not
+        getattr(part, "deprecation_warnings", {})["sequence-length-is-longer-than-the-specified-maximum"] = True
     denoiser = pipeline.unet if getattr(pipeline, "unet", None) is not None else pipeline.transformer
     if attention is not None:
-        denoiser.set_attention_backend(attention)
+        _attend_by(denoiser, attention)
     where = checkpoints.device(device)
     if offload is None:
         pipeline.to(where)
@@ -149,6 +173,18 @@ def placed(pipeline: Any, device: str | None, offload: str | None, compile: bool
     if compile:
         denoiser.compile()
     return pipeline
+
+
+def _attend_by(denoiser: Any, attention: str) -> None:
+    """Set the attention backend. diffusers passes over the layers that have none, and does so in silence."""
+    processors = [getattr(module, "processor", None) for module in denoiser.modules()]
+    if not any(hasattr(processor, "_attention_backend") for processor in processors):
+        name = type(denoiser).__name__
+        raise SetupError(f"attention={attention!r}: diffusers' {name} takes no attention backend; leave it out")
+    try:
+        denoiser.set_attention_backend(attention)
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise SetupError(f"attention={attention!r} cannot be used here: {error}") from error
 
 
 def generators(batch: Sequence[Prepared]) -> list[torch.Generator]:
@@ -203,7 +239,8 @@ def warn_of_long(tokenizer: Any, texts: Sequence[str], limit: int) -> None:
     Args:
         limit: the most tokens that the encoder takes, its own marks included.
     """
-    longer = sum(len(tokenizer(text).input_ids) > limit for text in set(texts))
+    # Not verbose: else transformers warns of such a text in words of its own; see `placed`.
+    longer = sum(len(tokenizer(text, verbose=False).input_ids) > limit for text in set(texts))
     if longer:
         log.warning(
             "%d of %d texts are longer than the %d tokens that an encoder of %s reads; the rest of them is lost",

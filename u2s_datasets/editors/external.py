@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import stat
 import subprocess
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from u2s_datasets import images
-from u2s_datasets.editors import batches
+from u2s_datasets.editors import batches, orphans
 from u2s_datasets.errors import EditFailed, RowError, SetupError, UnreadableImage
 from u2s_datasets.parts import Edit, Editor
 
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _SEEDS = 2**32  # NumPy's global generator, which such programs seed, takes no more
 _THUMBNAIL = (16, 16)
 _SAID = 4000  # bytes of a program's last words that a debug log keeps
+_SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL)S?(_|$)|(^|_)AUTH(_|$)", re.IGNORECASE)
+"""Names of environment variables that a program is not given, such as HF_TOKEN and AWS_ACCESS_KEY_ID."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,16 @@ class ExternalEditor(Editor):
     A run that ends with another status than 0, or takes too long, counts for none of its images, whatever it
     left: they are tried again one by one, so that one image that crashes the program withholds itself alone.
 
+    The program has this process's environment without what is named like a secret, and is no sandbox: it can read
+    what its user can. It is ended and its folder deleted also where this process is killed.
+
     Args:
         command: the program and its arguments, no line for a shell. Replaced in each of them: {input} and {output},
             the two folders; {seed}, a number in [0, 2**32); {seeds}, a file of lines "NAME SEED"; {folder}, the
             argument below; {here}, the folder of this module.
         stronger: arguments to add at the second attempt, at the third, and so on; the last ones stay.
-        result: where the program leaves the image of {name}, from {input}, {output} or {folder}.
+        result: where the program leaves the image of {name}, under {output} or {input}: both are new at every run,
+            so that nothing of an earlier one can pass for its result.
         redacts: whether it paints over what it finds, so that any face or word still found is residue. False
             where it puts something new there.
         alone: whether each image has a run of its own. None: where the command takes {seed}, since one seed for
@@ -80,6 +86,10 @@ class ExternalEditor(Editor):
             raise SetupError(f"command={self.command!r}: give a tuple, the program and its arguments")
         if not any("{input}" in argument for argument in self.command) or "{name}" not in self.result:
             raise SetupError("`command` must hold {input}, and `result` {name}; see ExternalEditor")
+        if not self.result.startswith(("{output}/", "{input}/")) or ".." in Path(self.result).parts:
+            raise SetupError(
+                f"result={self.result!r}: begin with {{output}}/ or {{input}}/, which are new at every run"
+            )
         if self.timeout <= 0:
             raise SetupError(f"timeout={self.timeout!r}: give seconds per image, more than 0")
         folder = self._folder()
@@ -99,8 +109,9 @@ class ExternalEditor(Editor):
         Raises:
             EditFailed: the only order failed: no image came back for it, or none that can be used.
             PartlyFailed: some of several failed; it holds every order's image or error.
-            SetupError: the program cannot be started.
+            SetupError: as `check` says, or the program cannot be started.
         """
+        self.check()
         alone = any("{seed}" in a for a in self.command) if self.alone is None else self.alone
         groups: dict[tuple[int, int], list[int]] = {}
         for i, order in enumerate(edits):
@@ -124,9 +135,8 @@ class ExternalEditor(Editor):
         return [self._together([order])[0] for order in orders]
 
     def _run(self, orders: Sequence[Edit]) -> list[Image.Image | RowError]:
-        # A temporary folder is for its owner alone (0700), its name tells nothing, and it goes on any way out.
-        with tempfile.TemporaryDirectory() as private:
-            root, names = Path(private), [f"{i:06d}" for i in range(len(orders))]
+        with orphans.private_folder() as (root, watched):
+            names = [f"{i:06d}" for i in range(len(orders))]
             for folder in ("in", "out", "tmp"):
                 (root / folder).mkdir()
             for name, order in zip(names, orders, strict=True):
@@ -137,17 +147,19 @@ class ExternalEditor(Editor):
             more = self.stronger[: max(orders[0].strength, 0)][-1:]
             command = [self._filled(a, root, seed=str(seeds[0])) for a in (*self.command, *(more[0] if more else ()))]
             with (root / "said").open("w+b") as said:
-                self._call(command, root, said, self.timeout * len(orders))
+                self._call(command, root, said, self.timeout * len(orders), watched)
             paths = [Path(self._filled(self.result, root, name=name)) for name in names]
             return _unmixed(orders, [_returned(p, order) for p, order in zip(paths, orders, strict=True)])
 
-    def _call(self, command: Sequence[str], root: Path, said: IO[bytes], limit: float) -> None:
+    def _call(
+        self, command: Sequence[str], root: Path, said: IO[bytes], limit: float, watched: Callable[[int], None]
+    ) -> None:
         """Run the program to its end, or end it and all that it started."""
         try:
             process = subprocess.Popen(
                 command,
                 cwd=self._folder() or root,
-                env=os.environ | {"TMPDIR": str(root / "tmp")},
+                env=_without_secrets(os.environ) | {"TMPDIR": str(root / "tmp")},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
@@ -156,6 +168,7 @@ class ExternalEditor(Editor):
         except OSError as error:
             raise SetupError(f"the program {command[0]!r} cannot be started ({error}): {self.install}") from error
         try:
+            watched(process.pid)
             status = process.wait(limit)
         except subprocess.TimeoutExpired:
             raise EditFailed(f"the external program took more than {limit:g} s") from None
@@ -184,6 +197,10 @@ class ExternalEditor(Editor):
         """What tells this program from a later version of it; none where it is not here."""
         found = shutil.which(self._filled(self.command[0])) if self.command else None
         return (Path(found).stat().st_size, Path(found).stat().st_mtime_ns) if found else None
+
+
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not _SECRET.search(name)}
 
 
 def _returned(path: Path, order: Edit) -> Image.Image | RowError:

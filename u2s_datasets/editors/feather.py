@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from u2s_datasets import images
+from u2s_datasets.errors import EditFailed
 from u2s_datasets.parts import Box
 
 DILATE, FEATHER = 0.05, 0.1
@@ -22,14 +24,20 @@ def paste(original: Image.Image, edited: Image.Image, boxes: Sequence[Box]) -> I
 
     Args:
         original, edited: RGB images of one size.
-        boxes: (x0, y0, x1, y1) in pixels.
+        boxes: (x0, y0, x1, y1) in pixels; one with corners in the wrong order or a coordinate that is no number is
+            mended as `images.clip_box` says.
 
     Raises:
+        EditFailed: none of a box lies in the image: what it was to hide may be anywhere.
         ValueError: the sizes differ.
     """
     if original.size != edited.size:
         raise ValueError(f"an edited image of {edited.size} cannot be pasted into one of {original.size}")
-    share = mask(original.size, boxes)[..., None]
+    clipped = [images.clip_box(box, original.size) for box in boxes]
+    inside = [box for box in clipped if box is not None]
+    if len(inside) < len(clipped):
+        raise EditFailed(f"a box to change lies outside the image of {original.size}")
+    share = mask(original.size, inside)[..., None]
     before, after = np.asarray(original.convert("RGB")), np.asarray(edited.convert("RGB"))
     mixed = np.rint(before * (1 - share) + after * share).astype(np.uint8)
     return Image.fromarray(np.where(share == 0, before, mixed))
@@ -40,6 +48,7 @@ def mask(size: tuple[int, int], boxes: Sequence[Box]) -> np.ndarray:
 
     Args:
         size: (width, height).
+        boxes: (x0, y0, x1, y1) in pixels, all finite, with x1 > x0 and y1 > y0.
     """
     width, height = size
     share = np.zeros((height, width), np.float32)

@@ -6,28 +6,20 @@ Kulikov et al., "FlowEdit: Inversion-Free Text-Based Editing Using Pre-Trained F
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from u2s_datasets import checkpoints
+from u2s_datasets import checkpoints, values
 from u2s_datasets.editors.batches import Prepared
 from u2s_datasets.editors.diffusion import DiffusionEditor, generators, pixels_of
 from u2s_datasets.editors.flow_models import SD3, Condition, FlowModel, Flux
 from u2s_datasets.errors import MissingWeights, SetupError
+from u2s_datasets.weights import WEIGHTS
 
 if TYPE_CHECKING:
     import torch
-
-REVISIONS = {
-    "stabilityai/stable-diffusion-3.5-medium": "b940f670f0eda2d07fbb75229e779da1ad11eb80",
-    "stabilityai/stable-diffusion-3.5-large": "ceddf0a7fdf2064ea28e2213e3b84e4afa170a0f",
-    "black-forest-labs/FLUX.1-dev": "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21",
-    "black-forest-labs/FLUX.1-schnell": "741f7c3ce8b383c54771c7003378a50191e9efe9",
-}
-"""Of models other than the default one."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +103,11 @@ class FlowEdit(DiffusionEditor):
 
     Args:
         model: a Hub id, or a folder in diffusers' layout, of `StableDiffusion3Pipeline` or `FluxPipeline`.
-        revision: commit of the Hub repository. The default one is of the default model; with another, it is that of
-            `REVISIONS`, if the model is there.
         num_inference_steps: T, steps of the noise schedule; None: 50 / 28.
         n_avg: draws of noise per step, whose velocities are averaged, 1 or more.
         n_min: of the steps, the last ones that sample from the target prompt alone, which changes texture more.
-        n_max: of the steps, the last ones that do anything; None: 33 / 24. More changes more, and as many as
-            `num_inference_steps` or above keep nothing of the layout: give it along with another number of steps.
+        n_max: of the steps, the last ones that do anything; None: 33 of 50 / 24 of 28, and of another number of steps
+            the same share. More changes more; as many as `num_inference_steps` or above keep nothing of the layout.
         source_guidance_scale: None: 3.5 / 1.5.
         target_guidance_scale: None: 13.5 / 5.5.
         negative_prompt: SD3's alone.
@@ -130,7 +120,7 @@ class FlowEdit(DiffusionEditor):
     """
 
     model: str = "stabilityai/stable-diffusion-3-medium-diffusers"
-    revision: str | None = "ea42f8cef0f178587cf766dc8129abd379c90671"
+    revision: str | None = WEIGHTS["stabilityai/stable-diffusion-3-medium-diffusers"].revision
     num_inference_steps: int | None = None
     n_avg: int = 1
     n_min: int = 0
@@ -142,11 +132,7 @@ class FlowEdit(DiffusionEditor):
 
     multiple: ClassVar[int] = 16
     needs: ClassVar[tuple[str, ...]] = ("target_prompt",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.revision is None:
-            object.__setattr__(self, "revision", REVISIONS.get(self.model))
+    pipelines: ClassVar[tuple[str, ...]] = tuple(FAMILIES)
 
     def family(self) -> tuple[type[FlowModel], Settings]:
         """The checkpoint's family and its values.
@@ -154,10 +140,7 @@ class FlowEdit(DiffusionEditor):
         Raises:
             SetupError: it is of no family known here; `MissingWeights` where there is no checkpoint.
         """
-        name = self._index().get("_class_name")
-        if name not in FAMILIES:
-            raise SetupError(f"model={self.model!r} is a {name}; FlowEdit takes a {' or a '.join(FAMILIES)}")
-        return FAMILIES[name]
+        return FAMILIES[self.pipeline_class()]
 
     def settings(self) -> Settings:
         """The values that were given, and the family's for the others. Raises as `family` does."""
@@ -167,17 +150,23 @@ class FlowEdit(DiffusionEditor):
         """Raises `SetupError` for a value, a package or weights that are not there; loads no weights."""
         super().check()
         settings = self.settings()
-        if settings.num_inference_steps < 1 or self.n_avg < 1:
-            raise SetupError(f"num_inference_steps={settings.num_inference_steps}, n_avg={self.n_avg}: give 1 or more")
-        if not 0 <= self.n_min <= settings.n_max or settings.n_max < 1:
+        if self.n_min > settings.n_max:
             raise SetupError(f"n_min={self.n_min}, n_max={settings.n_max}: give 0 <= n_min <= n_max and n_max >= 1")
-        for name in ("source_guidance_scale", "target_guidance_scale"):
-            if not math.isfinite(getattr(settings, name)):
-                raise SetupError(f"{name}={getattr(settings, name)!r}: give a number")
-        if not 1 <= settings.max_sequence_length <= 512:
-            raise SetupError(f"max_sequence_length={settings.max_sequence_length}: give 1 to 512")
         if self.negative_prompt and self.family()[0] is Flux:
             raise SetupError("negative_prompt: FLUX takes none, its guidance is distilled; leave it out")
+
+    def check_values(self) -> None:
+        """As every diffusion editor's."""
+        super().check_values()
+        if self.num_inference_steps is not None:
+            values.whole("num_inference_steps", self.num_inference_steps)
+        given = self._filled(FAMILIES["FluxPipeline"][1])  # what was not given is right in every family
+        values.whole("n_avg", self.n_avg)
+        values.whole("n_min", self.n_min, 0)
+        values.whole("n_max", given.n_max)
+        values.whole("max_sequence_length", given.max_sequence_length, 1, 512)
+        for name in ("source_guidance_scale", "target_guidance_scale"):
+            values.number(name, getattr(given, name))
 
     def config(self) -> dict[str, Any]:
         """As every part's, with the family's values where the checkpoint is at hand."""
@@ -190,7 +179,8 @@ class FlowEdit(DiffusionEditor):
         """The diffusers pipeline of a checkpoint."""
         import diffusers
 
-        absent = {name: None for name, value in self._index().items() if value == [None, None]}  # as T5 may be
+        index = checkpoints.pipeline_index(self.model, self.revision)
+        absent = {name: None for name, value in index.items() if value == [None, None]}  # as T5 may be
         return diffusers.DiffusionPipeline.from_pretrained(folder, **absent, **options)
 
     def around(self, pipeline: Any) -> tuple[FlowModel, Settings]:
@@ -223,13 +213,9 @@ class FlowEdit(DiffusionEditor):
     def _filled(self, defaults: Settings) -> Settings:
         names = [field.name for field in dataclasses.fields(Settings)]
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return dataclasses.replace(defaults, **given)
-
-    def _index(self) -> dict[str, Any]:
-        index = checkpoints.folder(self.model, self.revision) / "model_index.json"
-        if not index.is_file():
-            raise checkpoints.missing(self.model, self.revision, "has no model_index.json")
-        return json.loads(index.read_text())
+        steps = given.get("num_inference_steps", defaults.num_inference_steps)
+        share = math.ceil(defaults.n_max * steps / defaults.num_inference_steps)  # the layout is kept as well as before
+        return dataclasses.replace(defaults, **{"n_max": share} | given)
 
     def _moved(
         self, x_src: torch.Tensor, batch: Sequence[Prepared], sources: Sequence[torch.Generator], strength: int

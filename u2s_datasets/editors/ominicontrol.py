@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from u2s_datasets import checkpoints
+from u2s_datasets import checkpoints, values
 from u2s_datasets.editors.batches import Prepared
 from u2s_datasets.editors.diffusion import DiffusionEditor, generators, noise_like, pixels_of
 from u2s_datasets.editors.flow_models import Flux, packed, places, unpacked
 from u2s_datasets.errors import MissingWeights, SetupError
+from u2s_datasets.weights import WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +73,7 @@ class OminiControl(DiffusionEditor):
     """
 
     model: str = "black-forest-labs/FLUX.1-dev"
-    revision: str | None = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
+    revision: str | None = WEIGHTS["black-forest-labs/FLUX.1-dev"].revision
     dtype: str = "bfloat16"
     lora: str = ""
     lora_file: str | None = None
@@ -88,16 +89,21 @@ class OminiControl(DiffusionEditor):
     multiple: ClassVar[int] = 16
     family_pixels: ClassVar[int] = 512 * 512
     needs: ClassVar[tuple[str, ...]] = ("instruction",)
+    pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
     libraries: ClassVar[tuple[str, ...]] = ("torch", "diffusers", "transformers", "safetensors")
 
+    def check_values(self) -> None:
+        """As every diffusion editor's."""
+        super().check_values()
+        values.whole("num_inference_steps", self.num_inference_steps)
+        values.whole("max_sequence_length", self.max_sequence_length, 1, 512)
+        values.whole("position_scale", self.position_scale)
+        for name in ("lora_scale", "guidance_scale"):
+            values.number(name, getattr(self, name))
+
     def check(self) -> None:
-        """Raises `SetupError` for a value, a package or weights that are not there; loads no weights."""
-        if self.num_inference_steps < 1:
-            raise SetupError(f"num_inference_steps={self.num_inference_steps!r}: give 1 or more")
-        if not 1 <= self.max_sequence_length <= 512:
-            raise SetupError(f"max_sequence_length={self.max_sequence_length!r}: give 1 to 512")
-        if self.position_scale < 1 or int(self.position_scale) != self.position_scale:
-            raise SetupError(f"position_scale={self.position_scale!r}: give a whole number, 1 or more")
+        """As every diffusion editor's, and the LoRA's file; loads no weights."""
+        self.check_values()
         self._lora()
         super().check()
 

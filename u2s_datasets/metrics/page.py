@@ -61,6 +61,9 @@ figcaption span{display:block;line-height:1.4}figcaption b{color:var(--text);fon
 .absent{margin:0;padding:3rem 1rem;text-align:center;background:var(--card);border-radius:6px}
 .histograms{display:grid;gap:1.75rem 1.5rem;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr))}
 .histogram{display:block;width:100%;height:auto}.bin{fill:var(--anonymized)}.few{fill:var(--line)}
+.axis,.front{stroke:var(--quiet);stroke-width:1}.front{stroke:var(--anonymized);stroke-dasharray:4 3}
+.beaten{fill:var(--back);stroke:var(--quiet);stroke-width:1.5}.curve{stroke:var(--anonymized);stroke-width:1.5}
+.plot{max-width:46rem}
 .histogram text{font-size:10px;fill:var(--quiet)}
 summary{cursor:pointer;color:var(--quiet)}details[open] summary{margin-bottom:.5rem}
 footer{margin-top:3.5rem;padding-top:1rem;border-top:1px solid var(--line)}

@@ -1,19 +1,223 @@
-"""What of the private content survived. Pure functions on texts and detections."""
+"""What of the private content survived. Pure functions on texts, embeddings and labels."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 from rapidfuzz import fuzz
+
+from u2s_datasets.parts import Box
+
+NO_TEXT = "NO_TEXT"
 
 
 def text_similarity(before: Sequence[str], after: Sequence[str]) -> float | None:
     """Token-set ratio of the words read in two images, range [0, 1]; lower means that less survived.
 
-    rapidfuzz's `token_set_ratio` / 100 on case-folded words joined by spaces (the paper's TextSim).
+    rapidfuzz's `token_set_ratio` / 100 on case-folded words joined by spaces (the paper's TextSim). It is 1 as soon
+    as one text's words are all in the other's, so `text_recall` stands beside it.
 
     Returns:
         The value; none where the original holds no words, since there is nothing that could survive.
     """
     first, second = (" ".join(words).casefold().strip() for words in (before, after))
     return fuzz.token_set_ratio(first, second) / 100 if first else None
+
+
+def text_similarity_of_the_paper(before: Sequence[str], after: Sequence[str]) -> float:
+    """TextSim as the paper's code has it, range [0, 1]: case counts, and no text is the word NO_TEXT.
+
+    So two images without text are as similar as can be, and a text is a little similar to none.
+    """
+    first, second = (" ".join(words).strip() or NO_TEXT for words in (before, after))
+    return fuzz.token_set_ratio(first, second) / 100
+
+
+def text_recall(before: Sequence[str], after: Sequence[str]) -> float | None:
+    """The share of the original's words that can still be read, range [0, 1]; lower means that less survived.
+
+    |{i : w_i in after}| / |w| over the case-folded words w of the original. A word counts at each of its places even
+    if it survived at one of them: that gives it away.
+
+    Returns:
+        The share; none where the original holds no words.
+    """
+    words, left = words_of(before), set(words_of(after))
+    return sum(word in left for word in words) / len(words) if words else None
+
+
+def words_of(texts: Sequence[str]) -> list[str]:
+    """Case-folded runs of letters and digits."""
+    return re.findall(r"\w+", " ".join(texts).casefold())
+
+
+SAME = 0.2
+"""Cosine of two ArcFace embeddings from which they count as one person.
+
+The makers' own demonstration calls two faces the same from 0.28, "likely the same" from 0.2 and different below
+(insightface, web-demos/src_recognition at f8aa2c1); 0.28 is also the threshold at a false accept rate of 0.1% on
+LFW that is in use against ArcFace (AdvFaces, Deb et al. 2020, issue 7). Ours is the lower end: a stranger who is
+wrongly taken for the same person costs a row, one who is missed gives somebody away.
+"""
+
+OVERLAP = 0.3
+"""Intersection over union from which two faces that are not alike stand in the same place."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face that an encoder found.
+
+    Args:
+        box: (x0, y0, x1, y1) in pixels.
+        embedding: (D,) float; its length does not matter.
+    """
+
+    box: Box
+    embedding: np.ndarray
+
+
+@dataclass(frozen=True)
+class FaceMatch:
+    """What became of an original's faces.
+
+    Args:
+        before, after: faces found in the original and in the edited image.
+        matched: originals with a counterpart of their own: the same person, or else a face in the same place.
+        vanished: before - matched.
+        new: after - matched.
+        same: originals of which the edited image still shows the same person. Residue in the sense of law 4.
+        similarity: mean over the originals of the highest cosine to any face of the edited image, 0 where that has
+            none; none where the original has none.
+    """
+
+    before: int
+    after: int
+    matched: int
+    vanished: int
+    new: int
+    same: int
+    similarity: float | None
+
+
+def match_faces(before: Sequence[Face], after: Sequence[Face], same: float = SAME) -> FaceMatch:
+    """Which faces of an original are still there; `similarity` in [-1, 1], lower means that faces were changed.
+
+    mean_i max_j cos(b_i, a_j) (the paper's FaceSim): every face of the original counts by its nearest one, and by 0
+    where the edited image shows none. None is left out: whether a face was removed or overlooked, the counts of both
+    sides say that it vanished.
+
+    Args:
+        before, after: the faces of the two images, whose pixels are aligned.
+        same: cosine from which two faces are one person.
+
+    Raises:
+        ValueError: an embedding is zero or holds a value that is no number.
+    """
+    if not before or not after:
+        return FaceMatch(len(before), len(after), 0, len(before), len(after), 0, 0.0 if before else None)
+    cosines = unit([f.embedding for f in before]) @ unit([f.embedding for f in after]).T
+    best = cosines.max(axis=1)
+    people = cosines >= same
+    places = np.array([[_overlap(b.box, a.box) >= OVERLAP for a in after] for b in before])
+    matched = _pairs(2.0 * people + places * 1.0)
+    count = (
+        len(before),
+        len(after),
+        matched,
+        len(before) - matched,
+        len(after) - matched,
+        int(people.any(axis=1).sum()),
+    )
+    return FaceMatch(*count, float(best.mean()))
+
+
+def unit(vectors: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """(N, D) float32 rows of length 1. Raises `ValueError` for a row that has no direction."""
+    rows = np.asarray(vectors, np.float32)
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise ValueError("an embedding is zero or holds a value that is no number; the encoder is broken")
+    return rows / lengths
+
+
+def _pairs(merits: np.ndarray) -> int:
+    """How many pairs one-to-one are worth anything, people before places."""
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(merits, maximize=True)
+    return int((merits[rows, columns] > 0).sum())
+
+
+def _overlap(a: Box, b: Box) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    common = max(0.0, width) * max(0.0, height)
+    total = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common
+    return common / total if total > 0 else 0.0
+
+
+RACES = {
+    "White": "White",
+    "Black": "Black",
+    "Asian": "Asian",
+    "Hispanic": "Hispanic",
+    "Middle Eastern": "Other",
+    "Indian": "Asian",
+    "Other": "Other",
+}
+"""Every label that the prompt offers and the paper's class that it counts as."""
+CLASSES = ("White", "Black", "Asian", "Hispanic", "Other")
+
+
+@dataclass(frozen=True)
+class RaceEntropy:
+    """How evenly a set's people are spread over the five classes.
+
+    Args:
+        value: -Σ p log p / log 5, in [0, 1]; none where no image shows people.
+        n: images with people, that is with a label.
+        without: images without people.
+        missing: images that were not judged.
+        counts: labels per class; an image counts once for each class that it shows.
+    """
+
+    value: float | None
+    n: int
+    without: int
+    missing: int
+    counts: dict[str, int]
+
+
+def race_entropy(labels: Sequence[Sequence[str] | None], paper_compat: bool = False) -> RaceEntropy:
+    """Spread of apparent races over a set, range [0, 1]; higher means more even, as the paper wants it.
+
+    -Σ_k p_k log p_k / log K with K = 5 and p_k the share of class k among all labels (the paper's race entropy). The
+    seven labels of the prompt become five by the fixed mapping `RACES`.
+
+    Args:
+        labels: per image the prompt's labels; [] where it shows nobody, none where it was not judged. Images without
+            people are left out.
+        paper_compat: as the paper's code: "Middle Eastern" and "Indian" are dropped, and no people is 0.
+
+    Raises:
+        ValueError: a label that the prompt does not offer.
+    """
+    known = [image for image in labels if image is not None]
+    if strange := {label for image in known for label in image} - set(RACES):
+        raise ValueError(f"unknown label {min(strange)!r}; the labels are {', '.join(RACES)}")
+    names = {k: v for k, v in RACES.items() if k == v} if paper_compat else RACES
+    counts = Counter(name for image in known for name in {names[label] for label in image if label in names})
+    people = sum(bool(image) for image in known)
+    total = counts.total()
+    value = -sum(k / total * math.log(k / total) for k in counts.values()) / math.log(len(CLASSES)) if total else None
+    if value is None and paper_compat:
+        value = 0.0
+    spread = {name: counts[name] for name in CLASSES}
+    return RaceEntropy(
+        None if value is None else abs(value), people, len(known) - people, len(labels) - len(known), spread
+    )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError
+from u2s_datasets.metrics.evaluation_page import evaluation_sections
 from u2s_datasets.metrics.page import banner, frame, picture, scope, section, side_by_side, status_bar, verdict
 from u2s_datasets.metrics.svg import esc, photo, thumbnail
 from u2s_datasets.metrics.tables import REASONS, html_table, numbers
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 def private_page(report: Summary, original: Original | None = None) -> str:
     """The owner's page: the rows withheld and why, then original and published side by side, worst first.
 
-    Worst is what is still found, then the number of attempts, then the least alike (ssim).
+    Worst is what is still found or can still be recognised, then the number of attempts, then ssim, the lowest first.
 
     Args:
         original: gives the upright original of a `source`; without it a dataset's own, or placeholders.
@@ -59,6 +60,7 @@ def private_page(report: Summary, original: Original | None = None) -> str:
         status_bar(report),
         scope(report.run),
         section("In numbers", "".join(map(html_table, numbers(report, private=True)))),
+        *evaluation_sections(report.beyond.get(True, {}), private=True),
         section("Withheld", _left_out(len(held), counts[c.WITHHELD], "in the order of the source")),
         *side_by_side(withheld, held),
         section("Published", _left_out(len(worst), counts[c.SAFE] + counts[c.ANONYMIZED], "worst first")),
@@ -77,10 +79,10 @@ def _choose(report: Summary) -> tuple[list[int], list[int]]:
     held: list[int] = []
 
     def published() -> Iterator[tuple[float, ...]]:
-        names = (c.STATUS, c.RESIDUAL_FACES, c.RESIDUAL_TEXT, c.SSIM, c.PROVENANCE)
+        names = (c.STATUS, c.RESIDUAL_FACES, c.RESIDUAL_TEXT, c.FACES_SAME, c.SSIM, c.PROVENANCE)
         for i, row in enumerate(_rows(report, names)):
             if row.get(c.STATUS) in (c.SAFE, c.ANONYMIZED):
-                left = (row.get(c.RESIDUAL_FACES) or 0) + (row.get(c.RESIDUAL_TEXT) or 0)
+                left = sum(row.get(name) or 0 for name in names[1:4])
                 ssim = row.get(c.SSIM)
                 yield -left, -_attempts(row), 2.0 if ssim is None or ssim != ssim else ssim, i
             elif row.get(c.STATUS) == c.WITHHELD and len(held) < MOST:

@@ -1,7 +1,7 @@
 """The page for anyone.
 
-It is built from counts, `run.json` and `data/` alone; it never sees a private row. It holds no date, no duration
-and no place of a file, so that the same folder gives the same bytes.
+It is built from counts, `run.json`, `eval.json` and `data/` alone; it never sees a private row. It holds no date, no
+duration and no place of a file, so that the same folder gives the same bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
+from u2s_datasets.metrics.evaluation_page import evaluation_sections
 from u2s_datasets.metrics.page import banner, frame, picture, scope, section, side_by_side, status_bar, verdict
 from u2s_datasets.metrics.scores import FEW, MEANINGS
 from u2s_datasets.metrics.svg import esc, histogram
@@ -54,6 +55,7 @@ def public_page(report: Summary, max_images: int = 48, seed: int = 0) -> str:
             html_table(Table("", ("kind", "files"), ranked(run.get("skipped") or {}))) if run.get("skipped") else "",
         ),
         section("Scores", _histograms(report)),
+        *evaluation_sections(report.beyond.get(False, {}), private=False),
         section("A sample of what is published", _gallery(report, max_images, seed)),
         section("How it was made", _configuration(run)),
         f"<footer>{_GLOSSARY}</footer>",

@@ -1,4 +1,4 @@
-"""How much of the picture an edit kept. Pure functions on arrays."""
+"""What an edit kept: of the pixels, and of what the caption says. Pure functions on arrays."""
 
 from __future__ import annotations
 
@@ -46,6 +46,44 @@ def ssim(before: np.ndarray, after: np.ndarray) -> float | None:
             computed += float(values.sum()) / 3
             count += values.size // 3
     return (total - count + computed) / total
+
+
+def clip_similarity(image: np.ndarray, text: np.ndarray) -> float | None:
+    """How well an image fits its public caption, range [-1, 1]; higher means a better fit.
+
+    cos(image, text) = image·text / (|image| |text|) of the two CLIP embeddings (Radford et al. 2021; the paper's
+    "quality" group).
+
+    Args:
+        image, text: (D,) embeddings of any length.
+
+    Returns:
+        The cosine; none where an embedding is zero or holds a value that is no number.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    first, second = np.asarray(image, np.float64), np.asarray(text, np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"embeddings of shapes {first.shape} and {second.shape} differ; take both from one encoder")
+    length = float(np.linalg.norm(first) * np.linalg.norm(second))
+    if not np.isfinite(length) or length == 0:
+        return None
+    return min(1.0, max(-1.0, float(first @ second) / length))
+
+
+def clip_ratio(edited: float | None, original: float | None) -> float | None:
+    """The edited image's fit to the public caption relative to the original's, from 0; higher is better, 1 is as good.
+
+    clip_similarity(edited, caption) / clip_similarity(original, caption): the paper keeps pairs above 0.7 (S1.2).
+
+    Returns:
+        The ratio; none where a similarity is missing, or the original's is not above 0 and nothing can be relative
+        to it.
+    """
+    if edited is None or original is None or original <= 0:
+        return None
+    return edited / original
 
 
 def _map_of(before: np.ndarray, after: np.ndarray, top: int, bottom: int, left: int, right: int) -> np.ndarray:

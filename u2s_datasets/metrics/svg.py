@@ -15,7 +15,8 @@ from PIL import Image
 from u2s_datasets import columns as c
 from u2s_datasets.metrics.scores import Score
 
-_OPEN = {c.CLIP_SIMILARITY, c.CLIP_RATIO, c.LPIPS, c.RESIDUAL_FACES, c.RESIDUAL_TEXT}
+_COUNTS = {*c.FACES, c.RESIDUAL_FACES, c.RESIDUAL_TEXT}
+_OPEN = {c.CLIP_SIMILARITY, c.CLIP_RATIO, c.LPIPS, *_COUNTS}
 
 
 def esc(text: Any) -> str:
@@ -52,7 +53,7 @@ def histogram(score: Score) -> str:
             f'<rect class="{"few" if count is None else "bin"}" x="{i * width + 0.75:.2f}" y="{66 - height:.2f}" '
             f'width="{width - 1.5:.2f}" height="{height:.2f}"><title>{words}</title></rect>'
         )
-    last = edges[-2] if score.name in (c.RESIDUAL_FACES, c.RESIDUAL_TEXT) else edges[-1]
+    last = edges[-2] if score.name in _COUNTS else edges[-1]
     end = f"{last:g}{'+' * (score.name in _OPEN)}"
     axis = f'<text x="1" y="80">{edges[0]:g}</text><text x="239" y="80" text-anchor="end">{end}</text>'
     return (

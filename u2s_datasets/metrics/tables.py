@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from u2s_datasets import columns as c
-from u2s_datasets.metrics.scores import COPYING, Score
+from u2s_datasets.metrics.scores import COPYING, FEW, Score
 from u2s_datasets.metrics.summary import UNRECORDED, Summary
 from u2s_datasets.metrics.svg import esc, printable
 
@@ -44,7 +44,12 @@ def numbers(report: Summary, private: bool) -> Iterator[Table]:
         yield Table("Found before editing", ("category", "items", "images"), found)
     if measured := [s for s in report.scores if s.n]:
         yield _scores(measured, private)
-    if empty := [s.name for s in report.scores if not s.n]:
+        if private and (lost := _missing(measured)):
+            yield lost
+    if private:
+        yield from _breakdown(report)
+    yield from _races(report, private)
+    if empty := [s.name for s in report.scores if not s.n and s.name not in c.FACES]:
         yield Table(f"Not measured: {', '.join(empty)}.")
     if skipped := report.run.get("skipped"):
         yield Table("Skipped, no images", ("kind", "files"), ranked(skipped))
@@ -60,15 +65,60 @@ def _counts(report: Summary) -> Table:
 
 
 def _scores(measured: Sequence[Score], private: bool) -> Table:
-    names = ("mean", "median", "worst") if private else ("mean", "median")
+    names = ("median", "worst") if private else ("median",)
     rows = []
     for score in measured:
         figures = score.figures(private)
         if score.name in COPYING:
             figures["worst"] = None
         cells = (number(figures.get(name)) for name in names)
-        rows.append((score.name, score.goal, f"{score.n:,}", f"{score.missing:,}", *cells))
-    return Table("Scores", ("score", "goal", "n", "missing", *names), rows)
+        counts = (f"{score.n:,}", f"{score.missing:,}")
+        rows.append((score.name, score.goal, *counts, number(figures.get("mean")), _interval(figures), *cells))
+    return Table("Scores", ("score", "goal", "n", "missing", "mean", "95% of the mean", *names), rows)
+
+
+def _interval(figures: dict[str, float | None]) -> str:
+    ends = [figures.get(name) for name in ("low", "high")]
+    return "–" if None in ends else " to ".join(map(number, ends))
+
+
+def _missing(scores: Sequence[Score]) -> Table | None:
+    """Why rows have no value; scores that nobody measured are left to `numbers`."""
+    rows = [
+        (s.name, printable(why), f"{k:,}") for s in scores if s.n and s.name not in c.FACES for why, k in s.why.items()
+    ]
+    return Table("Missing because", ("score", "reason", "rows"), rows) if rows else None
+
+
+def _races(report: Summary, private: bool) -> Iterator[Table]:
+    """The race entropies; the shares of the classes, which tell of single images, in private only."""
+    if not report.race or not (private or all(made.n >= FEW for made in report.race.values())):
+        return
+    names = list(next(iter(report.race.values())).counts) if private else []
+    rows = []
+    for when, made in report.race.items():
+        shares = (f"{made.counts[name] / (sum(made.counts.values()) or 1):.0%}" for name in names)
+        others = (f"{made.without:,}", f"{made.missing:,}") if private else ()
+        value = made.value if private or made.value is None else round(made.value, 2)
+        rows.append((when, number(value), f"{made.n:,}", *others, *shares))
+    head = ("images", "entropy", "with people", *(("without", "not judged") if private else ()), *names)
+    yield Table("Apparent races, evenly spread is 1; Middle Eastern counts as Other, Indian as Asian", head, rows)
+
+
+def _breakdown(report: Summary) -> Iterator[Table]:
+    """Mean score per category of what was found; private, as the categories are."""
+    shown = {name for _, name in report.by_category} - {*c.FACES}
+    names = sorted(shown, key=[s.name for s in report.scores].index)
+    if not names:
+        return
+    groups = dict.fromkeys(category for category, _ in report.by_category)
+    empty = (0, 0.0)
+    rows = []
+    for category in groups:
+        found = [report.by_category.get((category, name), empty) for name in names]
+        cells = [f"{number(total / n)} ({n:,})" if n else "–" for n, total in found]
+        rows.append((printable(category), *cells))
+    yield Table("Mean scores of the images in which this was found (rows)", ("category", *names), rows)
 
 
 def _scope(report: Summary) -> Iterator[Table]:

@@ -18,6 +18,7 @@ from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
 from u2s_datasets.stages.plan import CLASS_NAME, PRIORS, Plan, given_boxes
 from u2s_datasets.stages.step import Step, each, each_row, recall_failure, sound
+from u2s_datasets.stages.verify import WHOLE
 
 FORMATS = ("auto", *images.ENCODED_FORMATS)
 
@@ -27,11 +28,15 @@ class Anonymize(Step):
     """Give every row a publishable image, or none and a reason.
 
     The earlier arrows run first where their columns are absent. Where `inspect`'s are given they add to what its
-    detectors find here and never replace it, since they may be of another image; with `verify=False` they are
-    trusted. A model is never asked for its judgement again, so its FALSE among them is taken at its word: give columns
-    of these very rows. Rows that were not flagged are re-encoded; flagged rows are edited and inspected again. On
-    residue follow a new seed with a stronger setting and the residue's own boxes, then redaction of what remains,
-    then withholding (law 4).
+    detectors find here and never replace it, since they may be of another image: the review of a flagged row gains
+    what was found, so that no public text says it. With `verify=False` they are trusted. A model is never asked for
+    its judgement again, so its FALSE among them is taken at its word: give columns of these very rows. Rows that were
+    not flagged are re-encoded; flagged rows are edited and inspected again. On residue follow a new seed with a
+    stronger setting and the residue's own boxes, then redaction of what remains, then withholding (law 4).
+
+    What a model flags has no place. Redaction hides the places that detectors or the user know, then asks the model
+    again, and withholds what it still flags. A rewriting editor changes the whole picture then, whatever its region;
+    the provenance calls a row verified only where evidence with a place was looked for again, or the model was asked.
 
     Args:
         editor: the part that changes pixels.
@@ -124,6 +129,7 @@ class Anonymize(Step):
             recall_failure(row)
         if self.verify:
             self.inspect.look([row for row in given if row.failure is None])
+        each_row([row for row in given if row.failure is None], self.inspect.add_found, "error")
 
     def _prepare(self, plan: Plan) -> None:
         row, pixels = plan.row, plan.row.decoded.pixels
@@ -135,11 +141,22 @@ class Anonymize(Step):
             row.residue = None if row.found is None else []  # `inspect` saw these very pixels
             return
         row.fields[columns.PRIVACY_FLAG] = True
-        reported = _detections(row.fields.get(columns.PRIVACY_REVIEW) or [])
-        plan.hide(list(dict.fromkeys([*found, *reported, *boxes])))
-        if self.editor.redacts and not plan.boxes:
-            raise EditFailed("flagged, but no region is known that could be hidden", "nothing_to_edit")
+        review = row.fields.get(columns.PRIVACY_REVIEW) or []
+        reported = _detections(review)
+        plan.hide([*found, *reported, *boxes])
+        plan.located = bool(boxes) or self.inspect.flags([*found, *reported])
+        plan.elsewhere = any(item["box"] is None and item["category"] not in _NOTES for item in review)
+        if self.editor.redacts:
+            self._check_places(plan)
         plan.aim(self.editor, self.prior, self._label_column)
+
+    def _check_places(self, plan: Plan) -> None:
+        """Redaction hides places. What has none can only be asked of the model again, once they are hidden."""
+        if not plan.boxes:
+            raise EditFailed("flagged, but no region is known that could be hidden", "nothing_to_edit")
+        plan.elsewhere = plan.elsewhere or not plan.located
+        if plan.elsewhere and not (self.verify and self.inspect.backend):
+            raise EditFailed("flagged for something without a known place, which cannot be redacted", "nothing_to_edit")
 
     def _edit(self, plans: Sequence[Plan]) -> None:
         pending = list(plans)
@@ -163,7 +180,8 @@ class Anonymize(Step):
         each_row(live, lambda p: p.accept(outputs[id(p)]), "edit_failed")
         live = [p for p in live if p.alive]
         for plan in live:
-            plan.attempts.append({"editor": type(editor).__name__, "strength": strength, "residue": None})
+            facts = {"editor": type(editor).__name__, "redacts": editor.redacts, "strength": strength}
+            plan.attempts.append({**facts, "residue": None})
         if self.verify:
             self._look_again(live, editor)
 
@@ -178,11 +196,25 @@ class Anonymize(Step):
 
             for plan, found in zip(live, each(live, look, "inspect_failed"), strict=True):
                 seen[id(plan)] += found if found is not None else []  # none: the row has failed
+        condemned = self._ask_again([p for p in plans if p.alive], editor)
         live = [p for p in plans if p.alive]
-        each_row(live, lambda p: p.judge(seen[id(p)], editor.redacts), "inspect_failed")
+        each_row(live, lambda p: p.judge(seen[id(p)], editor, id(p) in condemned), "inspect_failed")
         each_row(
             [p for p in live if p.alive and p.residue], lambda p: p.hide([*p.hidden, *p.residue]), "inspect_failed"
         )
+
+    def _ask_again(self, plans: Sequence[Plan], editor: Editor) -> set[int]:
+        """The plans, by `id`, whose redacted picture the model still flags.
+
+        A rewriting editor rightly draws new people, so of its pictures the model's flag says nothing.
+        """
+        asked = [p for p in plans if p.elsewhere and editor.redacts and self.inspect.backend]
+        rows = [Row(p.row.edited, {}) for p in asked]
+        scores = self.inspect.judge(rows)
+        for plan, row in zip(asked, rows, strict=True):
+            if row.failure is not None:
+                plan.fail(row.failure)
+        return {id(p) for p, score in zip(asked, scores, strict=True) if p.alive and self.inspect.condemns(score)}
 
     def _finish(self, plan: Plan) -> None:
         row, data = plan.row, None
@@ -200,6 +232,10 @@ class Anonymize(Step):
         if data is None:
             row.edited = None
 
+    def _looked_for(self, plan: Plan) -> bool:
+        """Whether what flagged the row has a place, where the detectors looked again."""
+        return plan.located and bool(self.inspect.detectors)
+
     def _encoded(self, row: Row) -> bytes:
         if row.edited is None:
             raise EditFailed("no edited image came out")
@@ -214,11 +250,15 @@ class Anonymize(Step):
             "editor": self.editor.config() if plan.flagged else None,
             "prior": self.prior if plan.flagged and not self.editor.redacts else None,
             "attempts": plan.attempts,
-            "verified": self.verify and (not plan.flagged or bool(self.inspect.detectors)),
+            "verified": self.verify and (not plan.flagged or plan.cleared or self._looked_for(plan)),
             "inspected": list(self.inspect.categories) if plan.row.found is not None else [],
             "versions": {"u2s_datasets": importlib.metadata.version("u2s_datasets")},
         }
         return json.dumps(facts, sort_keys=True)
+
+
+_NOTES = (columns.ERROR, columns.LEAK)
+"""Categories of the review that say something of our own work, not of the image."""
 
 
 def _paints_boxes(editor: Editor) -> bool:
@@ -228,6 +268,8 @@ def _paints_boxes(editor: Editor) -> bool:
 
 def _redact_remains(plan: Plan) -> None:
     """Prepare the last attempt after any other editor: its own output, with what remains of the original hidden."""
+    if any(d.category == WHOLE for d in plan.residue):
+        raise ResidueFound("the picture was flagged as a whole and came back much as it was; no part can be redacted")
     plan.start = plan.row.edited
     plan.hide(plan.residue)
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from u2s_datasets import columns
 from u2s_datasets import criteria as criteria_
@@ -106,9 +107,10 @@ class Inspect(Step):
 
         return each(batch, weigh, "inspect_failed")
 
-    @property
-    def _limit(self) -> float:
-        return self.threshold - 1e-6 if self.method == "choose" else 1.0  # 1 - 0.8 is below 0.2
+    def condemns(self, judged: float | None) -> bool:
+        """Whether an answer of `judge` flags its image; without a model nothing does, without an answer it does."""
+        limit = self.threshold - 1e-6 if self.method == "choose" else 1.0  # 1 - 0.8 is below 0.2
+        return self.backend is not None and (judged is None or judged >= limit)
 
     def request(self, row: Row) -> Request:
         """The question for one row; for "choose" with the answer begun."""
@@ -135,6 +137,17 @@ class Inspect(Step):
                 if detections is not None:
                     row.found = [*(row.found or ()), *detections]
 
+    def add_found(self, row: Row) -> None:
+        """Add to given columns what `look` found besides, where the row is flagged by either.
+
+        What the texts may not say is taken from the review, so what was read here has to stand in it.
+        """
+        found, review = row.found or [], list(row.fields.get(columns.PRIVACY_REVIEW) or ())
+        if row.fields.get(columns.PRIVACY_FLAG) is not False or self.flags(found):
+            known = {_place(item) for item in review}
+            review += [item for item in map(_item, found) if _place(item) not in known]
+            row.fields |= {columns.PRIVACY_FLAG: True, columns.PRIVACY_REVIEW: review}
+
     def flags(self, found: Sequence[Detection]) -> bool:
         """Whether one of these detections is evidence enough by itself.
 
@@ -144,12 +157,15 @@ class Inspect(Step):
         return any(d.score >= limits.get(d.category, 0.0) for d in found)
 
     def _verdict(self, row: Row, judged: float | None) -> dict:
-        found = row.found or []
-        flag = self.flags(found) or (self.backend is not None and (judged is None or judged >= self._limit))
+        found, by_model = row.found or [], self.condemns(judged)
+        flag = self.flags(found) or by_model
+        review = [_item(d) for d in found] if flag else []
+        if by_model:
+            review.append(columns.review_item(columns.JUDGED, "", "judged private by a model", None, judged or 1.0))
         return {
             columns.PRIVACY_FLAG: flag,
             columns.PRIVACY_SCORE: max((*(d.score for d in found), judged or 0.0)),
-            columns.PRIVACY_REVIEW: [_item(d) for d in found] if flag else [],
+            columns.PRIVACY_REVIEW: review,
         }
 
 
@@ -169,6 +185,11 @@ def _open(row: Row) -> None:
 def _failed(error: RowError) -> dict:
     item = columns.review_item(columns.ERROR, error.code, str(error), None, 1.0)
     return {columns.PRIVACY_FLAG: True, columns.PRIVACY_SCORE: 1.0, columns.PRIVACY_REVIEW: [item]}
+
+
+def _place(item: Mapping[str, Any]) -> tuple[object, ...]:
+    """What tells a detection from others, also after it lay in a table of 32-bit numbers."""
+    return item["category"], item["item"] or "", None if item["box"] is None else tuple(map(round, item["box"]))
 
 
 def _item(detection: Detection) -> dict:

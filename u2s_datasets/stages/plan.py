@@ -30,8 +30,11 @@ class Plan:
     Attributes:
         flagged: whether the row is to be edited.
         hidden: what the editor is to change, residue of earlier attempts included.
+        located: whether evidence with a place flags the row by itself, so that it can be looked for again.
+        elsewhere: whether something may be private that has no place: a model flagged the row, or named things.
         boxes: their regions, grown and merged.
         residue: what the last look at the output found; empty where nobody looked.
+        cleared: whether the model that flagged the row found nothing in the output.
         texts: the text priors by the names that `Edit` has for them.
         attempts: a record of each, for the provenance.
         seed: seed of the first attempt.
@@ -41,6 +44,9 @@ class Plan:
         self.row = row
         self.flagged = True
         self.hidden: list[Detection] = []
+        self.located = False
+        self.elsewhere = False
+        self.cleared = False
         self.boxes: list[Box] = []
         self.residue: list[Detection] = []
         self.texts: dict[str, str] = {}
@@ -88,10 +94,14 @@ class Plan:
         return Edit(
             image=start,
             **self.texts,
-            boxes=tuple(self.boxes),
+            boxes=() if self._everywhere(editor) else tuple(self.boxes),
             seed=seed,
             strength=strength,
         )
+
+    def _everywhere(self, editor: Editor) -> bool:
+        """Whether a rewriting editor has to change the whole picture, since what is private may be anywhere in it."""
+        return not editor.redacts and (self.elsewhere or not self.located)
 
     def _seed(self, picture: Image.Image, editor: Editor, run_seed: int) -> int:
         """The content's seed. Of what redaction hides nothing enters it: a pattern drawn from the seed would tell."""
@@ -126,9 +136,19 @@ class Plan:
             return [(0.0, 0.0, float(size[0]), float(size[1]))]
         return regions([d for d in self.hidden if d.category not in others - {*detector.categories}], size)
 
-    def judge(self, found: Sequence[Detection], absolute: bool) -> None:
-        """Set the residue from what was found in the output."""
-        left = verify.remaining(found, self.row.array, self.edited, self.hidden, absolute)
+    def judge(self, found: Sequence[Detection], editor: Editor, condemned: bool) -> None:
+        """Set the residue from what was found in the output.
+
+        Args:
+            editor: the one that made it.
+            condemned: whether the model still flags it, after redaction.
+        """
+        whole = [verify.whole(self.row.array)] if self._everywhere(editor) else []
+        hidden = [*self.hidden, *whole]
+        left = verify.remaining(found, self.row.array, self.edited, hidden, editor.redacts, editor.obeys_boxes)
+        if condemned:
+            left.append(verify.whole(self.row.array))
+        self.cleared = self.elsewhere and editor.redacts and not condemned
         self.residue = list(dict.fromkeys(left))  # what was hidden before and is found again counts once
         self.row.residue = self.residue
         self.attempts[-1]["residue"] = len(self.residue)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from u2s_datasets import checkpoints, columns, rows
-from u2s_datasets.errors import PartlyFailed, RowError, SetupError
+from u2s_datasets.errors import MissingExtra, MissingWeights, PartlyFailed, RowError, SetupError, together
 from u2s_datasets.parts import Detection, Part
 from u2s_datasets.rows import Row
 
@@ -65,9 +65,10 @@ class Step(Part):
         return self.writes
 
     def check(self) -> None:
-        """Check every part of this step."""
-        for part in self.parts():
-            part.check()
+        """Check every part of this step; what is wrong with several of them is said in one error."""
+        errors = [error for part in self.parts() for error in _faults(part)]
+        if errors:
+            raise together(errors) from errors[0]
 
     def parts(self) -> Iterator[Part]:
         """The parts among this step's fields."""
@@ -75,6 +76,23 @@ class Step(Part):
             for item in value if isinstance(value, tuple) else (value,):
                 if isinstance(item, Part):
                     yield item
+
+
+def _faults(part: Part) -> list[SetupError]:
+    """What keeps a part from working here: also that its weights are absent, where a package is absent already."""
+    try:
+        part.check()
+    except MissingExtra as error:
+        model, pinned = getattr(part, "model", None), hasattr(part, "revision")
+        try:
+            if model and pinned:
+                checkpoints.folder(model, part.revision)  # type: ignore[attr-defined]
+        except MissingWeights as absent:
+            return [error, absent]
+        return [error]
+    except SetupError as error:
+        return [error]
+    return []
 
 
 def recall_failure(row: Row) -> None:

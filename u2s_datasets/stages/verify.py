@@ -17,6 +17,14 @@ from u2s_datasets.parts import Box, Detection
 MOVED = 10.0
 """Mean absolute change in grey levels below which a region counts as left as it was; JPEG at quality 75 moves fewer."""
 
+ALIKE = 0.95
+"""Correlation from which a region shows what it showed, brighter or paler: an autoencoder's way there and back."""
+
+WHOLE = "image"
+"""Category of a whole image that was flagged without saying where, and came back as it was."""
+
+_TILES = 4
+
 SURVIVED = 60.0
 """rapidfuzz ratio, 0 to 100, from which a word of the output counts as a word of the original."""
 
@@ -27,27 +35,37 @@ def remaining(
     after: np.ndarray,
     hidden: Sequence[Detection],
     absolute: bool,
+    obedient: bool = True,
 ) -> list[Detection]:
     """The residue of an edit: what was found in the output, and what the editor was told to change and did not.
 
     Args:
         found: detections in the edited image.
         before, after: (H, W, 3) uint8 RGB pixels of the same shape.
-        hidden: detections in the original, whose regions were to be changed.
+        hidden: detections in the original, whose regions were to be changed; `whole` for all of it.
         absolute: everything that is found is residue (redaction).
+        obedient: the editor painted the boxes that it was given; of any other, some changed pixels prove nothing.
     """
     if absolute:
-        return [*found, *(d for d in hidden if not painted(before, after, d.box))]
+        covered = painted if obedient else moved
+        return [*found, *(d for d in hidden if not covered(before, after, d.box))]
     words = [d.text.casefold() for d in hidden if d.text]
-    survivors = [
-        d for d in found if d.text and any(fuzz.partial_ratio(d.text.casefold(), w) >= SURVIVED for w in words)
-    ]
+    survivors = [d for d in found if d.text and _survives(d.text.casefold(), words)]
     still = [d for d in found if d not in survivors and not moved(before, after, d.box)]
-    return [*(d for d in hidden if not moved(before, after, d.box)), *survivors, *still]
+    return [*(d for d in hidden if _left(before, after, d)), *survivors, *still]
+
+
+def whole(pixels: np.ndarray) -> Detection:
+    """All of a picture, for one that was flagged without saying where."""
+    return Detection(WHOLE, (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0])), 1.0)
 
 
 def _survives(text: str, words: Sequence[str]) -> bool:
     return any(fuzz.partial_ratio(text, word) >= SURVIVED for word in words)
+
+
+def _left(before: np.ndarray, after: np.ndarray, hidden: Detection) -> bool:
+    return not (changed(before, after) if hidden.category == WHOLE else moved(before, after, hidden.box))
 
 
 def painted(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
@@ -59,9 +77,31 @@ def painted(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
 
 
 def moved(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
-    """Whether the pixels of a box really changed, on average by `MOVED`; true for a box that has no pixel."""
+    """Whether the pixels of a box really changed: on average by `MOVED`, and not in tone alone.
+
+    True for a box that has no pixel.
+    """
     pair = _crops(before, after, box)
-    return pair is None or float(np.abs(pair[0].astype(np.float32) - pair[1]).mean()) >= MOVED
+    if pair is None:
+        return True
+    old, new = (crop.astype(np.float32) for crop in pair)
+    return float(np.abs(old - new).mean()) >= MOVED and alike(old, new) < ALIKE
+
+
+def alike(old: np.ndarray, new: np.ndarray) -> float:
+    """Correlation of two crops (H, W, 3), in [-1, 1], each channel apart from its mean: 1 where new = gain · old +
+    offset with a positive gain. 0 where one of them is of one colour."""
+    old, new = old - old.mean(axis=(0, 1)), new - new.mean(axis=(0, 1))
+    scale = float(np.sqrt((old**2).sum() * (new**2).sum()))
+    return float((old * new).sum()) / scale if scale > 0 else 0.0
+
+
+def changed(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether a sixteenth of a picture, or more, really changed: one of 4 × 4 tiles `moved`."""
+    height, width = before.shape[0] / _TILES, before.shape[1] / _TILES
+    corners = [(x * width, y * height) for x in range(_TILES) for y in range(_TILES)]
+    tiles = [(x, y, x + width, y + height) for x, y in corners]
+    return any(moved(before, after, tile) for tile in tiles if _crops(before, after, tile) is not None)
 
 
 def _crops(before: np.ndarray, after: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray] | None:

@@ -1,0 +1,164 @@
+"""Rows for the bridge, from a run or a dataset: typed columns, and both images as they are stored."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from u2s_datasets import columns as c
+from u2s_datasets.app.media import stored_bytes
+from u2s_datasets.errors import SetupError
+from u2s_datasets.review import decisions as d
+from u2s_datasets.source import Source
+
+
+@dataclass(frozen=True)
+class BridgeRow:
+    """One row.
+
+    Args:
+        name: its row id.
+        index: its position.
+        values: the columns, without images.
+        original: the stored original; none where it cannot be had.
+        anonymized: the encoded publishable image; none where the row is withheld.
+    """
+
+    name: str
+    index: int
+    values: dict[str, Any]
+    original: Any
+    anonymized: bytes | None
+
+
+class RunRows:
+    """The rows of a run, with the curators' decisions: a rejected row is withheld here before `data/` knows it.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        SetupError: it holds no finished run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser().resolve()
+        self.manifest = d.read_manifest(self.folder)
+        self.features = {**c.features((*c.PRIVATE, *c.REVIEW)), **self._kept(), **c.features([c.ANONYMIZED_IMAGE])}
+        self.info = {"folder": str(self.folder)}
+
+    def __len__(self) -> int:
+        return sum(shard["rows"] for shard in self.manifest["shards"])
+
+    def __iter__(self) -> Iterator[BridgeRow]:
+        return self.some(None)
+
+    def some(self, wanted: Collection[str] | None, originals: bool = True) -> Iterator[BridgeRow]:
+        """These rows, or all of them; a shard without any of them is not read.
+
+        Args:
+            wanted: row ids.
+            originals: whether to look up the originals as well.
+        """
+        entries = d.read_decisions(self.folder)
+        source, position = self._source() if originals else None, 0
+        for shard in self.manifest["shards"]:
+            name = f"part-{shard['shard']:05d}.parquet"
+            private = _read(self.folder / "private" / "rows" / name)
+            if wanted is None or any(row[c.ROW_ID] in wanted for row in private):
+                public = {row[c.ROW_ID]: row for row in _read(self.folder / "data" / name)}
+                for index, row in enumerate(private):
+                    if wanted is None or row[c.ROW_ID] in wanted:
+                        entry = entries.get(row[c.ROW_ID], {})
+                        yield self._row(row, public.get(row[c.ROW_ID], {}), entry, position + index, source)
+            position += len(private)
+
+    def _row(self, row: dict, public: dict, entry: dict, index: int, source: Source | None) -> BridgeRow:
+        values = {**public, **row, **{name: entry.get(name) for name in c.REVIEW}}
+        image = values.pop(c.ANONYMIZED_IMAGE, None)
+        if entry.get(c.REVIEW_DECISION) == d.REJECT and values[c.STATUS] != c.WITHHELD:
+            values |= {c.STATUS: c.WITHHELD, c.REASON: "rejected"}
+        shown = image is not None and values[c.STATUS] in (c.SAFE, c.ANONYMIZED)
+        item = None if source is None else next(source.read(index, index + 1), None)
+        original = item.image if item is not None and item.source == row[c.SOURCE] else None
+        return BridgeRow(row[c.ROW_ID], index, values, original, image["bytes"] if shown else None)
+
+    def _source(self) -> Source | None:
+        from u2s_datasets.review.reedit import open_run_source
+
+        try:
+            return open_run_source(self.folder, to_show=True)
+        except (SetupError, OSError):
+            return None
+
+    def _kept(self) -> dict[str, Any]:
+        from datasets import Features
+        from pyarrow import parquet
+
+        for path in sorted((self.folder / "data").glob("*.parquet")):
+            features = Features.from_arrow_schema(parquet.read_schema(path))
+            return {name: feature for name, feature in features.items() if name not in c.PUBLIC}
+        return {}
+
+
+class DatasetRows:
+    """The rows of a dataset that went through the steps, as far as it did.
+
+    Args:
+        data: a `datasets.Dataset`.
+        image_column: the column of the originals; it may be absent.
+
+    Raises:
+        SetupError: it is no `Dataset`, or holds further images.
+    """
+
+    def __init__(self, data: Any, image_column: str = c.IMAGE) -> None:
+        from datasets import Dataset, Image
+
+        if not isinstance(data, Dataset):
+            raise SetupError(
+                f"{type(data).__name__} cannot be shown; give the folder of a run, or a datasets.Dataset "
+                "(one split; collect a stream with Dataset.from_list)"
+            )
+        pictures = [n for n, f in data.features.items() if isinstance(f, Image)]
+        if others := [n for n in pictures if n not in (image_column, c.ANONYMIZED_IMAGE)]:
+            raise SetupError(f"column {others[0]!r} holds further images; remove it, or say image_column='…'")
+        for name in pictures:
+            data = data.cast_column(name, Image(decode=False))
+        self.data, self.image_column = data, image_column
+        self.features = {n: Image() if n in pictures else f for n, f in data.features.items()}
+        self.info = {"image_column": image_column}
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[BridgeRow]:
+        for index, row in enumerate(self.data):
+            original, image = row.pop(self.image_column, None), row.pop(c.ANONYMIZED_IMAGE, None)
+            given = row.get(c.ROW_ID)
+            name = given if given and re.fullmatch(r"[\w-]{1,64}", given) else f"row-{index:07d}"  # it names files
+            yield BridgeRow(name, index, row, original, stored_bytes(image))
+
+
+def features_json(features: dict[str, Any]) -> str:
+    """Features as JSON, for a dataset's `info`."""
+    from datasets import Features
+
+    return json.dumps(Features(features).to_dict())
+
+
+def features_from(text: str) -> dict[str, Any]:
+    """The features of `features_json`."""
+    from datasets import Features
+
+    return dict(Features.from_dict(json.loads(text)))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    from pyarrow import parquet
+
+    return parquet.read_table(path).to_pylist() if path.exists() else []

@@ -1,0 +1,59 @@
+"""An audit by eye: how many of a random sample of publishable images a reviewer found to leak, and what follows.
+
+`private/audit.json` holds {"n", "leaks", "confidence", "upper_bound", "reviewer", "date", "seed"}. The reviewer and the
+seed stay home: the seed tells which rows were looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from u2s_datasets.errors import SetupError
+from u2s_datasets.review.audit import upper_bound
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Args:
+        n: images looked at.
+        leaks: how many of them leaked.
+        confidence: of the bound, in (0, 1).
+        upper_bound: on the share of leaking images, exact (Clopper and Pearson, 1934).
+        date: when, as the reviewer's program wrote it.
+    """
+
+    n: int
+    leaks: int
+    confidence: float
+    upper_bound: float
+    date: str
+
+
+def read_audit(path: Path) -> Audit | None:
+    """The audit of a run; none where there was none.
+
+    Raises:
+        SetupError: the file is damaged, or its bound is below the exact one of its own numbers.
+    """
+    if not path.exists():
+        return None
+    try:
+        return checked(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SetupError(f"{str(path)!r} is no audit ({error}); audit again, or remove it") from error
+
+
+def checked(stated: dict[str, Any]) -> Audit:
+    """An audit whose numbers fit each other. Raises `ValueError`, `KeyError` or `TypeError` otherwise."""
+    n, leaks, confidence = int(stated["n"]), int(stated["leaks"]), float(stated["confidence"])
+    if not (n >= 1 and 0 <= leaks <= n and 0 < confidence < 1):
+        raise ValueError(f"n={n}, leaks={leaks}, confidence={confidence} cannot be")
+    exact = upper_bound(n, leaks, confidence)
+    if float(stated["upper_bound"]) < exact - 1e-6:
+        raise ValueError(f"upper_bound={stated['upper_bound']} is below the exact bound {exact:.6f}")
+    return Audit(n, leaks, confidence, float(stated["upper_bound"]), str(stated["date"])[:10])

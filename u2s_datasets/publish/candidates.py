@@ -1,0 +1,88 @@
+"""One row on its way out: what would leave, and beside it what must not be said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from u2s_datasets.errors import UnreadableImage
+
+DECISION = "review_decision"
+"""Column with a curator's decision: none where no review was asked for, "approve", "reject"; anything else waits."""
+
+DECISIONS_FILE = "reviews.json"
+"""In `private/` of a run: {row_id: {"review_decision": …, "review_by": …, "review_at": …}}."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One row of a source.
+
+    Args:
+        public: the columns that would leave, by name; the image as it is stored, {bytes, path}. Empty where the row
+            stays home.
+        status: `safe`, `anonymized`, `withheld` or whatever stands there.
+        flagged: whether the original is private; a row about which nothing is known counts as private.
+        review: the privacy review.
+        caption: the private caption, or "".
+        classes: names of its classes, which the user publishes; a text may say them.
+        names: what the row's own file is called, see `pipeline.own_names`.
+        source: the row's place in the source, a path as a rule, or "".
+        seed: the row's own seed.
+        scores: score -> value, none where it was not measured.
+        decision: see `DECISION`.
+        original: the stored original; none where it cannot be had.
+    """
+
+    public: Mapping[str, Any]
+    status: str
+    flagged: bool = True
+    review: Sequence[dict[str, Any]] = ()
+    caption: str = ""
+    classes: str = ""
+    names: Sequence[str] = ()
+    source: str = ""
+    seed: int | None = None
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+    decision: str | None = None
+    original: Any = None
+
+
+def classes_of(row: Mapping[str, Any], features: Mapping[str, Any]) -> str:
+    """The names of a row's classes, in one text."""
+    from datasets import ClassLabel
+
+    labels = [(f, row.get(name)) for name, f in features.items() if isinstance(f, ClassLabel)]
+    return " ".join(f.names[v] for f, v in labels if isinstance(v, int) and 0 <= v < f.num_classes).replace("_", " ")
+
+
+def rounded(value: float | None) -> float | None:
+    """A score with two digits: one with all of them would recognise a candidate original."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.2g}")
+
+
+def stored_bytes(value: Any) -> bytes | None:
+    """The encoded bytes of a stored image: bytes, a path, or a {bytes, path}; none where there are none here."""
+    if isinstance(value, Mapping):
+        value = value["bytes"] if value.get("bytes") is not None else value.get("path")
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value)
+    if isinstance(value, (str, Path)) and "://" not in str(value):
+        try:
+            return Path(value).read_bytes()
+        except (OSError, ValueError):  # a name that no file can have
+            return None
+    return None
+
+
+def pixels_of(data: bytes | None) -> Any:
+    """The upright RGB image of encoded bytes; none where they are none."""
+    from u2s_datasets import images
+
+    try:
+        return None if data is None else images.decode(data).pixels
+    except UnreadableImage:
+        return None

@@ -1,0 +1,172 @@
+"""An audit by eye: how sure one can be, after looking at a random sample, that few of the published images leak.
+
+The rows are drawn by a seed from all that would be published, each is judged once (approve: nothing leaks; reject: it
+leaks), and the exact bound follows. `private/audit_sample.json` holds the audit under way, `private/audit.json` its
+result: {"n", "leaks", "confidence", "upper_bound", "reviewer", "date", "seed"}.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from u2s_datasets import columns as c
+from u2s_datasets.errors import SetupError
+from u2s_datasets.review import decisions as d
+
+if TYPE_CHECKING:
+    from u2s_datasets.output import Output
+
+SAMPLE, RESULT = "audit_sample.json", "audit.json"
+_LEAK, _CLEAN = "leak", "clean"
+
+
+def upper_bound(n: int, leaks: int, confidence: float = 0.95) -> float:
+    """The exact one-sided upper bound on a rate (Clopper and Pearson, Biometrika 26, 1934).
+
+    The rate p at which `leaks` or fewer in n draws have probability 1 - confidence: the quantile `confidence` of
+    Beta(leaks + 1, n - leaks). With no leak at all that is 1 - (1 - confidence)^(1/n).
+
+    Args:
+        n: images looked at, 1 or more.
+        leaks: how many leaked, 0 to n.
+        confidence: in (0, 1).
+
+    Raises:
+        SetupError: numbers that cannot be.
+    """
+    from scipy.stats import beta
+
+    if not (n >= 1 and 0 <= leaks <= n and 0 < confidence < 1):
+        raise SetupError(
+            f"n={n}, leaks={leaks}, confidence={confidence} cannot be; give 0 <= leaks <= n and a "
+            "confidence between 0 and 1, such as 0.95"
+        )
+    return 1.0 if leaks == n else float(beta.ppf(confidence, leaks + 1, n - leaks))
+
+
+def draw(folder: str | Path, n: int, seed: int, by: str) -> list[str]:
+    """Draw rows for an audit and ask for the review of each.
+
+    The same call goes on with an audit that was interrupted; what was judged stays judged.
+
+    Args:
+        folder: of the run.
+        n: how many rows, 1 to the number that would be published.
+        seed: of the draw.
+        by: who will look.
+
+    Returns:
+        The row ids, in the order in which they were drawn.
+
+    Raises:
+        SetupError: there are not so many rows, or another audit is under way.
+    """
+    folder = Path(folder).expanduser()
+    sample = read_sample(folder)
+    if sample and (sample["n"], sample["seed"]) == (n, seed):
+        return sample["drawn"]
+    if sample:
+        raise SetupError(
+            f"an audit of n={sample['n']} with seed={sample['seed']} is under way "
+            f"({len(sample['judged'])} judged); go on with it, or drop it"
+        )
+    with d.opened(folder) as output:
+        known, entries = d.places(folder), d.read_decisions(folder)
+        rows = publishable(known, entries)
+        if not 1 <= n <= len(rows):
+            raise SetupError(f"n={n} of {len(rows)} publishable rows cannot be drawn; give 1 to {len(rows)}")
+        drawn = random.Random(seed).sample(sorted(rows), n)
+        asked = {row: d.entry(d.PENDING, by, d.now(), known[row].shard) for row in drawn}
+        d.save(output, entries | asked)
+        _write(output, SAMPLE, {"n": n, "seed": seed, "drawn": drawn, "judged": {}})
+    return drawn
+
+
+def publishable(known: Mapping[str, d.Place], entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The rows that would be published: neither withheld nor rejected."""
+    rejected = {row for row, entry in entries.items() if entry[c.REVIEW_DECISION] == d.REJECT}
+    return [row for row, place in known.items() if place.status != c.WITHHELD and row not in rejected]
+
+
+def count(output: Output, decisions: Mapping[str, str]) -> None:
+    """Count first judgements of drawn rows. Sending a row back counts as a leak: it was not good enough as it was."""
+    sample = read_sample(output.root)
+    if sample is None:
+        return
+    judged = dict(sample["judged"])
+    for row in sample["drawn"]:
+        word = decisions.get(row)
+        if word in (d.APPROVE, d.REJECT, d.REEDIT) and row not in judged:
+            judged[row] = _CLEAN if word == d.APPROVE else _LEAK
+    if judged != sample["judged"]:
+        _write(output, SAMPLE, sample | {"judged": judged})
+
+
+def finish(folder: str | Path, reviewer: str, confidence: float = 0.95) -> dict[str, Any]:
+    """Write the result of the audit under way, for the dataset card.
+
+    Args:
+        folder: of the run.
+        reviewer: who looked.
+        confidence: of the bound, in (0, 1).
+
+    Returns:
+        What `private/audit.json` holds.
+
+    Raises:
+        SetupError: there is no audit under way, or a drawn row was not judged.
+    """
+    folder = Path(folder).expanduser()
+    sample = read_sample(folder)
+    if sample is None:
+        raise SetupError(f"no audit is under way in {str(folder)!r}; draw a sample first")
+    if waiting := sample["n"] - len(sample["judged"]):
+        raise SetupError(f"{waiting} of {sample['n']} drawn rows are not judged yet; approve or reject each")
+    if not reviewer.strip():
+        raise SetupError("reviewer='' names nobody; say who looked")
+    leaks = sum(verdict == _LEAK for verdict in sample["judged"].values())
+    result = {
+        "n": sample["n"],
+        "leaks": leaks,
+        "confidence": confidence,
+        "upper_bound": upper_bound(sample["n"], leaks, confidence),
+        "reviewer": reviewer.strip(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "seed": sample["seed"],
+    }
+    with d.opened(folder) as output:
+        _write(output, RESULT, result)
+        (output.private / SAMPLE).unlink()
+    return result
+
+
+def drop(folder: str | Path) -> None:
+    """Give up the audit under way; the reviews that it asked for are still asked for."""
+    with d.opened(Path(folder).expanduser()) as output:
+        (output.private / SAMPLE).unlink(missing_ok=True)
+
+
+def read_sample(folder: Path) -> dict[str, Any] | None:
+    """The audit under way: n, seed, drawn row ids, judged row id -> "clean" or "leak"; none where there is none."""
+    return _read(folder / "private" / SAMPLE)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The result of the last audit; none where there was none, or the images changed since."""
+    return _read(folder / "private" / RESULT)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
+    except ValueError as error:
+        raise SetupError(f"{str(path)!r} is no JSON; remove it and audit again") from error
+
+
+def _write(output: Output, name: str, value: Mapping[str, Any]) -> None:
+    output.write(output.private / name, json.dumps(value, indent=1, sort_keys=True).encode(), 0o600)

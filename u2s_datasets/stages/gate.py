@@ -1,0 +1,136 @@
+"""The quality gate: what scores badly, or still shows what it should not, stays home."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from u2s_datasets import columns, rows
+from u2s_datasets.errors import ResidueFound, RowError, SetupError
+from u2s_datasets.rows import Row
+from u2s_datasets.stages.attempts import absolute, last_attempt
+from u2s_datasets.stages.step import Step
+
+Limits = tuple[tuple[str, float], ...]
+_RESIDUAL = (columns.RESIDUAL_FACES, columns.RESIDUAL_TEXT)
+
+
+@dataclass(frozen=True)
+class Gate(Step):
+    """Withhold rows by their scores: after `score`, in a pipeline or by `.map(gate, batched=True)`.
+
+    A row that fails loses its image and its scores and becomes `withheld`; its note says by which score, and reports
+    count it under "quality" or "residue". Rows that were withheld already stay as they are.
+
+    Limits judge an edit, so they are for edited rows alone: a `safe` row is its own original, whose people are of
+    course the same. Limits on `residual_faces` and `residual_text`, and `residue`, are for safe rows too, since they
+    say that the inspection missed something that it looks for.
+
+    Args:
+        above: score -> a value that it has to exceed, as a mapping or pairs. The paper's filter is clip_ratio 0.7.
+        at_most: score -> a value that it must not exceed. By default nobody may still be recognised.
+        residue: also withhold what `anonymize` left over (law 4), and rows of redaction, or without any edit, in
+            which `score` still found a face or a word.
+        strict: a score that was not measured fails; without it only measured ones count.
+        image_column: the column of the edited images.
+    """
+
+    above: Limits = ((columns.CLIP_RATIO, 0.7),)
+    at_most: Limits = ((columns.FACES_SAME, 0),)
+    residue: bool = True
+    strict: bool = False
+    image_column: str = columns.ANONYMIZED_IMAGE
+
+    shown: ClassVar[tuple[str, ...]] = ("above", "at_most")
+    reads = (columns.STATUS, columns.NOTE, columns.PROVENANCE, *columns.SCORE)
+    writes = (columns.ANONYMIZED_IMAGE, columns.STATUS, columns.NOTE)
+
+    def __post_init__(self) -> None:
+        for name in ("above", "at_most"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, tuple(value.items() if isinstance(value, Mapping) else map(tuple, value)))
+
+    def __call__(self, batch: Mapping[str, Any], rank: int | None = None) -> Any:
+        """The batch with the images, states and notes of the rows that fail; see `Step`."""
+        self.check()
+        made = rows.rows_of(batch, self.image_column, self.reads, (columns.STATUS,))
+        for row in made:
+            row.fields[columns.ANONYMIZED_IMAGE] = row.image
+        self.run(made)
+        names = self.answers(set(batch))
+        if getattr(batch, "pa_table", None) is not None:
+            return rows.with_columns(batch, made, names)
+        return {name: [row.fields.get(name) for row in made] for name in names}  # images as they came
+
+    def check(self) -> None:
+        """Raises `SetupError` for a limit on no score, or one that is no number."""
+        for name, limit in (*self.above, *self.at_most):
+            if name not in columns.SCORE:
+                raise SetupError(f"{name!r} is no score; use one of: {', '.join(columns.SCORE)}")
+            if not isinstance(limit, (int, float)) or math.isnan(limit):
+                raise SetupError(f"the limit {limit!r} of {name} is no number")
+        super().check()
+
+    def answers(self, present: set[str]) -> tuple[str, ...]:
+        """This step's columns and those scores that are there."""
+        return (*self.writes, *(name for name in columns.SCORE if name in present))
+
+    def run(self, batch: Sequence[Row]) -> None:
+        """Withhold the rows that fail."""
+        for row in batch:
+            if row.fields.get(columns.STATUS) not in (columns.SAFE, columns.ANONYMIZED):
+                continue
+            error = self._objection(row.fields)
+            if error is not None:
+                _withhold(row, error)
+
+    def _objection(self, fields: Mapping[str, Any]) -> RowError | None:
+        edited = fields[columns.STATUS] == columns.ANONYMIZED
+        for name, limit, passes in self._limits():
+            if not edited and name not in _RESIDUAL:
+                continue
+            value = fields.get(name)
+            if value is None and self.strict:
+                return RowError(f"{name} was not measured", "quality")
+            if value is not None and not passes(value):
+                how = "above" if (name, limit) in self.above else "at most"
+                return RowError(f"{name} {value:.4g} is not {how} {limit:g}", "quality")
+        if self.residue and (left := _left_over(fields)):
+            return ResidueFound(left)
+        return None
+
+    def _limits(self) -> list[tuple[str, float, Any]]:
+        above = [(name, limit, limit.__lt__) for name, limit in map(_floats, self.above)]
+        return above + [(name, limit, limit.__ge__) for name, limit in map(_floats, self.at_most)]
+
+
+def _floats(pair: tuple[str, float]) -> tuple[str, float]:
+    return pair[0], float(pair[1])
+
+
+def _left_over(fields: Mapping[str, Any]) -> str:
+    """What is still there that must not be, in words."""
+    try:
+        left = (last_attempt(fields) or {}).get("residue")
+    except ValueError:
+        return "the row's provenance cannot be read"
+    if left:
+        return f"{left} regions were left over by the last attempt"
+    found = [n for n in _RESIDUAL if (fields.get(n) or 0) > 0]
+    if found and absolute(fields):
+        return f"still found: {', '.join(found)}"
+    return ""
+
+
+def _withhold(row: Row, error: RowError) -> None:
+    row.fail(error)
+    row.fields |= {
+        columns.ANONYMIZED_IMAGE: None,
+        columns.STATUS: columns.WITHHELD,
+        columns.NOTE: f"{error.code}: {error}",
+        columns.REASON: error.code,
+    }
+    row.fields.update(dict.fromkeys(columns.SCORE))
+    row.edited = None
