@@ -85,7 +85,7 @@ def histograms(dataset: Any) -> list[Histogram]:
 def _histogram(name: str, values: Sequence[float]) -> Histogram:
     low, high, bars = _EDGES.get(name) or SCALES[name][1:]
     numbers, edges = np.histogram(np.clip(values, low, high), bars, (low, high))
-    goal = GOALS.get(name, "low (surely safe)")
+    goal = GOALS.get(name, "low (less suspected)")
     return Histogram(name, goal, [float(edge) for edge in edges], [int(n) for n in numbers])
 
 
