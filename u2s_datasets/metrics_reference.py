@@ -103,11 +103,12 @@ Two faces are one person from a cosine of 0.2, the lower end of what the makers 
 
 _COST = """## Speed and memory
 
-`u2s bench eval` gives the rate of each metric here, and SSIM's on one thread and on all. Measured on 2026-11-20 on two
-cores of an AMD EPYC, both otherwise idle, by `u2s bench eval --rows 120`: SSIM on two threads is 1.64 times as fast as
-on one (118 and 72 pairs a second; a busy machine shows less). It is the only formula that takes time: TextSim and the
-share of surviving words take 2 to 10 microseconds a pair, 10,000 pairs a tenth of a second, so neither is spread
-over cores. The OCR and the networks before them use the cores by themselves, and in `u2s anonymize` every worker process scores its own rows.
+`u2s bench eval` gives the rate of each metric here, and SSIM's on one thread and on all. Measured on 2026-11-20 on
+two cores of an AMD EPYC, both otherwise idle, by `u2s bench eval --rows 120`: SSIM on two threads is 1.64 times as
+fast as on one (118 and 72 pairs a second; a busy machine shows less). It is the only formula that takes time: TextSim
+and the share of surviving words take 2 to 10 microseconds a pair, 10,000 pairs a tenth of a second, so neither is
+spread over cores. The OCR and the networks before them use the cores by themselves, and in `u2s anonymize` every
+worker process scores its own rows.
 
 `u2s bench eval --memory --rows 30000` evaluates a run of a tenth of the rows and one of all, each in a fresh process,
 with embeddings as wide as CLIP ViT-L/14's (same machine and day):
