@@ -115,6 +115,15 @@ class Rewriter(Editor):
 
 
 @dataclass(frozen=True)
+class Kept(Editor):
+    """A rewriting editor that paints everything anew but pure red."""
+
+    def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
+        before = [np.asarray(e.image) for e in edits]
+        return [Image.fromarray(np.where((b == (255, 0, 0)).all(axis=2)[..., None], b, 255 - b)) for b in before]
+
+
+@dataclass(frozen=True)
 class Dim(Editor):
     """A rewriting editor that has no effect to speak of: all pixels a little darker."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from parts import Broken, Careless, Dim, Persistent, RedSquares, Rewriter, Touchy, picture
+from parts import Broken, Careless, Dim, Kept, Persistent, RedSquares, Rewriter, Touchy, picture
 from PIL import Image
 from skimage import data
 
@@ -120,6 +120,20 @@ def test_a_weak_box_alone_is_no_reason_for_a_flag_that_somebody_gave():
     given = {"image": [picture(red=True)], c.PRIVACY_FLAG: [True]}
     answer = u2s.Anonymize(inspect=inspect, format="png")(given)
     assert answer[c.STATUS] == [c.WITHHELD] and answer[c.NOTE][0].startswith("nothing_to_edit")
+
+
+def test_what_remains_is_redacted_and_nobody_who_was_not_asked_clears_it():
+    """Flagged by somebody's model in an earlier call; here is no model that could look again."""
+    judged = {"category": c.JUDGED, "item": "", "reason": "", "box": None, "score": 1.0}
+    given = {c.PRIVACY_FLAG: [True], c.PRIVACY_SCORE: [1.0], c.PRIVACY_REVIEW: [[judged]]}
+    weak = Inspect(detectors=(RedSquares(flag_threshold=0.95),))
+    step = u2s.Anonymize(inspect=weak, editor=Rewriter(), format="png", attempts=1)
+    answer = step({"image": [picture(red=True)], **given})
+    assert json.loads(answer[c.PROVENANCE][0])["verified"] is False
+    kept = u2s.Anonymize(inspect=weak, editor=Kept(), format="png", attempts=1)({"image": [picture(red=True)], **given})
+    facts = json.loads(kept[c.PROVENANCE][0])
+    assert [a["editor"] for a in facts["attempts"]] == ["Kept", "Redact"]
+    assert facts["verified"] is False
 
 
 def test_a_rewriting_editor_gets_no_boxes_where_a_model_saw_more():

@@ -198,13 +198,13 @@ class Anonymize(Step):
                 seen[id(plan)] += found if found is not None else []  # none: the row has failed
         condemned = self._ask_again([p for p in plans if p.alive], editor)
         live = [p for p in plans if p.alive]
-        each_row(live, lambda p: p.judge(seen[id(p)], editor, id(p) in condemned), "inspect_failed")
+        each_row(live, lambda p: p.judge(seen[id(p)], editor, condemned.get(id(p))), "inspect_failed")
         each_row(
             [p for p in live if p.alive and p.residue], lambda p: p.hide([*p.hidden, *p.residue]), "inspect_failed"
         )
 
-    def _ask_again(self, plans: Sequence[Plan], editor: Editor) -> set[int]:
-        """The plans, by `id`, whose redacted picture the model still flags.
+    def _ask_again(self, plans: Sequence[Plan], editor: Editor) -> dict[int, bool]:
+        """By a plan's `id`, whether the model still flags its redacted picture; only those that it was asked about.
 
         A rewriting editor rightly draws new people, so of its pictures the model's flag says nothing.
         """
@@ -214,7 +214,7 @@ class Anonymize(Step):
         for plan, row in zip(asked, rows, strict=True):
             if row.failure is not None:
                 plan.fail(row.failure)
-        return {id(p) for p, score in zip(asked, scores, strict=True) if p.alive and self.inspect.condemns(score)}
+        return {id(p): self.inspect.condemns(score) for p, score in zip(asked, scores, strict=True) if p.alive}
 
     def _finish(self, plan: Plan) -> None:
         row, data = plan.row, None

@@ -136,19 +136,19 @@ class Plan:
             return [(0.0, 0.0, float(size[0]), float(size[1]))]
         return regions([d for d in self.hidden if d.category not in others - {*detector.categories}], size)
 
-    def judge(self, found: Sequence[Detection], editor: Editor, condemned: bool) -> None:
+    def judge(self, found: Sequence[Detection], editor: Editor, condemned: bool | None) -> None:
         """Set the residue from what was found in the output.
 
         Args:
             editor: the one that made it.
-            condemned: whether the model still flags it, after redaction.
+            condemned: whether the model still flags it, after redaction; none where it was not asked.
         """
         whole = [verify.whole(self.row.array)] if self._everywhere(editor) else []
         hidden = [*self.hidden, *whole]
         left = verify.remaining(found, self.row.array, self.edited, hidden, editor.redacts, editor.obeys_boxes)
         if condemned:
             left.append(verify.whole(self.row.array))
-        self.cleared = self.elsewhere and editor.redacts and not condemned
+        self.cleared = condemned is False
         self.residue = list(dict.fromkeys(left))  # what was hidden before and is found again counts once
         self.row.residue = self.residue
         self.attempts[-1]["residue"] = len(self.residue)
