@@ -84,7 +84,7 @@ def replace_rows(change: Change, rows: Mapping[str, Mapping[str, Any]], kept: Ma
     Raises:
         SetupError: a shard is not as the manifest says.
     """
-    from u2s_datasets.runner import counts
+    from u2s_datasets.run_plan import counts
 
     path = change.output.private / "manifest.json"
     manifest = json.loads(path.read_text("utf-8"))
