@@ -25,11 +25,12 @@ from test_runner import files_of, private_rows
 from test_stage1 import SEES
 
 import u2s_datasets as u2s
-from u2s_datasets import cli, images, ray_runner
+from u2s_datasets import blocks, cli, images, ray_runner
 from u2s_datasets import columns as c
 from u2s_datasets.folders import FolderSource
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.pools import pool_names
+from u2s_datasets.stretches import InOrder
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:ray.data.context"  # Ray's own settings warn of each other
@@ -127,12 +128,12 @@ def test_parquet_is_read_by_the_readers(here, key, tmp_path):
 
 
 class Cracked(FolderSource):
-    """A source of which one stretch cannot be read, in any process but the one that made it."""
+    """A source of which the stretch with one row cannot be read, in any process but the one that made it."""
 
-    owner = 0
+    owner, bad = 0, 20
 
     def read(self, start, stop):
-        if start == 16 and os.getpid() != self.owner:
+        if start <= self.bad < stop and os.getpid() != self.owner:
             raise ValueError("a broken disk")
         return super().read(start, stop)
 
@@ -144,14 +145,27 @@ def test_rows_that_an_engine_error_carried_past_a_stage_are_withheld(here, folde
     context = ray.data.DataContext.get_current()
     context.max_errored_blocks = 1  # Ray then leaves out what failed
     try:
-        rows = [r for _, rs in ray_runner.RayPools().map(pipeline, source, [(0, 0, 40)]) for r in rs]
+        rows = [r for _, rs in ray_runner.RayPools(size=1).map(pipeline, source, [(0, 0, 40)]) for r in rs]
     finally:
         context.max_errored_blocks = 0
     assert [row[c.SOURCE] for row in rows] == source.files
     withheld = [row for row in rows if row[c.STATUS] == c.WITHHELD]
-    assert [row[c.SOURCE] for row in withheld] == source.files[16:32]
+    [lost] = [piece for piece in InOrder([(0, 0, 40)]).missing(1) if piece[1] <= source.bad < piece[2]]
+    assert [row[c.SOURCE] for row in withheld] == source.files[lost[1] : lost[2]]
     assert {row[c.REASON] for row in withheld} == {"error"}
     assert not any(row[c.ANONYMIZED_IMAGE] for row in withheld)
+
+
+def test_large_files_travel_in_several_blocks(folder, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 3000)
+    source = FolderSource(folder, str(folder))
+    tables = list(blocks.read_blocks(source, 2, 5, 25))
+    assert len(tables) > 2
+    entries = [entry for table in tables for entry in blocks.RunBlocks(None).entries(table)]
+    assert [item.source for item, _ in entries] == source.files[5:25]
+    assert [p for table in tables for p in table[blocks.POSITION].to_pylist()] == list(range(5, 25))
+    whole = [path.read_bytes() for path in (folder / name for name in source.files[5:25])]
+    assert [item.image["bytes"] for item, _ in entries] == whole
 
 
 def test_every_model_has_a_pool_and_the_rows_stay_the_same(here, folder):

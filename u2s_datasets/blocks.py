@@ -31,19 +31,32 @@ SHARD, POSITION, ITEM, STATE, ANSWER, SECONDS = (
 )
 FAULT, READ = "u2s_fault", "read"
 
+BLOCK_BYTES = 16_000_000
+"""What travels at once: an engine's memory for objects must hold a few of these for every worker."""
+
 Entry = tuple[Item, State]
 
 
-def read_block(source: Source, shard: int, start: int, stop: int) -> pa.Table:
-    """One stretch of a source, with the bytes of its files."""
-    began = time.monotonic()
-    items = [_dump(with_bytes(item)) for item in source.read(start, stop)]
+def read_blocks(source: Source, shard: int, start: int, stop: int) -> Iterator[pa.Table]:
+    """One stretch of a source, with the bytes of its files: several tables where these are large."""
+    began, read, size = time.monotonic(), [], 0
+    for position, item in enumerate(source.read(start, stop), start):
+        read.append((position, _dump(with_bytes(item))))
+        size += len(read[-1][1])
+        if size > BLOCK_BYTES:
+            yield _timed(_table(shard, read), READ, time.monotonic() - began)
+            began, read, size = time.monotonic(), [], 0
+    if read:
+        yield _timed(_table(shard, read), READ, time.monotonic() - began)
+
+
+def _table(shard: int, read: Sequence[tuple[int, bytes]]) -> pa.Table:
     values = {
-        SHARD: pa.array([shard] * len(items), pa.int64()),
-        POSITION: pa.array(range(start, start + len(items)), pa.int64()),
-        ITEM: pa.array(items, pa.large_binary()),
+        SHARD: pa.array([shard] * len(read), pa.int64()),
+        POSITION: pa.array([position for position, _ in read], pa.int64()),
+        ITEM: pa.array([item for _, item in read], pa.large_binary()),
     }
-    return _timed(pa.table(values), READ, time.monotonic() - began)
+    return pa.table(values)
 
 
 @dataclass(frozen=True)

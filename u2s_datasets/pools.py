@@ -98,7 +98,7 @@ def fit(
     nodes = [machine["Resources"] for machine in machines if machine["Alive"]]
     cores, gpus = (sum(node.get(what, 0) for node in nodes) for what in ("CPU", "GPU"))
     room = max(1, sum(min(int(n.get("CPU", 0)), int(n.get("memory", 0) // WORKER_BYTES)) for n in nodes))
-    on_gpu = {n: any(getattr(p, "on_gpu", False) for p in PoolWork(pipeline, n).parts()) for n in pools}
+    on_gpu = {name: PoolWork(pipeline, name).on_gpu() for name in pools}
     for name, pool in pools.items():
         share = pool.num_gpus if pool.num_gpus is not None else float(on_gpu[name] and gpus > 0)
         most = int(gpus // share) if share else room
@@ -154,6 +154,10 @@ class PoolWork:
         else:
             yield from (part for step in self._early() for part in parts_of(step))
 
+    def on_gpu(self) -> bool:
+        """Whether this pool loads a model that wants a GPU."""
+        return any(part.on_gpu for part in self.parts())
+
     def _early(self) -> list[Any]:
         """The arrows of this pool before the fourth."""
         profile, names = self.pipeline.profile, pool_names(self.pipeline.profile)
@@ -204,13 +208,14 @@ class Worker:
 
     def __init__(self, pipeline: Pipeline, name: str) -> None:
         work = PoolWork(pipeline, name)
+        self.on_gpu = work.on_gpu()
         self.workers: Workers = Workers(work, work.dead, 1)
         self.workers.start()
 
     def __call__(self, entries: Sequence[tuple[Item, State]]) -> tuple[list[State], float]:
         """(one state per row, the seconds that it took)."""
         began = time.monotonic()
-        chunks = chunks_of(entries, lambda entry: _size(entry[0].image))
+        chunks = chunks_of(entries, lambda entry: _size(entry[0].image), self.on_gpu)
         states = [s for _, answers in self.workers.stream((None, chunk) for chunk in chunks) for s in answers]
         return states, time.monotonic() - began
 

@@ -38,7 +38,6 @@ except ImportError as error:
 
 log = logging.getLogger(__name__)
 
-_PIECE = 16  # rows per block: enough for a model's batch, few enough for every worker of a small run to get some
 _READER_CPUS = 0.25
 _AHEAD = 2  # blocks per worker: one to work on and the next; more would fill the object store
 _ATTEMPTS = 5  # one after another without a finished row
@@ -112,7 +111,7 @@ def through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, given:
 
 
 class _Stretches(Datasource):
-    """Stretches of a source, one read task and one block each: larger blocks would leave workers without any."""
+    """Stretches of a source, one read task each: with one large block, one worker would get every row."""
 
     def __init__(self, source: Any, pieces: Sequence[Stretch]) -> None:
         super().__init__()
@@ -129,7 +128,7 @@ class _Stretches(Datasource):
 
         def task(piece: Stretch) -> ReadTask:
             facts = BlockMetadata(num_rows=piece[2] - piece[1], size_bytes=None, exec_stats=None)
-            return ReadTask(lambda: [blocks.read_block(_here(source), *piece)], facts)
+            return ReadTask(lambda: blocks.read_blocks(_here(source), *piece), facts)
 
         return [task(piece) for piece in self.pieces]
 
@@ -172,15 +171,15 @@ class RayPools:
             SetupError: a worker cannot load its models, or the pools do not fit.
             U2SError: the cluster fails again and again.
         """
-        order, fruitless, failures = InOrder(stretches, _PIECE), 0, 0
+        order, fruitless, failures = InOrder(stretches), 0, 0
         if not stretches:
             return
-        with connected(self.address), _quiet():
+        with connected(self.address), _settings():
             reference = ray.put(pickle.dumps(source))
-            while missing := order.missing():
+            while order.open:
                 before = order.count
                 try:
-                    for shard, position, answer in self._stream(pipeline, reference, missing, failures):
+                    for shard, position, answer in self._stream(pipeline, reference, order, failures):
                         yield from order.add(shard, position, answer)
                 except RayError as error:
                     failures += 1
@@ -189,12 +188,12 @@ class RayPools:
                         raise U2SError(f"Ray failed {fruitless} times in a row: {words_of(error)}") from error
                     log.warning("Ray failed (%s); what is missing is done again", words_of(error))
                 else:
-                    for stretch in order.missing():
+                    for stretch in order.missing(1):
                         for shard, position, answer in blocks.lost(pipeline, source, stretch):
                             yield from order.add(shard, position, answer)
 
     def _stream(
-        self, pipeline: Pipeline, reference: Any, pieces: Sequence[Stretch], failures: int
+        self, pipeline: Pipeline, reference: Any, order: InOrder, failures: int
     ) -> Iterator[tuple[int, int, dict[str, Any]]]:
         given = pools_of(pipeline.profile, self.pools)
         pools = {n: p if p.size or self.size is None else replace(p, size=self.size) for n, p in given.items()}
@@ -203,6 +202,7 @@ class RayPools:
         self.rates.workers |= {name: pool.size or 1 for name, pool in sized.items()}
         # A failure cancels tasks in the middle of an import, which breaks their processes: take new ones.
         fresh = {"runtime_env": {"env_vars": {"U2S_FAILURES": str(failures)}}} if failures else {}
+        pieces = order.missing(max(pool.size or 1 for pool in sized.values()))
         read = read_datasource(
             _Stretches(reference, pieces), num_cpus=_READER_CPUS, override_num_blocks=len(pieces), **fresh
         )
@@ -217,18 +217,26 @@ class RayPools:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray Data without its own progress bars and greetings; the run has one bar."""
+def _settings() -> Iterator[None]:
+    """Ray Data with small blocks, and without its own progress bars and greetings: the run has one bar."""
     context = DataContext.get_current()
-    before = context.enable_progress_bars, context.print_on_execution_start
+    wanted = {
+        "enable_progress_bars": False,
+        "print_on_execution_start": False,
+        "target_max_block_size": blocks.BLOCK_BYTES,
+        "memory_usage_poll_interval_s": None,  # a thread in every worker that nobody reads
+    }
+    before = {name: getattr(context, name) for name in wanted}
     loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
     levels = [logger.level for logger in loggers]
-    context.enable_progress_bars = context.print_on_execution_start = False
+    for name, value in wanted.items():
+        setattr(context, name, value)
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        context.enable_progress_bars, context.print_on_execution_start = before
+        for name, value in before.items():
+            setattr(context, name, value)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -27,7 +27,7 @@ import numpy as np
 IMAGES = (1_000_000, 10_000_000, 1_000_000_000)
 _DAY = 86_400
 _MARKS = "<!-- computed by u2s_datasets.scale -->", "<!-- end -->"
-_PIECE, _AHEAD, _SHARD = 16, 2, 256  # rows per block, blocks under way per worker, rows per shard
+_PIECE, _AHEAD, _SHARD = 32, 2, 256  # rows per block at most, blocks under way per worker, rows per shard
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,19 @@ from typing import Any
 Stretch = tuple[int, int, int]
 """(shard, first row, row behind the last)."""
 
+_LONGEST, _SHORTEST = 32, 4  # rows of a piece
+_ROUNDS = 4  # pieces that each worker still gets when they begin to shorten
+
 
 class InOrder:
     """Collects answers that come in any order, perhaps twice, and gives them back once and in order.
 
     Args:
         stretches: all rows that are to be answered.
-        piece: rows per piece of `missing`.
     """
 
-    def __init__(self, stretches: Sequence[Stretch], piece: int) -> None:
-        self.piece, self.count = piece, 0
+    def __init__(self, stretches: Sequence[Stretch]) -> None:
+        self.count = 0
         self._open = {shard: [start, stop] for shard, start, stop in stretches}
         self._waiting: dict[int, dict[int, dict[str, Any]]] = {}
 
@@ -44,15 +46,27 @@ class InOrder:
         if ready:
             yield shard, ready
 
-    def missing(self) -> list[Stretch]:
-        """The rows that no answer came for, in pieces."""
+    @property
+    def open(self) -> bool:
+        """Whether there are rows that no answer came for."""
+        return bool(self._open)
+
+    def missing(self, workers: int) -> list[Stretch]:
+        """The rows that no answer came for, in pieces for so many workers.
+
+        Every piece costs the engine the same, however short it is, so they are long; towards the end they get
+        shorter, so that no worker is left with a long one while the others have none.
+        """
         pieces = []
-        for shard, (start, stop) in self._open.items():
+        left = sum(stop - start for start, stop in self._open.values())
+        for shard, (first, stop) in self._open.items():
             waiting = self._waiting.get(shard, {})
-            for first in range(start, stop, self.piece):
-                absent = [p for p in range(first, min(first + self.piece, stop)) if p not in waiting]
+            while first < stop:
+                size = min(_LONGEST, max(_SHORTEST, left // (_ROUNDS * workers)), stop - first)
+                absent = [p for p in range(first, first + size) if p not in waiting]
                 if absent:
                     pieces.append((shard, absent[0], absent[-1] + 1))
+                first, left = first + size, left - size
         return pieces
 
 
