@@ -9,6 +9,7 @@ bytes of an image and what is known of it, never its pixels.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,12 +49,12 @@ class Pool:
 
     def check(self, name: str) -> None:
         """Raises `SetupError` for a number that cannot work."""
-        for field_, value, least in (("size", self.size, 1), ("batch_size", self.batch_size, 1)):
-            if value is not None and value < least:
-                raise SetupError(f"pool {name!r}: {field_}={value} is below {least}; give a whole number of 1 or more")
-        for field_, number in (("num_cpus", self.num_cpus), ("num_gpus", self.num_gpus)):
-            if number is not None and number < 0:
-                raise SetupError(f"pool {name!r}: {field_}={number} is below 0; give a number of them, or a fraction")
+        for said, value in (("size", self.size), ("batch_size", self.batch_size)):
+            if value is not None and not (type(value) is int and value >= 1):
+                raise SetupError(f"pool {name!r}: {said}={value!r} is no whole number of 1 or more; give one")
+        for said, number in (("num_cpus", self.num_cpus), ("num_gpus", self.num_gpus)):
+            if number is not None and not (type(number) in (int, float) and 0 <= number < math.inf):
+                raise SetupError(f"pool {name!r}: {said}={number!r} is no number of 0 or more; give one, or a fraction")
 
 
 def pool_names(profile: Profile) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import pickle
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -59,7 +60,7 @@ def connected(address: str | None = None) -> Iterator[None]:
     if address is None:
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        with importable(), _on_loopback(address is None):
+        with importable(), _on_loopback(address is None), _without_greeting():
             ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:
         raise SetupError(f"no Ray cluster can be used at {address!r}: {error}; start one with `ray start`") from error
@@ -82,6 +83,24 @@ def _on_loopback(wanted: bool) -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def _without_greeting() -> Iterator[None]:
+    """Ray's native code says on standard error that it was told to say nothing; all else that it says, it may."""
+    try:
+        before = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    with os.fdopen(before, "wb", buffering=0) as console, tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            said.seek(0)
+            console.writelines(line for line in said if b"RAY_BACKEND_LOG_LEVEL" not in line)
 
 
 def through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, given: Mapping[str, Pool] | None) -> Dataset:
@@ -207,7 +226,8 @@ class RayPools:
             _Stretches(reference, pieces), num_cpus=_READER_CPUS, override_num_blocks=len(pieces), **fresh
         )
         data = through(read, blocks.RunBlocks(pipeline), sized)
-        for table in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+        # Asked to fetch ahead, Ray would keep every block back until the next one is there.
+        for table in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             if fault := blocks.fault_in(table):
                 raise SetupError(fault)
             self.rates.add(blocks.seconds_in(table), len(table))

@@ -12,6 +12,7 @@ from u2s_datasets.criteria import Given
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.output import Output, check_apart
 from u2s_datasets.parts import Editor
+from u2s_datasets.pools import pools_of
 from u2s_datasets.profiles import Profile, profile
 from u2s_datasets.roles import Backends
 from u2s_datasets.run_plan import RunPlan, counts
@@ -114,6 +115,8 @@ def run(
         prior=prior,
         label_column=label_column,
     )
+    if engine is not None:
+        pools_of(chosen, pools)
     check_apart(Path(str(src)).expanduser(), made.root)
     source = open_source(str(src), split=split, image_column=image_column, keep=keep, allow=allow)
     _check_read(source, chosen)
@@ -136,8 +139,10 @@ def _engine(ray: bool, address: str | None, pools: Mapping[str, Pool] | None, si
         from u2s_datasets.ray_runner import RayPools
 
         return RayPools(address, pools, size)
-    if address is not None or pools is not None:
-        raise SetupError(f"ray_address={address!r} and pools={pools!r} are for ray=True (--ray); say that too")
+    if address is not None:
+        raise SetupError(f"ray_address={address!r} (--ray-address) is for ray=True (--ray); say that too")
+    if pools is not None:
+        raise SetupError(f"pools for {', '.join(pools)} (--pool) are for ray=True (--ray); say that too")
     return None
 
 

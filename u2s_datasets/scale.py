@@ -24,10 +24,12 @@ from typing import Any
 
 import numpy as np
 
+from u2s_datasets.stretches import LONGEST
+
 IMAGES = (1_000_000, 10_000_000, 1_000_000_000)
 _DAY = 86_400
 _MARKS = "<!-- computed by u2s_datasets.scale -->", "<!-- end -->"
-_PIECE, _AHEAD, _SHARD = 32, 2, 256  # rows per block at most, blocks under way per worker, rows per shard
+_SHARD = 256  # rows
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def plan(costs: Mapping[str, Any], images: int, models: bool, hours: float = 24.
     writers = max(1, math.ceil(speed * costs["cpu"]["write"]))
     slowest = max(stages, key=lambda s: s.seconds / s.per_machine)
     row = sum(s.seconds for s in stages)
-    lost = _PIECE * _AHEAD * slowest.seconds + slowest.start
+    lost = LONGEST * slowest.seconds + slowest.start
     return {
         "images": images,
         "machines": sum(machines.values()),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from typing import Any
 Stretch = tuple[int, int, int]
 """(shard, first row, row behind the last)."""
 
-_LONGEST, _SHORTEST = 32, 4  # rows of a piece
+LONGEST, _SHORTEST = 32, 4  # rows of a piece
 _ROUNDS = 4  # pieces that each worker still gets when they begin to shorten
 
 
@@ -62,7 +64,7 @@ class InOrder:
         for shard, (first, stop) in self._open.items():
             waiting = self._waiting.get(shard, {})
             while first < stop:
-                size = min(_LONGEST, max(_SHORTEST, left // (_ROUNDS * workers)), stop - first)
+                size = min(LONGEST, max(_SHORTEST, left // (_ROUNDS * workers)), stop - first)
                 absent = [p for p in range(first, first + size) if p not in waiting]
                 if absent:
                     pieces.append((shard, absent[0], absent[-1] + 1))
@@ -81,19 +83,20 @@ class StageRates:
     workers: dict[str, float] = field(default_factory=dict)
     seconds: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
+    began: float = math.inf
 
     def add(self, seconds: Mapping[str, float], rows: int) -> None:
-        """Seconds of work in each stage for so many rows."""
+        """Seconds of work in each stage for so many rows, which are there now."""
+        self.began = min(self.began, time.monotonic() - sum(seconds.values()))
         self.seconds.update(seconds)
         self.rows.update(dict.fromkeys(seconds, rows))
 
-    def facts(self, wall: float) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Rates per stage and the bottleneck: the stage whose workers were busy for the largest share of the time.
 
-        Args:
-            wall: seconds that the run took, from its first rows on.
+        The time is that since work on the first rows began; before it, the engine and the workers started.
         """
-        stages = {}
+        stages, wall = {}, time.monotonic() - self.began
         for name, number in self.workers.items():
             seconds, rows = self.seconds[name], self.rows[name]
             if rows:
@@ -101,7 +104,7 @@ class StageRates:
                     "rows": rows,
                     "workers": number,
                     "rows_per_second_and_worker": round(rows / seconds, 3) if seconds else None,
-                    "busy": round(seconds / (number * wall), 3) if wall else None,
+                    "busy": round(seconds / (number * wall), 3) if wall > 0 else None,
                 }
         busiest = max(stages, key=lambda n: stages[n]["busy"] or 0.0, default=None)
         return {"stages": stages, "bottleneck": busiest}

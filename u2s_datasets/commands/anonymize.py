@@ -7,7 +7,17 @@ import json
 from typing import Any
 
 from u2s_datasets import catalog, columns
-from u2s_datasets.commands.words import add_judgement, add_weights, backends, by_role, criteria, given, names, options
+from u2s_datasets.commands.words import (
+    add_judgement,
+    add_weights,
+    backends,
+    by_role,
+    criteria,
+    given,
+    names,
+    options,
+    pools,
+)
 
 
 def add(commands: Any, help_class: Any) -> None:
@@ -64,6 +74,13 @@ def add(commands: Any, help_class: Any) -> None:
     work.add_argument(
         "--ray-address", metavar="ADDR", help="a running cluster, for --ray; default: one on this machine"
     )
+    work.add_argument(
+        "--pool",
+        action="append",
+        metavar="STAGE:NAME=VALUE,…",
+        help="workers of one stage, for --ray: size, num_cpus, num_gpus (or a fraction) of each, batch_size; such as "
+        "inspect:size=4,num_gpus=0.5; repeat per stage; see docs/scale.md",
+    )
     work.add_argument("--dry-run", action="store_true", help="check and count everything, write nothing")
     work.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no summary")
 
@@ -111,6 +128,7 @@ def _anonymize(a: argparse.Namespace) -> int:
         num_proc=a.num_proc,
         ray=a.ray,
         ray_address=a.ray_address,
+        pools=pools("--pool", a.pool),
         dry_run=a.dry_run,
         progress=not a.quiet,
     )

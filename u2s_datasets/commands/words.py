@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from u2s_datasets.errors import SetupError
+
+if TYPE_CHECKING:
+    from u2s_datasets.pools import Pool
 
 
 def names(value: str | None) -> list[str]:
@@ -70,6 +74,28 @@ def by_role(flag: str, values: Sequence[str] | None) -> dict[str, str]:
         if not (role and equals and what):
             raise SetupError(f"{flag} {role + equals + what!r}: say it as ROLE=..., such as edit=FOLDER")
     return {role: what for role, _, what in pairs}
+
+
+def pools(flag: str, values: Sequence[str] | None) -> dict[str, Pool] | None:
+    """{"inspect": Pool(size=4, num_gpus=0.5)} of ["inspect:size=4,num_gpus=0.5"]; none where nothing was said.
+
+    Raises:
+        SetupError: one is no STAGE:NAME=VALUE, or the name is no field of a pool.
+    """
+    from u2s_datasets.pools import Pool
+
+    found: dict[str, Pool] = {}
+    for value in values or ():
+        stage, colon, rest = value.partition(":")
+        settings = options(f"{flag} {stage}:", names(rest)) if colon else {}
+        known = [field.name for field in dataclasses.fields(Pool)]
+        if not (stage and settings) or set(settings) - set(known):
+            raise SetupError(
+                f"{flag} {value!r}: say it as STAGE:NAME=VALUE,… with the names {', '.join(known)}, "
+                "such as anonymize:size=4,num_gpus=0.5"
+            )
+        found[stage] = dataclasses.replace(found.get(stage, Pool()), **settings)
+    return found or None
 
 
 def add_weights(to: Any) -> None:
