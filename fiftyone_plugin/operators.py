@@ -7,7 +7,8 @@ import getpass
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from u2s_datasets.app import actions, forms, samples, steps
+from u2s_datasets.app import actions, forms, panel_data, samples, steps
+from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.review import audit, decisions
 
 from .common import STORE, Work, add_boxes, add_fields, add_reviewer, target_rows, values_of
@@ -68,17 +69,30 @@ class Review(Work):
     def resolve_input(self, ctx):
         inputs = types.Object()
         ctx.target_view()
-        inputs.enum("action", self.ACTIONS, default=decisions.APPROVE, view=types.RadioGroup(), label="decision")
+        if panel_data.is_ready(ctx.dataset) and (many := len(target_rows(ctx))) > 1:
+            inputs.view("many", types.Warning(label=f"This decides about {many} rows, those chosen above"))
+        inputs.enum("action", self.ACTIONS, required=True, view=types.RadioGroup(), label="decision")
         add_reviewer(inputs)
         if ctx.params.get("action") == decisions.REEDIT:
-            inputs.bool("sent_back", default=False, label="all rows that were sent back, instead of those chosen above")
-            add_boxes(inputs, ctx.dataset)
-            inputs.enum("profile", forms.profiles(), default="cpu", label="profile")
-            add_fields(inputs, forms.fields_of("anonymize", ctx.params.get("profile", "cpu"), ctx.params))
+            self.add_steps(inputs, ctx)
         return types.Property(inputs, view=types.View(label="Privacy: review", description=self.about))
 
+    def add_steps(self, inputs, ctx):
+        """How to edit again: as the run did, unless it is said otherwise."""
+        try:
+            inputs.bool("sent_back", default=False, label="all rows that were sent back, instead of those chosen above")
+            add_boxes(inputs, ctx.dataset)
+            inputs.enum("profile", forms.profiles(), default=actions.own_profile(ctx.dataset), label="profile")
+            chosen = actions.steps_of(ctx.dataset, ctx.params.get("profile"))
+            add_fields(inputs, forms.fields_of("anonymize", chosen, ctx.params))
+        except U2SError as error:
+            blocked = inputs.view("blocked", types.Error(label="Not to be edited so", description=str(error)))
+            blocked.invalid, blocked.error_message = True, str(error)
+
     def work(self, ctx):
-        action, by = ctx.params.get("action", decisions.APPROVE), ctx.params.get("reviewer") or getpass.getuser()
+        action, by = ctx.params.get("action"), ctx.params.get("reviewer") or getpass.getuser()
+        if action not in self.ACTIONS:
+            raise SetupError(f"action={action!r} is no decision; say action=… of: {', '.join(self.ACTIONS)}")
         if action != decisions.REEDIT:
             rows = target_rows(ctx)
             word = decisions.PENDING if action == "ask for a review" else action
@@ -86,9 +100,8 @@ class Review(Work):
             yield len(rows), len(rows)
             return
         rows = actions.sent_back(ctx.dataset) if ctx.params.get("sent_back") else target_rows(ctx)
-        profile = ctx.params.get("profile", "cpu")
-        values = values_of(ctx, forms.fields_of("anonymize", profile, ctx.params))
-        chosen = forms.build_profile(profile, values)
+        steps_ = actions.steps_of(ctx.dataset, ctx.params.get("profile"))
+        chosen = forms.build_profile(steps_, values_of(ctx, forms.fields_of("anonymize", steps_, ctx.params)))
         yield from actions.edit_again(ctx.dataset, rows, by, chosen, ctx.params.get("boxes_field") or None)
 
 

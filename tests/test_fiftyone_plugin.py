@@ -136,6 +136,27 @@ def test_the_forms_of_all_operators_resolve(dataset):
         assert form is None or form.to_json()["type"]["properties"]
 
 
+def test_nothing_is_decided_by_default_and_many_rows_are_counted_first(run, dataset):
+    context = ExecutionContext({"dataset_name": dataset.name, "params": {}}, operator_uri="@u2s/privacy/review")
+    form = operator("review").resolve_input(context).to_json()["type"]["properties"]
+    assert form["action"]["default"] is None and form["action"]["required"]
+    assert "10 rows" in form["many"]["view"]["label"]
+    with pytest.raises(Exception, match=r"(?i)is no decision|validation"):
+        operator("review")(dataset, reviewer="ada")
+    assert d.read_decisions(run) == {}
+
+
+def test_editing_again_in_the_app_works_as_the_run_did(finished, tmp_path):
+    u2s.run(finished.parent / "photos", tmp_path / "out", num_proc=1, detectors=["faces"], format="webp")
+    dataset = u2s.to_fiftyone(tmp_path / "out", "own settings", tmp_path / "media", persistent=False)
+    row = row_of(tmp_path / "out", "people/astronaut.jpg")
+    operator("review")(only(dataset, row), action="re-edit", reviewer="ada")
+    edited = next(r for r in public_rows(tmp_path / "out") if r[c.ROW_ID] == row)
+    assert edited[c.ANONYMIZED_IMAGE]["bytes"][8:12] == b"WEBP"
+    assert json.loads(edited[c.PROVENANCE])["inspected"] == ["face"]
+    fo.delete_dataset(dataset.name)
+
+
 def test_decisions_reach_the_output_and_both_slices(run, dataset):
     operator("review")(dataset.load_saved_view("flagged"), action="approve", reviewer="ada")
     words = {row: entry["review_decision"] for row, entry in d.read_decisions(run).items()}

@@ -108,6 +108,41 @@ def test_links_in_place_of_folders_are_refused(six, out, tmp_path, name):
     assert names(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    "plan",
+    [
+        '{"remove": ["../photo.png"], "place": {}}',
+        '{"remove": ["private/secret"], "place": {}}',
+        '{"remove": [], "place": {"data-part-00000.parquet": "../planted.parquet"}}',
+        '{"remove": [], "place": {"../secret": "run.json"}}',
+        '{"remove": [], "place": {"link": "data/part-00000.parquet"}}',
+        '{"remove": [], "place": {}}',
+        '{"remove": [7], "place": {}}',
+        "[]",
+        "no plan",
+    ],
+)
+def test_a_change_that_names_foreign_files_is_refused(six, out, tmp_path, plan):
+    (tmp_path / "photo.png").write_bytes(b"precious")
+    (out / "private/next").mkdir()
+    (out / "private/next/data-part-00000.parquet").write_bytes(b"planted")
+    (out / "private/next/link").symlink_to(tmp_path / "photo.png")
+    (out / "private/next/plan.json").write_text(plan)
+    before = files_of(tmp_path)
+    with pytest.raises(u2s.SetupError, match=r"private/next/plan\.json' .*remove private/next and run the same"):
+        u2s.run(six, out, **SHARDS)
+    assert files_of(tmp_path) == before
+
+
+def test_a_change_that_is_a_link_is_refused(six, out, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/plan.json").write_text('{"remove": ["run.json"], "place": {}}')
+    (out / "private/next").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(u2s.SetupError, match=r"private/next' is no folder"):
+        u2s.run(six, out, **SHARDS)
+    assert (out / "run.json").exists() and (tmp_path / "elsewhere/plan.json").exists()
+
+
 def test_source_and_output_do_not_lie_in_each_other(six, out, tmp_path):
     with pytest.raises(u2s.SetupError, match=r"output .* lies inside the source"):
         u2s.run(six, six / "out", **QUICK)

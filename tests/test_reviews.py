@@ -18,9 +18,12 @@ from scipy.stats import binom
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
+from u2s_datasets.app import forms
+from u2s_datasets.evaluate import evaluate_run
 from u2s_datasets.profiles import profile
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
+from u2s_datasets.review.recorded import run_profile
 from u2s_datasets.review.reedit import reedit
 from u2s_datasets.review.rewrite import Change, replace_rows
 from u2s_datasets.review.risk import residual_risk
@@ -179,6 +182,28 @@ def test_an_approval_is_asked_for_again_where_its_shard_is_made_anew(run, finish
     assert words == {first: "pending", second: "reject"}
 
 
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_rejected_row_stays_withheld_where_its_shard_is_made_anew(run, finished, tmp_path, applied):
+    d.decide(run, {shown(run)[0]: "reject"}, by="ada")
+    once = Path(shutil.copytree(run, tmp_path / "once"))
+    u2s.apply_reviews(once)
+    if applied:
+        u2s.apply_reviews(run)
+    (run / "private/rows/part-00000.parquet").unlink()
+    assert u2s.run(finished.parent / "photos", run, **QUICK)["reasons"]["rejected"] == 1
+    assert {n: h for n, h in digests(run).items() if n != "run.json"} == {
+        n: h for n, h in digests(once).items() if n != "run.json"
+    }
+
+
+def test_an_evaluation_goes_when_its_rows_change(run):
+    evaluate_run(run, score=u2s.Score(inspect=None))
+    d.decide(run, {shown(run)[0]: "reject"}, by="ada")
+    u2s.apply_reviews(run)
+    assert not [*run.glob("eval.*"), *run.glob("private/eval.*")]
+    assert u2s.report(run).withheld == 2
+
+
 def test_editing_again_hides_drawn_boxes_and_waits_for_a_review(run):
     row = next(row for row, place in d.places(run).items() if place.status == c.SAFE)
     before = images.decode(public(run)[row][c.ANONYMIZED_IMAGE]["bytes"]).pixels
@@ -189,6 +214,36 @@ def test_editing_again_hides_drawn_boxes_and_waits_for_a_review(run):
     assert before.crop((60, 0, 96, 64)).tobytes() == after.crop((60, 0, 96, 64)).tobytes()
     assert public(run)[row]["label"] in (0, 1)
     assert u2s.report(run).rows == 12
+
+
+def test_editing_again_keeps_what_was_found_before_whatever_the_detectors_find_now(run):
+    row = next(row for row, place in d.places(run).items() if place.status == c.ANONYMIZED)
+    before = private(run)[row]
+    assert reedit(run, [row], by="ada", chosen=profile(detectors=["faces"])) == {row: c.ANONYMIZED}
+    after = private(run)[row]
+    assert after[c.PRIVACY_FLAG] and after[c.PRIVACY_REVIEW] == before[c.PRIVACY_REVIEW]
+    shown_now = images.decode(public(run)[row][c.ANONYMIZED_IMAGE]["bytes"]).pixels
+    assert (255, 0, 0) not in shown_now.get_flattened_data()
+
+
+def test_a_row_whose_inspection_failed_stays_flagged_and_can_be_edited_by_hand(tmp_path):
+    (tmp_path / "photos").mkdir()
+    picture(corner=(0, 255, 0)).save(tmp_path / "photos/a.png")  # the detector raises
+    u2s.run(tmp_path / "photos", tmp_path / "out", detectors=["parts:Touchy"], num_proc=1)
+    (row,) = private(tmp_path / "out")
+    steps = profile(detectors=["parts:RedSquares"])  # and this one finds nothing
+    assert reedit(tmp_path / "out", [row], by="ada", chosen=steps) == {row: c.WITHHELD}
+    drawn = {row: [(10, 10, 40, 40)]}
+    assert reedit(tmp_path / "out", [row], by="ada", chosen=steps, boxes=drawn) == {row: c.ANONYMIZED}
+
+
+def test_what_a_curator_drew_is_hidden_by_every_later_edit(run):
+    row = next(row for row, place in d.places(run).items() if place.status == c.SAFE)
+    original = images.decode(public(run)[row][c.ANONYMIZED_IMAGE]["bytes"]).pixels.crop((12, 12, 38, 38))
+    reedit(run, [row], by="ada", boxes={row: [(10, 10, 40, 40)]}, detectors=["parts:RedSquares"])
+    assert reedit(run, [row], by="ada", editor="solid", detectors=["parts:RedSquares"]) == {row: c.ANONYMIZED}
+    later = images.decode(public(run)[row][c.ANONYMIZED_IMAGE]["bytes"]).pixels.crop((12, 12, 38, 38))
+    assert len(set(later.get_flattened_data())) == 1 < len(set(original.get_flattened_data()))
 
 
 def test_a_row_that_was_withheld_can_come_back_with_its_kept_columns(run):
@@ -219,6 +274,42 @@ def test_editing_again_needs_the_same_source_and_a_look_at_the_output(run, tmp_p
         reedit(run, [row], by="ada", detectors=["parts:RedSquares"])
 
 
+def test_editing_again_works_as_the_run_did_in_every_setting(finished, tmp_path):
+    own = {"format": "webp", "editor": "pixelate", "editor_options": {"cells": 2}, "seed": 5}
+    u2s.run(finished.parent / "photos", tmp_path / "out", **QUICK, **own)
+    manifest = tmp_path / "out/private/manifest.json"
+    manifest.write_text(manifest.read_text().replace("threshold=0.2)", "threshold=0.05)"))
+    steps = run_profile(tmp_path / "out", detectors=["parts:RedSquares"])
+    anonymize = steps.anonymize
+    assert (anonymize.format, anonymize.editor.cells, anonymize.seed) == ("webp", 2, 5)
+    assert steps.inspect.threshold == 0.05 and steps.score.inspect is steps.inspect
+    assert forms.build_profile(steps, {"attempts": 2}).inspect.threshold == 0.05
+    row = next(row for row, place in d.places(tmp_path / "out").items() if place.status == c.ANONYMIZED)
+    reedit(tmp_path / "out", [row], by="ada", detectors=["parts:RedSquares"], seed=7)
+    assert images.decode(public(tmp_path / "out")[row][c.ANONYMIZED_IMAGE]["bytes"]).format == "WEBP"
+
+
+REDACT = "Redact(method='inpaint', cells=4, noise=None, margin=0.15)"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "options", "words"),
+    [
+        ("threshold=0.2)", "threshold=0.05)", {"threshold": 0.5}, r"threshold=0\.5: a re-edit keeps the run's own"),
+        ("[]", "[]", {"detectors": ["parts:RedSquares", "faces"]}, "the run's detectors were RedSquares; say det"),
+        ("seed=0, prior", "prior_seed=0, prior", {}, "the run's steps cannot be made again"),
+        ("Redact(", "Mine(", {}, "the run's editor Mine has no short name; say editor="),
+        (REDACT, "Deface(command=('rm', '{input}'))", {}, r"editor\.command was \('rm', '{input}'\) in the run"),
+    ],
+)
+def test_what_cannot_be_done_as_in_the_run_is_named_with_the_remedy(run, old, new, options, words):
+    manifest = run / "private/manifest.json"
+    assert old in manifest.read_text()
+    manifest.write_text(manifest.read_text().replace(old, new))
+    with pytest.raises(u2s.SetupError, match=rf"{words}.*pass a profile of your own, as chosen="):
+        reedit(run, shown(run)[:1], by="ada", **{"detectors": ["parts:RedSquares"], **options})
+
+
 def test_the_bound_is_the_rate_at_which_so_few_leaks_are_that_unlikely():
     for n, leaks, confidence in ((100, 0, 0.95), (100, 3, 0.95), (400, 1, 0.99), (5, 5, 0.9)):
         bound = audit.upper_bound(n, leaks, confidence)
@@ -238,7 +329,7 @@ def test_an_audit_from_the_draw_to_the_bound(run):
     with pytest.raises(u2s.SetupError, match="1 of 6 drawn rows are not judged yet"):
         audit.finish(run, "ada")
     d.decide(run, {drawn[5]: "reject"}, by="ada")
-    d.decide(run, {drawn[5]: "approve"}, by="ada")  # the first judgement is the one that counts
+    d.decide(run, {drawn[5]: "approve"}, by="ada")  # once a leak, always one
     result = audit.finish(run, "ada", confidence=0.9)
     assert result == json.loads((run / "private/audit.json").read_text())
     assert {k: result[k] for k in ("n", "leaks", "confidence", "reviewer", "seed")} == {
@@ -249,6 +340,13 @@ def test_an_audit_from_the_draw_to_the_bound(run):
         "seed": 4,
     }
     assert binom.cdf(1, 6, result["upper_bound"]) == pytest.approx(0.1)
+
+
+def test_a_judgement_that_is_corrected_to_a_leak_counts_as_one(run):
+    drawn = audit.draw(run, 3, seed=0, by="ada")
+    d.decide(run, dict.fromkeys(drawn, "approve"), by="ada")
+    d.decide(run, {drawn[0]: "reject"}, by="ada")
+    assert audit.finish(run, "ada")["leaks"] == 1
 
 
 def test_the_draw_depends_on_the_seed_alone_and_takes_publishable_rows_only(run, tmp_path):

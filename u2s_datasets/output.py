@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from u2s_datasets import columns
+from u2s_datasets.addresses import lies_in, local_path, without_keys
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.review.decisions import forget_approvals
+from u2s_datasets.review.decisions import forget_approvals, without_rejected
 from u2s_datasets.review.rewrite import roll_forward
 
 _EVALUATION = ("eval.json", "eval.md", "private/eval.json", "private/eval.md", "private/eval.parquet")
@@ -156,7 +157,7 @@ class Output:
         return {"private": self.rows, "public": self.data}[half]
 
     def add_shard(self, done: list[dict[str, Any]], number: int, rows: Sequence[dict], kept: Mapping[str, Any]) -> None:
-        """Write one shard's private and public rows, then list it.
+        """Write one shard's private and public rows, then list it. Rows that a reviewer rejected are withheld.
 
         Args:
             done: the finished shards; this one is added.
@@ -169,6 +170,7 @@ class Output:
         """
         if unknown := {r[columns.STATUS] for r in rows} - set(columns.STATUSES):
             raise U2SError(f"shard {number} has rows of status {unknown}; they are neither published nor counted")
+        rows = without_rejected(self.root, rows)
         name = f"part-{number:05d}.parquet"
         public = [r for r in rows if r[columns.STATUS] in (columns.SAFE, columns.ANONYMIZED)]
         hashes = {"private": self.write_table(self.rows / name, rows, columns.PRIVATE, {})}
@@ -273,14 +275,22 @@ def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
-def check_apart(src: Path, out: Path) -> None:
+def check_apart(src: str | Path, out: str | Path) -> None:
     """Raise `SetupError` where the source and the output lie in each other: one would be read or changed as the
-    other."""
-    source, output = src.resolve(), out.resolve()
-    if src.is_dir() and output.is_relative_to(source):
-        raise SetupError(f"the output {str(out)!r} lies inside the source {str(src)!r}; choose a folder beside it")
-    if src.exists() and source.is_relative_to(output):
-        raise SetupError(f"the source {str(src)!r} lies inside the output {str(out)!r}; choose a folder beside it")
+    other. Both may be addresses of a store."""
+    source, output = local_path(src), local_path(out)
+    if source is None and output is None:
+        inside, around = lies_in(str(out), str(src)), lies_in(str(src), str(out))
+    elif source is not None and output is not None:
+        inside = source.is_dir() and output.resolve().is_relative_to(source.resolve())
+        around = source.exists() and source.resolve().is_relative_to(output.resolve())
+    else:
+        return
+    names = repr(without_keys(str(src))), repr(without_keys(str(out)))
+    if inside:
+        raise SetupError(f"the output {names[1]} lies inside the source {names[0]}; choose a folder beside it")
+    if around:
+        raise SetupError(f"the source {names[0]} lies inside the output {names[1]}; choose a folder beside it")
 
 
 def _sha256(path: Path) -> str:

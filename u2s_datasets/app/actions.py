@@ -13,9 +13,10 @@ from u2s_datasets.app import mirror
 from u2s_datasets.app import samples as s
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Box
-from u2s_datasets.profiles import Profile
+from u2s_datasets.profiles import Profile, build
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
+from u2s_datasets.review.recorded import run_profile
 from u2s_datasets.review.reedit import CHUNK, reedit
 
 
@@ -65,6 +66,22 @@ def edit_again(
         reedit(folder, part, by=by, chosen=chosen, boxes=boxes, **options)
         mirror.mirror_rows(dataset, part)
         yield start + len(part), len(ordered)
+
+
+def own_profile(dataset: Any) -> str:
+    """The name of the profile of the run that a dataset shows."""
+    return d.read_manifest(folder_of(dataset))["configuration"]["profile"]
+
+
+def steps_of(dataset: Any, profile_name: str | None = None) -> Profile:
+    """The steps to edit rows again with: the run's own, with all their settings, unless another profile is named.
+
+    Raises:
+        SetupError: the dataset shows no run, or its steps cannot be made again.
+    """
+    if profile_name is None or profile_name == own_profile(dataset):
+        return run_profile(folder_of(dataset))
+    return build(profile_name)
 
 
 def sent_back(dataset: Any) -> list[str]:

@@ -66,32 +66,36 @@ def profiles() -> tuple[str, ...]:
     return tuple(NAMES)
 
 
-def fields_of(step: str, profile_name: str = "cpu", values: Mapping[str, Any] | None = None) -> list[Field]:
+def fields_of(step: str, profile: str | Profile = "cpu", values: Mapping[str, Any] | None = None) -> list[Field]:
     """The form of a step.
 
     Args:
         step: "inspect", "caption", "instruct", "anonymize" or "score".
-        profile_name: whose step gives the defaults.
+        profile: whose step gives the defaults, by name or as it is.
         values: what was filled in so far; a chosen part adds its own fields.
     """
-    return list(_fields(getattr(named_profiles.build(profile_name), step), "", values or {}))
+    return list(_fields(getattr(_profile(profile), step), "", values or {}))
 
 
-def build(step: str, profile_name: str = "cpu", values: Mapping[str, Any] | None = None) -> Step:
+def build(step: str, profile: str | Profile = "cpu", values: Mapping[str, Any] | None = None) -> Step:
     """The step of a filled-in form.
 
     Raises:
         SetupError: a value that cannot work.
     """
-    return _built(getattr(named_profiles.build(profile_name), step), "", values or {})
+    return _built(getattr(_profile(profile), step), "", values or {})
 
 
-def build_profile(profile_name: str, values: Mapping[str, Any]) -> Profile:
+def build_profile(profile: str | Profile, values: Mapping[str, Any]) -> Profile:
     """The whole profile with the `Anonymize` of a filled-in form."""
-    chosen = named_profiles.build(profile_name)
-    step = build("anonymize", profile_name, values)
+    chosen = _profile(profile)
+    step = build("anonymize", chosen, values)
     assert isinstance(step, anonymize.Anonymize), "the form of anonymize builds one"
     return dataclasses.replace(chosen, anonymize=step)
+
+
+def _profile(given: str | Profile) -> Profile:
+    return named_profiles.build(given) if isinstance(given, str) else given
 
 
 def _fields(part: Part, prefix: str, values: Mapping[str, Any]) -> typing.Iterator[Field]:

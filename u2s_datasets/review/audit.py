@@ -1,8 +1,8 @@
 """An audit by eye: how sure one can be, after looking at a random sample, that few of the published images leak.
 
-The rows are drawn by a seed from all that would be published, each is judged once (approve: nothing leaks; reject: it
-leaks), and the exact bound follows. `private/audit_sample.json` holds the audit under way, `private/audit.json` its
-result: {"n", "leaks", "confidence", "upper_bound", "reviewer", "date", "seed"}.
+The rows are drawn by a seed from all that would be published, each is judged (approve: nothing leaks; reject: it
+leaks; once a leak, always one), and the exact bound follows. `private/audit_sample.json` holds the audit under way,
+`private/audit.json` its result: {"n", "leaks", "confidence", "upper_bound", "reviewer", "date", "seed"}.
 """
 
 from __future__ import annotations
@@ -94,15 +94,20 @@ def publishable(known: Mapping[str, d.Place], entries: Mapping[str, Mapping[str,
 
 
 def count(output: Output, decisions: Mapping[str, str]) -> None:
-    """Count first judgements of drawn rows. Sending a row back counts as a leak: it was not good enough as it was."""
+    """Count judgements of drawn rows. Sending a row back counts as a leak: it was not good enough as it was.
+
+    A judgement can be corrected to a leak and not from one: the bound may be too high and never too low.
+    """
     sample = read_sample(output.root)
     if sample is None:
         return
     judged = dict(sample["judged"])
     for row in sample["drawn"]:
         word = decisions.get(row)
-        if word in (d.APPROVE, d.REJECT, d.REEDIT) and row not in judged:
-            judged[row] = _CLEAN if word == d.APPROVE else _LEAK
+        if word in (d.REJECT, d.REEDIT):
+            judged[row] = _LEAK
+        elif word == d.APPROVE:
+            judged.setdefault(row, _CLEAN)
     if judged != sample["judged"]:
         _write(output, SAMPLE, sample | {"judged": judged})
 

@@ -9,7 +9,7 @@ and "re-edit" (sent back) are not, and a row with one of them is unresolved: not
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +27,8 @@ DECISIONS = (APPROVE, REJECT, PENDING, REEDIT)
 UNRESOLVED = (PENDING, REEDIT)
 
 FILE = "reviews.json"
+
+_REJECTED = {c.STATUS: c.WITHHELD, c.REASON: "rejected", c.NOTE: "rejected: by a reviewer"}
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,17 @@ def forget_approvals(output: Output, shards: set[int]) -> None:
         (output.private / "audit.json").unlink(missing_ok=True)
 
 
+def rejected(folder: Path) -> set[str]:
+    """Ids of the rows that a reviewer rejected."""
+    return {row for row, e in read_decisions(folder).items() if e[c.REVIEW_DECISION] == REJECT}
+
+
+def without_rejected(folder: Path, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a shard that is written anew, the rejected ones withheld as `apply_reviews` does it."""
+    ids = rejected(folder)
+    return [r | _REJECTED if ids and r[c.ROW_ID] in ids and r[c.STATUS] != c.WITHHELD else r for r in rows]
+
+
 def apply_reviews(folder: str | Path) -> dict[str, Any]:
     """Take rejected rows out of a run's public shards: they become withheld, for the reason "rejected".
 
@@ -187,10 +200,9 @@ def apply_reviews(folder: str | Path) -> dict[str, Any]:
     from u2s_datasets.runner import rewrite_reports
 
     folder = Path(folder).expanduser()
-    withheld = {c.STATUS: c.WITHHELD, c.REASON: "rejected", c.NOTE: "rejected: by a reviewer"}
     with opened(folder) as output:
-        rejected = {r for r, e in read_decisions(folder).items() if e[c.REVIEW_DECISION] == REJECT}
-        rows = {r: withheld for r, place in places(folder).items() if r in rejected and place.status != c.WITHHELD}
+        ids = rejected(folder)
+        rows = {r: _REJECTED for r, place in places(folder).items() if r in ids and place.status != c.WITHHELD}
         if rows:
             change = Change(output)
             replace_rows(change, rows)

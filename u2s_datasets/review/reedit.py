@@ -7,22 +7,22 @@ review of its new image.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets import catalog
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Box
 from u2s_datasets.pipeline import Pipeline
-from u2s_datasets.profiles import Profile, profile
+from u2s_datasets.profiles import Profile
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
+from u2s_datasets.review.recorded import run_profile
 from u2s_datasets.review.rewrite import Change, replace_rows
 from u2s_datasets.source import Item, Source
+from u2s_datasets.stages.plan import USER
 
 BOXES = "review_boxes"
 """Column by which a curator's boxes reach the step."""
@@ -43,23 +43,24 @@ def reedit(
 ) -> dict[str, str]:
     """Edit rows of a run again; each waits for a review afterwards.
 
-    A call that was interrupted can be repeated: rows are replaced by shards, each wholly or not at all. An audit's
-    result is dropped, since it speaks of other images.
+    What was found in a flagged row before, and what a curator drew, stays found: a re-edit adds to it and never
+    takes back. A call that was interrupted can be repeated: rows are replaced by shards, each wholly or not at all.
+    An audit's result is dropped, since it speaks of other images.
 
     Args:
         folder: of the run.
         rows: row ids.
         by: who asks for it.
-        chosen: the steps; the run's own profile and detectors where none is given.
+        chosen: the steps; those of the run, with all their settings, where none is given.
         boxes: row id -> boxes (x0, y0, x1, y1) to hide as well, in pixels of the upright image.
         progress: called with the number of rows done and of all.
-        options: of `profiles.profile`, such as `seed=7` or `editor="solid"`; not together with `chosen`.
+        options: of `recorded.run_profile`, such as `seed=7` or `editor="solid"`; not together with `chosen`.
 
     Returns:
         row id -> its status now.
 
     Raises:
-        SetupError: an unknown row, no source any more, or a run that cannot be repeated from its names.
+        SetupError: an unknown row, no source any more, or a run whose steps cannot be made again.
     """
     folder = Path(folder).expanduser()
     known = d.places(folder)
@@ -69,7 +70,8 @@ def reedit(
         raise SetupError(f"chosen and {sorted(options)} exclude each other; give one of them")
     steps = chosen or run_profile(folder, **options)
     if not steps.anonymize.verify:
-        raise SetupError("verify=False cannot stand in a run that says it was verified; leave it out")
+        raise SetupError("verify=False leaves the new images uninspected; pass a profile that verifies, as chosen=…")
+    steps.anonymize.check()
     work = _Work(folder, steps, open_run_source(folder), boxes or {})
     ordered = sorted(set(rows), key=lambda row: (known[row].shard, known[row].index))
     done: dict[str, str] = {}
@@ -97,9 +99,29 @@ class _Work:
         """New values of rows, by row id, as a run itself makes them."""
         size = d.read_manifest(self.folder)["configuration"]["shard_size"]
         items = [self._item(place, place.shard * size + place.index) for _, place in rows]
-        given = [{BOXES: [list(box) for box in self.boxes.get(row, ())]} for row, _ in rows]
+        known = self._known({place.shard for _, place in rows})
+        given = [{BOXES: self._boxes(row), **known[row]} for row, _ in rows]
         answers = Pipeline(self._with_boxes(), b"", kept=self.source.kept)(items, given)
-        return {row: {**answer, c.ROW_ID: row} for (row, _), answer in zip(rows, answers, strict=True)}
+        return {row: self._answer(row, answer) for (row, _), answer in zip(rows, answers, strict=True)}
+
+    def _known(self, shards: set[int]) -> dict[str, dict[str, Any]]:
+        """row id -> what was found in it so far, as given columns."""
+        from pyarrow import parquet
+
+        paths = [self.folder / "private" / "rows" / f"part-{number:05d}.parquet" for number in sorted(shards)]
+        tables = [parquet.read_table(path, columns=[c.ROW_ID, *c.INSPECT]) for path in paths]
+        return {row[c.ROW_ID]: _found_before(row) for table in tables for row in table.to_pylist()}
+
+    def _boxes(self, row: str) -> list[list[float]]:
+        return [list(box) for box in self.boxes.get(row, ())]
+
+    def _answer(self, row: str, answer: dict[str, Any]) -> dict[str, Any]:
+        """A new row. What was drawn joins its review, so that the next edit hides it again."""
+        review = answer.get(c.PRIVACY_REVIEW) or []
+        if answer[c.REASON] != "boxes":  # those could not be used
+            drawn = [c.review_item(USER, "", "drawn by a reviewer", box, 1.0) for box in self._boxes(row)]
+            review = [*review, *(item for item in drawn if item not in review)]
+        return {**answer, c.ROW_ID: row, c.PRIVACY_REVIEW: review}
 
     def _item(self, place: d.Place, position: int) -> Item:
         item = next(self.source.read(position, position + 1))
@@ -112,14 +134,15 @@ class _Work:
         return dataclasses.replace(self.profile, anonymize=step)
 
     def save(self, new: Mapping[str, Mapping[str, Any]], known: Mapping[str, d.Place], by: str) -> None:
-        """Put new rows in the place of the old, and ask for a review of each that is not withheld."""
+        """Put new rows in the place of the old, and ask for a review of each.
+
+        Also of a withheld one, which nobody sees meanwhile: it may come back when its shard is made anew.
+        """
         with d.opened(self.folder) as output:
             audit.count(output, dict.fromkeys(new, d.REEDIT))
-            entries = {row: e for row, e in d.read_decisions(self.folder).items() if row not in new}
             stamp = d.now()
-            for row, answer in new.items():
-                if answer[c.STATUS] != c.WITHHELD:
-                    entries[row] = d.entry(d.PENDING, by, stamp, known[row].shard)
+            asked = {row: d.entry(d.PENDING, by, stamp, known[row].shard) for row in new}
+            entries = d.read_decisions(self.folder) | asked
             change = Change(output)
             replace_rows(change, new, self.source.kept)
             change.write(f"private/{d.FILE}", d.text_of(entries))
@@ -149,28 +172,17 @@ def open_run_source(folder: Path, to_show: bool = False) -> Source:
     return source
 
 
-def run_profile(folder: Path, **options: Any) -> Profile:
-    """The steps of a run, as far as its names tell, with other options.
+def _found_before(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The inspection's columns of a row, to be given to the steps.
 
-    Raises:
-        SetupError: the run used a detector or an editor that has no short name here.
+    A row that was not flagged is inspected anew, by the model as well, which can only add. Where nothing is known
+    but that the inspection failed, it is tried again, and the flag stays.
     """
-    run = json.loads((folder / "run.json").read_text("utf-8"))
-    used = run["configuration"]["anonymize"]
-    if options.get("detectors") is None:
-        names = [_name("detector", part["part"], catalog.DETECTORS) for part in used["inspect"]["detectors"]]
-        options["detectors"] = names
-    if options.get("editor") is None:
-        options["editor"] = _name("editor", used["editor"]["part"], catalog.EDITORS)
-    return profile(run["profile"], **options)
-
-
-def _name(kind: str, part: str, entries: Mapping[str, catalog.Entry]) -> str:
-    """The first short name of a class."""
-    for name, (path, _) in entries.items():
-        if path.endswith(f":{part}"):
-            return name
-    raise SetupError(f"the run's {kind} {part} has no short name; say {kind}{'s' * (kind == 'detector')}=…")
+    if row[c.PRIVACY_FLAG] is False:
+        return {}
+    review = [item for item in row[c.PRIVACY_REVIEW] or () if item["category"] != c.ERROR]
+    flagged = {c.PRIVACY_FLAG: True}
+    return {**flagged, c.PRIVACY_SCORE: row[c.PRIVACY_SCORE], c.PRIVACY_REVIEW: review} if review else flagged
 
 
 def _chunks(rows: Sequence[str], known: Mapping[str, d.Place]) -> Iterator[list[str]]:

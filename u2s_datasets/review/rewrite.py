@@ -7,6 +7,7 @@ change only ever goes forward. Whoever opens the folder to write next finishes i
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,24 +21,63 @@ if TYPE_CHECKING:
     from u2s_datasets.output import Output
 
 _PLAN = "plan.json"
+_PLACES = re.compile(
+    r"(data|private/rows)/part-[0-9]{5,}\.parquet|run\.json|(private/)?(report\.html|eval\.(json|md))"
+    r"|private/(eval\.parquet|(manifest|reviews|audit)\.json)"
+)
+"""The files that a change may place or remove. A folder may come from anyone, with a plan that names others."""
 _LEFT = (c.SAFE, c.ANONYMIZED)
 
 
 def roll_forward(root: Path) -> None:
-    """Finish a change that was decided and cut off; drop one that was not decided yet. Call with the folder locked."""
+    """Finish a change that was decided and cut off; drop one that was not decided yet. Call with the folder locked.
+
+    Raises:
+        SetupError: the change is none that `Change` writes; nothing was touched.
+    """
     shutil.rmtree(root / "private" / "next.part", ignore_errors=True)
     stage = root / "private" / "next"
+    if stage.is_symlink() or (stage.exists() and not stage.is_dir()):
+        raise _no_change(stage, "is no folder")
     if not (stage / _PLAN).exists():
         shutil.rmtree(stage, ignore_errors=True)
         return
-    plan = json.loads((stage / _PLAN).read_text("utf-8"))
-    for name in plan["remove"]:
+    place_of, remove = _read_plan(stage)
+    for name in remove:
         (root / name).unlink(missing_ok=True)
-    for name, place in plan["place"].items():  # the manifest comes last: it speaks for all the others
+    for name, place in place_of.items():  # the manifest comes last: it speaks for all the others
         if (stage / name).exists():
             (stage / name).replace(root / place)
     (stage / _PLAN).unlink()
-    stage.rmdir()
+    shutil.rmtree(stage)
+
+
+def _read_plan(stage: Path) -> tuple[dict[str, str], list[str]]:
+    """(staged file -> its place, what to remove) of a change that was decided. Raises as `roll_forward`."""
+    try:
+        plan = json.loads((stage / _PLAN).read_text("utf-8"))
+        place_of, remove = dict(plan["place"]), list(plan["remove"])
+        places = [*remove, *place_of.values()]
+        foreign = [place for place in places if not _PLACES.fullmatch(place)]
+        foreign += [name for name, place in place_of.items() if name != _staged(place)]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _no_change(stage / _PLAN, "is no plan") from error
+    foreign += [path.name for path in stage.iterdir() if path.is_symlink() or not path.is_file()]
+    if foreign:
+        raise _no_change(stage / _PLAN, f"names {foreign[0]!r}, which no change of a run touches")
+    return place_of, remove
+
+
+def _no_change(path: Path, words: str) -> SetupError:
+    return SetupError(
+        f"{str(path)!r} {words}; if you trust the rest of the folder, remove private/next and run the same "
+        "`u2s anonymize` again, which mends what is half changed"
+    )
+
+
+def _staged(place: str) -> str:
+    """The name of a file until it takes its place."""
+    return place.replace("/", "-")
 
 
 class Change:
@@ -48,15 +88,17 @@ class Change:
     """
 
     def __init__(self, output: Output) -> None:
+        from u2s_datasets.output import WITHDRAWN
+
         self.output, self.root = output, output.root
         self.stage = output.private / "next.part"
         self.stage.mkdir(mode=0o700)
         self.place: dict[str, str] = {}
-        self.remove = ["report.html", "private/report.html"]
+        self.remove = [name for name in WITHDRAWN if name != "run.json"]  # they speak of the rows as they were
 
     def path(self, place: str) -> Path:
         """Where to write the file that will take this place."""
-        name = place.replace("/", "-")
+        name = _staged(place)
         self.place[name] = place
         return self.stage / name
 
