@@ -1,7 +1,9 @@
 """What is read from where, and what may travel along."""
 
+import io
 import os
 import shutil
+import tarfile
 import zipfile
 
 import pyarrow as pa
@@ -211,6 +213,24 @@ def test_a_split_of_parquet_is_a_whole_word(tmp_path):
     assert len(open_source(str(tmp_path), split="test")) == 7
 
 
+def test_every_image_of_tar_shards_has_a_name_of_its_own_and_its_original(tmp_path):
+    """Shards of one name in two folders, and a member that is there twice."""
+    for number, shard in enumerate(("train", "val")):
+        (tmp_path / shard).mkdir()
+        with tarfile.open(tmp_path / shard / "00000.tar", "w") as tar:
+            for copy in range(2):
+                data = images.encode(picture(corner=(50 * number + copy, 0, 0)), "png")
+                member = tarfile.TarInfo("a.png")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    source = open_source(str(tmp_path))
+    names = [item.source for item in source.read(0, 9)]
+    assert names == [f"{shard}/00000.tar/a.png{which}" for shard in ("train", "val") for which in ("", "#2")]
+    assert [source.original(name).getpixel((0, 0))[0] for name in names] == [0, 1, 50, 51]
+    alone = open_source(str(tmp_path / "val/00000.tar"))
+    assert [item.source for item in alone.read(0, 9)] == ["00000.tar/a.png", "00000.tar/a.png#2"]
+
+
 @pytest.mark.parametrize("src", ["here/missing", "a./b", "~/missing", "/no/such", "./fam", "../fam/alice"])
 def test_the_hub_is_never_asked_for_a_local_path(tmp_path, monkeypatch, src):
     monkeypatch.setattr("datasets.load_dataset", lambda name: pytest.fail(f"asked the Hub for {name}"))
@@ -218,3 +238,25 @@ def test_the_hub_is_never_asked_for_a_local_path(tmp_path, monkeypatch, src):
     (tmp_path / "here").mkdir()
     with pytest.raises(u2s.SetupError, match="no file or folder"):
         open_source(src)
+
+
+@pytest.mark.parametrize("damage", ["header", "cut", "joined"])
+def test_a_damaged_tar_is_refused_and_loses_no_rows_in_silence(tmp_path, damage):
+    path = tmp_path / "00000.tar"
+    data = images.encode(picture(), "png")
+    with tarfile.open(path, "w") as tar:
+        for name in ("a.png", "b.png", "c.png"):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    assert len(open_source(str(path))) == 3
+    whole = path.read_bytes()
+    second = 512 + -(-len(data) // 512) * 512  # where b.png's header begins
+    damaged = {
+        "header": whole[:second] + b"\xff" * 512 + whole[second + 512 :],
+        "cut": whole[:second],
+        "joined": whole + whole,
+    }
+    path.write_bytes(damaged[damage])
+    with pytest.raises(u2s.SetupError, match=r"is damaged, cut off or several tars in one: .* behind byte [\d,]+"):
+        open_source(str(path))

@@ -48,7 +48,7 @@ class FolderSource(Source):
         self.files: list[str] = []
         skipped: Counter[str] = Counter()
         for path in sorted(walk(root), key=os.fsencode):
-            kind = _kind_of_no_image(root / path)
+            kind = kind_of_no_image(root / path)
             if kind is None:
                 self.files.append(path)
             else:
@@ -107,7 +107,7 @@ def walk(root: Path) -> Iterator[str]:
             yield os.path.relpath(os.path.join(folder, name), root)  # noqa: PTH118  keeps undecodable names
 
 
-def _kind_of_no_image(path: Path) -> str | None:
+def kind_of_no_image(path: Path) -> str | None:
     """None for an image, else the word under which the file is counted."""
     try:
         mode = path.lstat().st_mode

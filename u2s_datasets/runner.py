@@ -117,7 +117,7 @@ def run(
     )
     if engine is not None:
         pools_of(chosen, pools)
-    check_apart(Path(str(src)).expanduser(), made.root)
+    check_apart(src, out)
     source = open_source(str(src), split=split, image_column=image_column, keep=keep, allow=allow)
     _check_read(source, chosen)
     chosen = chosen.with_engine("openvino", threads=1)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from u2s_datasets.addresses import local_path
 from u2s_datasets.errors import SetupError
-from u2s_datasets.folders import FolderSource, walk
+from u2s_datasets.folders import FolderSource, kind_of_no_image, walk
 from u2s_datasets.kept import check_kept
 from u2s_datasets.remote import remote_parquet
 from u2s_datasets.source import Item, Source
-from u2s_datasets.tables import DatasetSource, ParquetSource
+from u2s_datasets.tables import DatasetSource, ParquetSource, of_split
 from u2s_datasets.tars import TarSource
 
 __all__ = ["DatasetSource", "FolderSource", "Item", "ParquetSource", "Source", "TarSource", "open_source"]
@@ -37,7 +39,7 @@ def open_source(
         src: a folder, a parquet file or folder of them, WebDataset shards (a .tar or a folder of them), a saved
             dataset, a Hub dataset id "ORG/NAME", or parquet on an object store ("s3://bucket/folder") or read from the
             Hub in place ("hf://datasets/ORG/NAME/folder").
-        split: the split of a dataset that has several.
+        split: the split of a dataset that has several; of parquet files, those whose name begins with it.
         image_column: the image column of a dataset; found by its type where there is only one.
         keep: columns to carry along; for a folder "label" is the class folder, others come from metadata.csv or
             metadata.jsonl. All class names of such a column are published, also of classes without a public row.
@@ -46,17 +48,19 @@ def open_source(
     Raises:
         SetupError: there is no such source, split or column, or a kept column may not leave.
     """
-    path = Path(src).expanduser()
-    if "://" in src:
-        source: Source = remote_parquet(src, image_column, keep)
+    path = local_path(src)
+    if path is None:
+        source: Source = remote_parquet(src, split, image_column, keep)
+    elif "://" in src:
+        return open_source(str(path), split=split, image_column=image_column, keep=keep, allow=allow)
     elif path.is_file() and path.suffix == ".tar":
-        source = TarSource([path], src, keep)
+        source = _tars([path], [], src, split, keep)
     elif path.is_file():
         if path.suffix != ".parquet":
             raise SetupError(
                 f"{src!r} is a file; give a folder of images, parquet, tar shards, a saved dataset or a Hub id"
             )
-        source = ParquetSource([path], src, image_column, keep)
+        source = _parquet([path], src, split, image_column, keep)
     elif path.is_dir():
         source = _open_folder(path, src, split, image_column, keep)
     elif re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", src) and not _looks_local(src):
@@ -81,17 +85,43 @@ def _open_folder(path: Path, src: str, split: str | None, image_column: str | No
     files = [path / name for name in sorted(walk(path), key=os.fsencode)]
     links = [p for p in files if p.is_symlink() and not p.is_file()]
     files = [p for p in files if p.is_file()]
-    if files and all(p.suffix in (".tar", ".json") for p in files) and any(p.suffix == ".tar" for p in files):
-        return TarSource([p for p in files if p.suffix == ".tar"], src, keep)
-    if not files or not all(p.suffix in (".parquet", ".md", ".json", ".gitattributes") for p in files):
+    if tars := [p for p in files if p.suffix == ".tar"]:
+        return _tars(tars, [p for p in (*files, *links) if p.suffix != ".tar"], src, split, keep)
+    tables = [p for p in files if p.suffix == ".parquet"]
+    if not tables or not all(p.suffix in (".parquet", ".md", ".json", ".gitattributes") for p in files):
+        _refuse_split(split, "folders of images")
         return FolderSource(path, src, keep)
-    chosen = re.compile(rf"{re.escape(split)}([-_.]|$)" if split is not None else "")
-    tables = [p for p in files if p.suffix == ".parquet" and chosen.match(p.name)]
-    if not tables:
-        raise SetupError(f"{src!r} has no parquet file of split {split!r}; leave --split out to take all")
-    source = ParquetSource(tables, src, image_column, keep)
+    source = _parquet(tables, src, split, image_column, keep)
     source.skipped = {"symbolic link": len(links)} if links else {}
     return source
+
+
+def _parquet(
+    files: Sequence[Path], src: str, split: str | None, image_column: str | None, keep: Sequence[str]
+) -> ParquetSource:
+    chosen = of_split([str(file) for file in files], split, src)
+    return ParquetSource([Path(file) for file in chosen], src, image_column, keep)
+
+
+def _tars(tars: Sequence[Path], others: Sequence[Path], src: str, split: str | None, keep: Sequence[str]) -> TarSource:
+    """Tar shards; what lies beside them is counted, unless it holds rows itself."""
+    _refuse_split(split, "tar shards")
+    kinds = {path: kind_of_no_image(path) for path in others}
+    rows = [path for path, kind in kinds.items() if kind is None or path.suffix == ".parquet"]
+    if rows:
+        raise SetupError(
+            f"{src!r} mixes tar shards with images or parquet ({rows[0].name!r}), and a run reads one kind; "
+            "put them into folders of their own"
+        )
+    source = TarSource(tars, src, keep)
+    skipped = Counter(source.skipped) + Counter(kind for kind in kinds.values() if kind is not None)
+    source.skipped = dict(sorted(skipped.items()))
+    return source
+
+
+def _refuse_split(split: str | None, what: str) -> None:
+    if split is not None:
+        raise SetupError(f"split={split!r}: {what} have no splits; leave --split out, and give the split's own folder")
 
 
 def _hub_folders(name: str) -> list[Path]:

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import shutil
+import signal
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from u2s_datasets.addresses import explained, local_path, open_store, without_keys
 from u2s_datasets.errors import SetupError
-from u2s_datasets.output import WITHDRAWN, Output
-from u2s_datasets.remote import open_filesystem
+from u2s_datasets.output import WITHDRAWN, Output, check_free
 
 _OURS = re.compile(
     r"(data|private/rows)/part-\d{5,}\.parquet|run\.json|(private/)?(report\.html|eval\.(json|md|parquet))"
@@ -31,13 +35,23 @@ def output_at(out: str | Path) -> Output:
     """The output at a path on this machine or at the address of an object store.
 
     Raises:
-        SetupError: it holds something else.
+        SetupError: it holds something else, or would publish the private half.
     """
-    return StoreOutput(str(out)) if "://" in str(out) else Output(Path(out).expanduser())
+    if str(out).lower().startswith("hf://"):
+        raise SetupError(
+            f"{str(out)!r}: an output holds a key and originals, and is never written to the Hub; "
+            "give a folder, then publish its safe rows with `u2s push DIR ORG/NAME`"
+        )
+    path = local_path(out)
+    return StoreOutput(str(out)) if path is None else Output(path)
 
 
 class StoreOutput(Output):
     """One run's folder on an object store (use it in `with`).
+
+    While it is open there is a copy in a temporary folder of this machine that nobody else may read. It goes with
+    every end that Python sees, SIGTERM among them. `kill -9` leaves it: a folder `u2s-…` with the key and private
+    rows, to be removed by hand.
 
     Args:
         address: such as "s3://bucket/folder".
@@ -47,24 +61,50 @@ class StoreOutput(Output):
     """
 
     def __init__(self, address: str) -> None:
-        self.filesystem, self.base = open_filesystem(address)
+        self.address = without_keys(address)
+        self.filesystem, self.base = open_store(address)
         self.there = self._listed()
         foreign = sorted(name for name in self.there if not _OURS.fullmatch(name))
         if not foreign and not {"private/manifest.json", "private/secret"} & self.there:
             foreign = sorted(self.there)
         if foreign:
-            raise SetupError(f"{address!r} holds something else ({foreign[0]!r}); give a new or empty folder")
-        super().__init__(Path(tempfile.mkdtemp(prefix="u2s-")))
+            raise SetupError(f"{self.address!r} holds something else ({foreign[0]!r}); give a new or empty folder")
+        super().__init__(Path(tempfile.gettempdir()) / f"u2s-{secrets.token_hex(16)}")
 
     def __enter__(self) -> StoreOutput:
-        super().__enter__()
-        for name in {"private/secret", "private/manifest.json"} & self.there:
-            self._fetch(name)
+        with ExitStack() as stack:
+            stack.enter_context(_ended_by_sigterm())
+            self.root.mkdir(mode=0o700)
+            stack.callback(shutil.rmtree, self.root, ignore_errors=True)
+            super().__enter__()
+            stack.callback(super().__exit__)
+            for name in {"private/secret", "private/manifest.json"} & self.there:
+                self._fetch(name)
+            with self._named():
+                check_free(self.root)
+            self._opened = stack.pop_all()
         return self
 
-    def __exit__(self, *arguments: object) -> None:
-        super().__exit__(*arguments)
-        shutil.rmtree(self.root, ignore_errors=True)
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def secret(self, given: Path | None) -> bytes:
+        """The key of the row ids, as that of a folder on this machine."""
+        with self._named():
+            return super().secret(given)
+
+    def manifest(self, binding: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The finished shards, as those of a folder on this machine."""
+        with self._named():
+            return super().manifest(binding)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Nobody knows the temporary folder: what is wrong with it is wrong with the store's."""
+        try:
+            yield
+        except SetupError as error:
+            raise SetupError(str(error).replace(str(self.root), self.address)) from error
 
     def write(self, path: Path, data: bytes, mode: int = 0o644) -> None:
         """Write a file whole, here and there."""
@@ -111,10 +151,8 @@ class StoreOutput(Output):
         from pyarrow import fs
 
         selector = fs.FileSelector(self.base, allow_not_found=True, recursive=True)
-        try:
+        with explained(self.address, "listed"):
             infos = self.filesystem.get_file_info(selector)
-        except OSError as error:
-            raise SetupError(f"the folder {self.base!r} of the store cannot be listed: {error}") from error
         return {info.path.removeprefix(f"{self.base}/") for info in infos if info.is_file}
 
     def _put(self, path: Path) -> None:
@@ -147,3 +185,25 @@ class StoreOutput(Output):
             while data := stream.read(_CHUNK):
                 digest.update(data)
         return digest.hexdigest()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise `SystemExit`, so that what is temporary is removed; whoever handles it already goes on to.
+
+    Only the main thread may say what a signal does.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the removal
+        raise SystemExit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns, images
@@ -113,7 +113,11 @@ class DatasetSource(_TableSource):
 
 
 class ParquetSource(_TableSource):
-    """Local parquet files, read in place in the order of their names."""
+    """Local parquet files, read in place in the order of their names.
+
+    The row group that was read last stays in memory, so that stretches that follow each other read it once. `read`
+    may be called from one thread of a process at a time.
+    """
 
     kind = "parquet"
 
@@ -135,16 +139,19 @@ class ParquetSource(_TableSource):
         except (OSError, ValueError) as error:
             raise SetupError(f"{location!r} cannot be read as parquet: {error}") from error
         super().__init__(location, Features.from_arrow_schema(self.data.schema), image_column, keep)
+        self._last: tuple[tuple[str, int], list[Any]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": None}
 
     def __len__(self) -> int:
         return sum(self.rows)
 
     def read(self, start: int, stop: int) -> Iterator[Item]:
-        """The rows of a stretch; whole files and batches before it are passed over."""
-        names = [self.image_column, *self.kept]
+        """The rows of a stretch; whole files and row groups before it are passed over."""
         for position, group in self._groups(start, stop):
             folders = self.folders(group.path)
-            for batch in group.to_batches(columns=names, batch_size=64, batch_readahead=1, fragment_readahead=0):
+            for batch in self._batches(group):
                 first, last = max(start, position), min(stop, position + len(batch))
                 if first < last:
                     rows_ = batch.slice(first - position, last - first)
@@ -152,6 +159,16 @@ class ParquetSource(_TableSource):
                 position += len(batch)
                 if position >= stop:
                     return
+
+    def _batches(self, group: Any) -> list[Any]:
+        """All rows of a row group, in batches of the columns that are read."""
+        key = group.path, group.row_groups[0].id
+        if self._last is None or self._last[0] != key:
+            self._last = None  # before the next is read: there is never room for two
+            names = [self.image_column, *self.kept]
+            batches = group.to_batches(columns=names, batch_size=64, batch_readahead=1, fragment_readahead=0)
+            self._last = key, list(batches)
+        return self._last[1]
 
     def _groups(self, start: int, stop: int) -> Iterator[tuple[int, Any]]:
         """(number of its first row, row group) of the row groups that hold rows of a stretch."""
@@ -181,19 +198,54 @@ class ParquetSource(_TableSource):
         return hashlib.sha256(repr((facts, list(self.kept), self.image_column)).encode()).hexdigest()
 
 
-def _image_column(features: Features, wanted: str | None, location: str) -> str:
-    from datasets import Image
+def of_split(names: Sequence[str], split: str | None, location: str) -> list[str]:
+    """Those of these parquet files whose name begins with the split; all of them where none is asked for.
 
+    Raises:
+        SetupError: none is of that split; those that the names tell are in the message.
+    """
+    if split is None:
+        return list(names)
+    chosen = [name for name in names if re.match(rf"{re.escape(split)}([-_.]|$)", PurePath(name).name)]
+    if not chosen:
+        there = sorted({re.split("[-_.]", PurePath(name).name)[0] for name in names})
+        more = f" and {len(there) - 10} more" if len(there) > 10 else ""
+        raise SetupError(
+            f"{location!r} has no parquet file of split {split!r}; its files begin with {', '.join(there[:10])}{more}; "
+            "choose one with --split, or leave it out to take all"
+        )
+    return chosen
+
+
+def _image_column(features: Features, wanted: str | None, location: str) -> str:
+    holding = [name for name, feature in features.items() if _holds_images(feature)]
     if wanted is not None:
         if wanted not in features:
             raise SetupError(f"{location!r} has no column {wanted!r}; the columns are {list(features)}")
+        if wanted not in holding and not _is_text(features[wanted]):
+            can = f"; those that can are {holding}" if holding else ""
+            raise SetupError(f"the column {wanted!r} of {location!r} cannot hold images or their paths{can}")
         return wanted
-    typed = [name for name, feature in features.items() if isinstance(feature, Image)]
-    if columns.IMAGE in features:
+    if columns.IMAGE in holding or (not holding and _is_text(features.get(columns.IMAGE))):
         return columns.IMAGE
-    if len(typed) == 1:
-        return typed[0]
+    if len(holding) == 1:
+        return holding[0]
     raise SetupError(
-        f"{location!r} has {'no' if not typed else 'several'} image columns; the columns are {list(features)}; "
+        f"{location!r} has {'no' if not holding else 'several'} image columns; the columns are {list(features)}; "
         "name one with --image-column"
     )
+
+
+def _holds_images(feature: Any) -> bool:
+    from datasets import Image
+
+    return (
+        isinstance(feature, Image)
+        or getattr(feature, "dtype", "") in ("binary", "large_binary")
+        or (isinstance(feature, dict) and {"bytes", "path"} <= set(feature))
+    )
+
+
+def _is_text(feature: Any) -> bool:
+    """Whether it may hold paths of images."""
+    return getattr(feature, "dtype", "") in ("string", "large_string")

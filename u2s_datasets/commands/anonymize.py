@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from u2s_datasets import catalog, columns
+from u2s_datasets.addresses import local_path, without_keys
 from u2s_datasets.commands.words import (
     add_judgement,
     add_weights,
@@ -142,7 +143,9 @@ def _anonymize(a: argparse.Namespace) -> int:
 def _print_result(out: str, facts: dict[str, Any]) -> None:
     from u2s_datasets.metrics.report import report
 
-    if "://" in out:
+    path = local_path(out)
+    out = str(path or without_keys(out).partition("?")[0])
+    if path is None:
         print(f"{facts['rows']} rows = " + " + ".join(f"{facts[s]} {s}" for s in columns.STATUSES))
     else:
         print(report(out))
