@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,12 +26,11 @@ from test_runner import files_of, private_rows
 from test_stage1 import SEES
 
 import u2s_datasets as u2s
-from u2s_datasets import blocks, cli, images, ray_runner
+from u2s_datasets import blocks, cli, images, ray_runner, ray_session
 from u2s_datasets import columns as c
 from u2s_datasets.folders import FolderSource
 from u2s_datasets.pipeline import Pipeline
-from u2s_datasets.pools import pool_names
-from u2s_datasets.stretches import InOrder
+from u2s_datasets.pool_work import pool_names
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:ray.data.context"  # Ray's own settings warn of each other
@@ -43,7 +43,7 @@ LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
 @pytest.fixture(scope="module")
 def here():
     """A Ray on this machine for all tests but those that start their own."""
-    with ray_runner.connected():
+    with ray_session.connected():
         yield
 
 
@@ -128,7 +128,7 @@ def test_parquet_is_read_by_the_readers(here, key, tmp_path):
 
 
 class Cracked(FolderSource):
-    """A source of which the stretch with one row cannot be read, in any process but the one that made it."""
+    """A source of which one row cannot be read, in any process but the one that made it."""
 
     owner, bad = 0, 20
 
@@ -138,22 +138,59 @@ class Cracked(FolderSource):
         return super().read(start, stop)
 
 
-def test_rows_that_an_engine_error_carried_past_a_stage_are_withheld(here, folder):
+def test_a_row_that_an_engine_error_carried_past_a_stage_is_withheld_and_no_other(here, folder):
     source = Cracked(folder, str(folder))
     source.owner = os.getpid()
-    pipeline = Pipeline(u2s.profile(detectors=["parts:RedSquares"]), b"0123456789abcdef")
-    context = ray.data.DataContext.get_current()
-    context.max_errored_blocks = 1  # Ray then leaves out what failed
-    try:
-        rows = [r for _, rs in ray_runner.RayPools(size=1).map(pipeline, source, [(0, 0, 40)]) for r in rs]
-    finally:
-        context.max_errored_blocks = 0
+    rows = [row for _, rows in ray_runner.RayPools(size=1).map(red_pipeline(), source, [(0, 0, 40)]) for row in rows]
     assert [row[c.SOURCE] for row in rows] == source.files
-    withheld = [row for row in rows if row[c.STATUS] == c.WITHHELD]
-    [lost] = [piece for piece in InOrder([(0, 0, 40)]).missing(1) if piece[1] <= source.bad < piece[2]]
-    assert [row[c.SOURCE] for row in withheld] == source.files[lost[1] : lost[2]]
-    assert {row[c.REASON] for row in withheld} == {"error"}
-    assert not any(row[c.ANONYMIZED_IMAGE] for row in withheld)
+    [withheld] = [row for row in rows if row[c.STATUS] == c.WITHHELD]
+    assert (withheld[c.SOURCE], withheld[c.REASON]) == (source.files[20], "error")
+    assert withheld[c.ANONYMIZED_IMAGE] is None
+    assert ray.data.DataContext.get_current().max_errored_blocks == 0
+
+
+@dataclass(frozen=True)
+class Deadly(RedSquares):
+    """Kills not its own process but the worker of Ray above it, on an image with a pure blue pixel in its corner."""
+
+    def _one(self, image):
+        if tuple(image[0, 0]) == (0, 0, 255):
+            os.kill(os.getppid(), signal.SIGKILL)
+        return super()._one(image)
+
+
+def test_a_row_that_kills_the_worker_of_ray_is_withheld_and_does_not_stop_the_run(here, key, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_runner, "_RETRIES", 1)
+    (tmp_path / "in").mkdir()
+    for i in range(12):
+        picture(red=i % 2 == 0, corner=(0, 0, 255) if i == 5 else None, seed=i).save(tmp_path / f"in/{i:02d}.png")
+    u2s.run(tmp_path / "in", tmp_path / "out", secret=key, detectors=["test_ray:Deadly"], ray=True, num_proc=1)
+    reasons = {row[c.SOURCE]: row[c.REASON] for row in private_rows(tmp_path / "out")}
+    assert {name: reason for name, reason in reasons.items() if reason} == {"05.png": "error"}
+    assert len(reasons) == 12
+
+
+class Short(FolderSource):
+    """A source that has lost its last rows since they were listed."""
+
+    def read(self, start, stop):
+        return super().read(start, min(stop, 36))
+
+
+def test_a_source_that_gives_fewer_rows_than_it_listed_ends_the_run(here, folder):
+    with pytest.raises(u2s.U2SError, match=r"4 rows that .* listed cannot be read any more"):
+        list(ray_runner.RayPools(size=1).map(red_pipeline(), Short(folder, str(folder)), [(0, 0, 40)]))
+
+
+def test_a_machine_that_cannot_see_the_source_says_so_and_withholds_nothing(here, folder):
+    [table] = ray_runner._read(None, str(folder / "elsewhere"), (0, 0, 4))
+    assert "every machine needs the source in its place" in blocks.fault_in(table)
+    joined = pa.concat_tables([pa.table({blocks.POSITION: [1]}), table], promote_options="default")
+    assert blocks.fault_in(joined) == blocks.fault_in(table)
+
+
+def red_pipeline() -> Pipeline:
+    return Pipeline(u2s.profile(detectors=["parts:RedSquares"]), b"0123456789abcdef")
 
 
 def test_large_files_travel_in_several_blocks(folder, monkeypatch):
@@ -231,15 +268,15 @@ def test_a_cluster_of_two_loses_a_worker_then_a_machine(folder, key, tmp_path, m
         options["detectors"] = ["parts:Slow"]
         slow = tmp_path / "local"
         u2s.run(folder, slow, num_proc=2, **options)
-        run = threading.Thread(
-            target=u2s.run, args=(folder, out), kwargs={"ray_address": cluster.address, "ray": True, **options}
-        )
+        call = {"ray_address": cluster.address, "ray": True, **options}
+        run = threading.Thread(target=u2s.run, args=(folder, out), kwargs=call, daemon=True)
         run.start()
         wait_for_shards(out, 1)
         os.kill(int(worker_processes()[0]), signal.SIGKILL)
         wait_for_shards(out, 3)
         cluster.remove_node(second, allow_graceful=False)
-        run.join()
+        run.join(120)
+        assert not run.is_alive()
         assert files_of(out) == files_of(slow)
     finally:
         ray.shutdown()
@@ -274,17 +311,27 @@ def test_the_command_names_the_bottleneck(here, folder, tmp_path, capsys):
     assert all(0 <= stage["busy"] <= 1.1 for stage in stages.values())
 
 
-def test_what_ray_starts_here_listens_on_loopback_alone():
+def test_what_ray_starts_here_listens_on_loopback_alone_and_keeps_its_files_to_itself():
     ray.shutdown()
-    with ray_runner.connected():
+    with ray_session.connected():
         ray.get(ray.remote(lambda: 1).remote())
         addresses = listening(descendants(os.getpid()))
+        session = Path(ray._private.worker._global_node.get_session_dir_path())
+        assert session.parents[1].stat().st_mode & 0o777 == 0o700
+        with (
+            pytest.raises(u2s.SetupError, match=r"connected to the Ray at 127\.0\.0\.1:\d+, not '10\.0\.0\.1:6379'"),
+            ray_session.connected("10.0.0.1:6379"),
+        ):
+            pass
+    assert not session.parents[1].exists()
     assert addresses
     assert {a for a in addresses if not a.endswith("0100007F")} == set()
 
 
 def wait_for_shards(out: Path, number: int) -> None:
+    end = time.monotonic() + 120
     while len(list((out / "data").glob("*.parquet"))) < number:
+        assert time.monotonic() < end, f"{number} shards did not come in two minutes"
         time.sleep(0.05)
 
 

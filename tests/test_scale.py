@@ -25,12 +25,13 @@ def test_the_page_holds_what_is_computed(costs, tmp_path):
 
 def test_a_plan_by_hand():
     cpu = {"pipeline": 0.1, "write": 0.001, "start": 0, "bytes_in": 1e5, "bytes_out": 2e5, "bytes_private": 1e3}
-    made = scale.plan({"machine": {"cores": 10}, "cpu": cpu}, 10_000_000, models=False, hours=10)
-    assert made["machines"] == 3  # a million seconds of one core are 27.8 hours of ten
-    assert made["hours"] == pytest.approx(1e6 / 10 / 3 / 3600)
+    made = scale.plan({"machine": {"cores": 10, "efficiency": 0.8}, "cpu": cpu}, 10_000_000, models=False, hours=10)
+    assert made["machines"] == 4  # a million seconds of one core are 27.8 hours of ten, and 34.7 at four fifths
+    assert made["hours"] == pytest.approx(1e6 / 0.8 / 10 / 4 / 3600)
+    assert made["runs"] == 10
     assert (made["terabytes_in"], made["terabytes_out"]) == (1.0, pytest.approx(2.01))
     assert made["limits"] == "pipeline"
-    assert made["worker_dies"] == pytest.approx(16 * 2 * 0.1)
+    assert made["worker_dies"] == pytest.approx(32 * 0.1 / 0.8)
 
 
 def test_a_slow_editor_limits_and_takes_the_machines(costs):

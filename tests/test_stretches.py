@@ -28,7 +28,7 @@ def test_answers_in_any_order_come_back_once_and_in_order():
         for shard, rows in order.add(*answer):
             back[shard] += [row["row"] for row in rows]
     assert back == {0: list(range(40)), 1: list(range(40, 60))}
-    assert not order.open and order.missing(2) == []
+    assert order.left == 0 and order.missing(2) == []
 
 
 def test_what_is_missing_is_what_no_answer_came_for():
@@ -38,3 +38,5 @@ def test_what_is_missing_is_what_no_answer_came_for():
     missing = {row for _, start, stop in order.missing(1) for row in range(start, stop)}
     assert missing >= set(range(20)) - {0, 1, 2, 9}
     assert missing.isdisjoint({0, 1, 2})
+    assert order.left == 16
+    assert order.missing(1, longest=1) == [(0, row, row + 1) for row in range(3, 20) if row != 9]

@@ -18,7 +18,7 @@ import pyarrow as pa
 from u2s_datasets import columns
 from u2s_datasets.errors import RowError, SetupError
 from u2s_datasets.pipeline import Pipeline
-from u2s_datasets.pools import State, Worker, with_bytes
+from u2s_datasets.pool_work import State, Worker, with_bytes
 from u2s_datasets.sources import Item, Source
 
 SHARD, POSITION, ITEM, STATE, ANSWER, SECONDS = (
@@ -126,13 +126,14 @@ class Stage:
         blocks: how a table is read and answered.
         name: the pool.
         last: whether no other pool comes after it.
+        batch_size: rows that the worker works on at once, where it is given.
     """
 
-    def __init__(self, blocks: RunBlocks | UserBlocks, name: str, last: bool) -> None:
+    def __init__(self, blocks: RunBlocks | UserBlocks, name: str, last: bool, batch_size: int | None = None) -> None:
         self.blocks, self.name, self.last = blocks, name, last
         self.fault: SetupError | None = None
         try:
-            self.worker = Worker(blocks.pipeline, name)
+            self.worker = Worker(blocks.pipeline, name, batch_size)
         except SetupError as error:
             self.fault = error
 
@@ -144,12 +145,15 @@ class Stage:
         """
         if FAULT in table.column_names:
             return table
-        if self.fault is not None and isinstance(self.blocks, RunBlocks):
-            return pa.table({FAULT: [str(self.fault)]})
-        if self.fault is not None:
-            raise self.fault
-        entries = self.blocks.entries(table)
-        states, seconds = self.worker(entries)
+        try:
+            if self.fault is not None:
+                raise self.fault
+            entries = self.blocks.entries(table)
+            states, seconds = self.worker(entries)
+        except SetupError as error:
+            if isinstance(self.blocks, RunBlocks):
+                return fault_table(error)
+            raise
         if self.last:
             table = self.blocks.answered(table, entries, states)
         else:
@@ -157,9 +161,15 @@ class Stage:
         return _timed(table, self.name, seconds) if isinstance(self.blocks, RunBlocks) else table
 
 
+def fault_table(error: SetupError) -> pa.Table:
+    """Why a worker or a reader cannot work, as a table: Ray would wrap an exception beyond recognition."""
+    return pa.table({FAULT: [str(error)]})
+
+
 def fault_in(table: pa.Table) -> str | None:
-    """Why a worker cannot work, if that is what the table says: Ray would wrap an exception beyond recognition."""
-    return table[FAULT][0].as_py() if FAULT in table.column_names else None
+    """Why a worker cannot work, if that is what the table says; it may have been joined with tables of rows."""
+    said = table[FAULT].to_pylist() if FAULT in table.column_names else []
+    return next((fault for fault in said if fault is not None), None)
 
 
 def seconds_in(table: pa.Table) -> dict[str, float]:

@@ -261,7 +261,8 @@ def code_digest(module: str = __name__) -> str:
 
 _SHAPING_METRICS = {"quality.py", "cheating.py", "privacy.py", "judge.py", "encoders.py", "face_encoders.py"}
 _OUTSIDE = {"cli.py", "evaluate.py", "doctor.py", "fiftyone_io.py", "hub.py", "samples.py", "workers.py"}
-_OUTSIDE |= {"ray_dataset.py", "ray_runner.py", "scale.py", "stretches.py", "store_output.py"}
+_OUTSIDE |= {"pools.py", "ray_dataset.py", "ray_runner.py", "ray_session.py", "scale.py", "stretches.py"}
+_OUTSIDE |= {"store_output.py"}
 """Files that drive, print or publish: editing them changes no row. Of `metrics` only those that score rows count."""
 _OUTSIDE_FOLDERS = {"app", "commands", "publish", "review"}
 

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 def ray_anonymize(
     ray_dataset: Dataset, profile: profiles.Profile | None = None, *, pools: Mapping[str, Pool] | None = None
 ) -> Dataset:
-    """A Ray dataset with the columns of all five arrows; nothing runs before it is read.
+    """A Ray dataset with the columns of all five arrows; nothing but its schema is read before the rows are.
 
-    As with `Dataset.map`, the original stays beside its anonymized image: publish `columns.PUBLIC` alone. A row that
-    killed the process which worked on it is withheld; rows that Ray itself leaves out, where its settings allow it
-    to, are missing from the answer, so count them.
+    As with `Dataset.map`, the original stays beside its anonymized image: of what is here, publish the columns that
+    `columns.PUBLIC` names, and no others. A row that killed the process which worked on it is withheld; rows that Ray
+    itself leaves out, where its settings allow it to, are missing from the answer, so count them.
 
     Args:
         ray_dataset: rows with a column of images: encoded bytes, `{bytes, path}`, paths that every node can read, or

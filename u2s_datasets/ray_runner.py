@@ -1,4 +1,4 @@
-"""The same run on a cluster, driven by Ray Data. The only file that imports ray.
+"""The same run on a cluster, driven by Ray Data. With `ray_session` the only file that imports ray.
 
 Small read tasks turn stretches of a source into blocks of encoded bytes, each pool of actors maps blocks to blocks,
 and the process that called writes shards as they come, exactly as `runner.run` does: same rows, same files, same
@@ -7,100 +7,38 @@ manifest, so that a run that was begun here may be finished on one machine and t
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import pickle
-import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from u2s_datasets import blocks
 from u2s_datasets.columns import STATUS, STATUSES
-from u2s_datasets.errors import SetupError, U2SError, missing_extra
+from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.pools import Pool, fit, pools_of
+from u2s_datasets.ray_session import connected, quietly
 from u2s_datasets.sources import Source
-from u2s_datasets.stretches import InOrder, StageRates, Stretch, importable, words_of
+from u2s_datasets.stretches import LONGEST, InOrder, StageRates, Stretch, words_of
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers about this machine
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it recovers from is no news on a run's console
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a stage without a GPU is not hidden from it
-
-try:
-    import ray
-    from ray.data import ActorPoolStrategy, DataContext, Dataset, read_datasource
-    from ray.data.block import BlockMetadata
-    from ray.data.datasource import Datasource, ReadTask
-    from ray.exceptions import RayError
-except ImportError as error:
-    raise missing_extra("ray", "ray") from error
+# isort: split
+# Behind `ray_session`, which says it in words where Ray is missing.
+import ray
+from ray.data import ActorPoolStrategy, Dataset, read_datasource
+from ray.data.block import BlockMetadata
+from ray.data.datasource import Datasource, ReadTask
+from ray.exceptions import RayError
 
 log = logging.getLogger(__name__)
 
 _READER_CPUS = 0.25
 _AHEAD = 2  # blocks per worker: one to work on and the next; more would fill the object store
 _ATTEMPTS = 5  # one after another without a finished row
-
-
-@contextlib.contextmanager
-def connected(address: str | None = None) -> Iterator[None]:
-    """A Ray to work with: the one this process is connected to, the one at `address`, or a new one on this machine.
-
-    A new one listens on the loopback interface alone, has no dashboard, and ends with this block.
-
-    Raises:
-        SetupError: no cluster answers at the address.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    options: dict[str, Any] = {"address": address, "logging_level": "CRITICAL", "log_to_driver": False}
-    if address is None:
-        options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    try:
-        with importable(), _on_loopback(address is None), _without_greeting():
-            ray.init(**options)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SetupError(f"no Ray cluster can be used at {address!r}: {error}; start one with `ray start`") from error
-    try:
-        if address is None and (there := ray.nodes()[0]["NodeManagerAddress"]) != "127.0.0.1":
-            raise SetupError(f"Ray would listen on {there}; start a cluster yourself and say --ray-address")
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
-def _on_loopback(wanted: bool) -> Iterator[None]:
-    """A Ray that starts here listens on 127.0.0.1, as by itself on macOS; there is no public option for it."""
-    from ray._private import ray_constants
-
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = before and not wanted
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextlib.contextmanager
-def _without_greeting() -> Iterator[None]:
-    """Ray's native code says on standard error that it was told to say nothing; all else that it says, it may."""
-    try:
-        before = os.dup(2)
-    except OSError:  # there is no standard error
-        yield
-        return
-    with os.fdopen(before, "wb", buffering=0) as console, tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(before, 2)
-            said.seek(0)
-            console.writelines(line for line in said if b"RAY_BACKEND_LOG_LEVEL" not in line)
+_RETRIES = 3  # of a block that killed its worker
 
 
 def through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, given: Mapping[str, Pool] | None) -> Dataset:
@@ -112,29 +50,33 @@ def through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, given:
     own = isinstance(kind, blocks.RunBlocks)  # other readers ask for a whole core, as is Ray's default
     pools = fit(kind.pipeline, given, ray.nodes(), _READER_CPUS if own else 1.0)
     last = list(pools)[-1]
-    for name, pool in pools.items():
-        size = pool.size or 1
-        dataset = dataset.map_batches(
-            blocks.Stage,
-            fn_constructor_args=(kind, name, name == last),
-            batch_format="pyarrow",
-            batch_size=pool.batch_size,
-            compute=ActorPoolStrategy(
-                min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=_AHEAD
-            ),
-            num_cpus=pool.num_cpus,
-            num_gpus=pool.num_gpus or None,
-            udf_modifying_row_count=False,
-        )
+    # Ray Data's own default is to try a block that kills its worker again for ever.
+    tries: dict[str, Any] = {"max_restarts": -1, "max_task_retries": _RETRIES}
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # it has no new name for them yet
+        for name, pool in pools.items():
+            size = pool.size or 1
+            dataset = dataset.map_batches(
+                blocks.Stage,
+                fn_constructor_args=(kind, name, name == last, pool.batch_size),
+                batch_format="pyarrow",
+                batch_size=pool.batch_size,
+                compute=ActorPoolStrategy(
+                    min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=_AHEAD
+                ),
+                num_cpus=pool.num_cpus,
+                num_gpus=pool.num_gpus or None,
+                **tries,
+                udf_modifying_row_count=False,
+            )
     return dataset
 
 
 class _Stretches(Datasource):
     """Stretches of a source, one read task each: with one large block, one worker would get every row."""
 
-    def __init__(self, source: Any, pieces: Sequence[Stretch]) -> None:
+    def __init__(self, source: Any, folder: str | None, pieces: Sequence[Stretch]) -> None:
         super().__init__()
-        self.source, self.pieces = source, list(pieces)
+        self.source, self.folder, self.pieces = source, folder, list(pieces)
 
     def get_name(self) -> str:
         return blocks.READ
@@ -143,13 +85,26 @@ class _Stretches(Datasource):
         return None
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
-        source = self.source
+        source, folder = self.source, self.folder
 
         def task(piece: Stretch) -> ReadTask:
             facts = BlockMetadata(num_rows=piece[2] - piece[1], size_bytes=None, exec_stats=None)
-            return ReadTask(lambda: blocks.read_blocks(_here(source), *piece), facts)
+            return ReadTask(lambda: _read(source, folder, piece), facts)
 
         return [task(piece) for piece in self.pieces]
+
+
+def _read(reference: Any, folder: str | None, piece: Stretch) -> Iterator[Any]:
+    """The blocks of a piece. A machine that cannot see the source must not answer that its files are missing."""
+    if folder is None or Path(folder).exists():
+        yield from blocks.read_blocks(_here(reference), *piece)
+    else:
+        machine = os.uname().nodename
+        yield blocks.fault_table(
+            SetupError(
+                f"{folder!r} is not there on the machine {machine!r}; every machine needs the source in its place"
+            )
+        )
 
 
 _sources: dict[str, Source] = {}
@@ -190,40 +145,41 @@ class RayPools:
             SetupError: a worker cannot load its models, or the pools do not fit.
             U2SError: the cluster fails again and again.
         """
-        order, fruitless, failures = InOrder(stretches), 0, 0
+        order, fruitless, failures, single = InOrder(stretches), 0, 0, False
         if not stretches:
             return
-        with connected(self.address), _settings():
-            reference = ray.put(pickle.dumps(source))
-            while order.open:
-                before = order.count
+        with connected(self.address), quietly() as settings:
+            given = ray.put(pickle.dumps(source)), source.location if Path(source.location).exists() else None
+            while before := order.left:
+                if failures or single:
+                    settings.max_errored_blocks = -1  # what fails again must not keep the others from being done
+                told = "its blocks failed"
                 try:
-                    for shard, position, answer in self._stream(pipeline, reference, order, failures):
+                    for shard, position, answer in self._stream(pipeline, given, order, failures, single):
                         yield from order.add(shard, position, answer)
                 except RayError as error:
-                    failures += 1
-                    fruitless = 0 if order.count > before else fruitless + 1
-                    if fruitless == _ATTEMPTS:
-                        raise U2SError(f"Ray failed {fruitless} times in a row: {words_of(error)}") from error
-                    log.warning("Ray failed (%s); what is missing is done again", words_of(error))
+                    failures, told = failures + 1, words_of(error)
+                    log.warning("Ray failed (%s); what is missing is done again", told)
                 else:
-                    for stretch in order.missing(1):
-                        for shard, position, answer in blocks.lost(pipeline, source, stretch):
-                            yield from order.add(shard, position, answer)
+                    alone = order.left < before or order.left <= LONGEST
+                    if single and alone:
+                        yield from _lost(pipeline, source, order)
+                    single = alone
+                fruitless = 0 if order.left < before else fruitless + 1
+                if fruitless == _ATTEMPTS:
+                    raise U2SError(f"Ray failed {fruitless} times in a row: {told}")
 
     def _stream(
-        self, pipeline: Pipeline, reference: Any, order: InOrder, failures: int
+        self, pipeline: Pipeline, source: tuple[Any, str | None], order: InOrder, failures: int, single: bool
     ) -> Iterator[tuple[int, int, dict[str, Any]]]:
-        given = pools_of(pipeline.profile, self.pools)
-        pools = {n: p if p.size or self.size is None else replace(p, size=self.size) for n, p in given.items()}
-        sized = fit(pipeline, pools, ray.nodes(), _READER_CPUS)
+        sized = self._sized(pipeline, failures > 0)
         self.rates.workers = {blocks.READ: max(1.0, ray.cluster_resources().get("CPU", 1.0))}
         self.rates.workers |= {name: pool.size or 1 for name, pool in sized.items()}
         # A failure cancels tasks in the middle of an import, which breaks their processes: take new ones.
         fresh = {"runtime_env": {"env_vars": {"U2S_FAILURES": str(failures)}}} if failures else {}
-        pieces = order.missing(max(pool.size or 1 for pool in sized.values()))
+        pieces = order.missing(max(pool.size or 1 for pool in sized.values()), 1 if single else LONGEST)
         read = read_datasource(
-            _Stretches(reference, pieces), num_cpus=_READER_CPUS, override_num_blocks=len(pieces), **fresh
+            _Stretches(*source, pieces), num_cpus=_READER_CPUS, override_num_blocks=len(pieces), **fresh
         )
         data = through(read, blocks.RunBlocks(pipeline), sized)
         # Asked to fetch ahead, Ray would keep every block back until the next one is there.
@@ -235,28 +191,23 @@ class RayPools:
                 if answer.get(STATUS) in STATUSES:
                     yield shard, position, answer
 
+    def _sized(self, pipeline: Pipeline, again: bool) -> dict[str, Pool]:
+        """The pools for the cluster as it is now. After a failure it may be smaller, and so are they then."""
+        given = pools_of(pipeline.profile, self.pools)
+        pools = {n: p if p.size or self.size is None else replace(p, size=self.size) for n, p in given.items()}
+        try:
+            return fit(pipeline, pools, ray.nodes(), _READER_CPUS)
+        except SetupError as error:
+            if not again:
+                raise
+            log.warning("%s; it goes on with fewer", error)
+            return fit(pipeline, {n: replace(p, size=None) for n, p in pools.items()}, ray.nodes(), _READER_CPUS)
 
-@contextlib.contextmanager
-def _settings() -> Iterator[None]:
-    """Ray Data with small blocks, and without its own progress bars and greetings: the run has one bar."""
-    context = DataContext.get_current()
-    wanted = {
-        "enable_progress_bars": False,
-        "print_on_execution_start": False,
-        "target_max_block_size": blocks.BLOCK_BYTES,
-        "memory_usage_poll_interval_s": None,  # a thread in every worker that nobody reads
-    }
-    before = {name: getattr(context, name) for name in wanted}
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
-    levels = [logger.level for logger in loggers]
-    for name, value in wanted.items():
-        setattr(context, name, value)
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(context, name, value)
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+
+def _lost(pipeline: Pipeline, source: Source, order: InOrder) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Rows that went in, each by itself, and did not come out: they have no verdict, so they are withheld."""
+    for stretch in order.missing(1):
+        for shard, position, answer in blocks.lost(pipeline, source, stretch):
+            yield from order.add(shard, position, answer)
+    if order.left:
+        raise U2SError(f"{order.left} rows that {source.location!r} listed cannot be read any more; is it complete?")

@@ -49,22 +49,26 @@ class InOrder:
             yield shard, ready
 
     @property
-    def open(self) -> bool:
-        """Whether there are rows that no answer came for."""
-        return bool(self._open)
+    def left(self) -> int:
+        """How many rows no answer came for."""
+        return sum(stop - start - len(self._waiting.get(s, ())) for s, (start, stop) in self._open.items())
 
-    def missing(self, workers: int) -> list[Stretch]:
+    def missing(self, workers: int, longest: int = LONGEST) -> list[Stretch]:
         """The rows that no answer came for, in pieces for so many workers.
 
         Every piece costs the engine the same, however short it is, so they are long; towards the end they get
         shorter, so that no worker is left with a long one while the others have none.
+
+        Args:
+            workers: that the pieces are for.
+            longest: rows of the longest piece; 1 parts every row from its neighbours.
         """
         pieces = []
         left = sum(stop - start for start, stop in self._open.values())
         for shard, (first, stop) in self._open.items():
             waiting = self._waiting.get(shard, {})
             while first < stop:
-                size = min(LONGEST, max(_SHORTEST, left // (_ROUNDS * workers)), stop - first)
+                size = min(longest, max(_SHORTEST, left // (_ROUNDS * workers)), stop - first)
                 absent = [p for p in range(first, first + size) if p not in waiting]
                 if absent:
                     pieces.append((shard, absent[0], absent[-1] + 1))

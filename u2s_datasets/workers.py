@@ -170,21 +170,25 @@ class Workers(Generic[Key, Item, Result]):
             return broken
 
 
-def chunks_of(items: Iterable[Item], size_of: Callable[[Item], int], on_gpu: bool = False) -> Iterator[list[Item]]:
+def chunks_of(
+    items: Iterable[Item], size_of: Callable[[Item], int], on_gpu: bool = False, most: int | None = None
+) -> Iterator[list[Item]]:
     """The items in chunks that are few and small enough for a worker's memory: the split changes no result.
 
     Args:
         items: in order.
         size_of: an item's encoded size in bytes.
         on_gpu: larger chunks, for models that work in batches.
+        most: items in a chunk, in place of the usual number.
     """
     more = _MORE_ON_GPU if on_gpu else 1
+    most = most or _CHUNK_ITEMS * more
     chunk: list[Item] = []
     size = 0
     for item in items:
         chunk.append(item)
         size += size_of(item)
-        if len(chunk) == _CHUNK_ITEMS * more or size > _CHUNK_BYTES * more:
+        if len(chunk) == most or size > _CHUNK_BYTES * more:
             yield chunk
             chunk, size = [], 0
     if chunk:

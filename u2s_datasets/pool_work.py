@@ -1,0 +1,179 @@
+"""The stages as pools that run beside each other: which arrows share a pool, and what one worker of it does.
+
+Arrows share a pool where they share what is expensive. Without models that is the decoded picture, so one pool
+"pipeline" does everything: a pool of its own for every arrow would decode each photo three times. With models it is
+the loaded model: "inspect" looks and captions with the vision-language model, "instruct" writes with the language
+model, "anonymize" edits, looks again and scores, on pixels that are not encoded yet. Between pools travel the stored
+bytes of an image and what is known of it, never its pixels.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from u2s_datasets import columns
+from u2s_datasets.decoding import MAX_PIXELS
+from u2s_datasets.errors import RowError
+from u2s_datasets.parts import Detection, Part
+from u2s_datasets.pipeline import Pipeline, parts_of
+from u2s_datasets.profiles import Profile
+from u2s_datasets.rows import Row
+from u2s_datasets.sources import Item
+from u2s_datasets.stages import score
+from u2s_datasets.workers import Workers, chunks_of
+
+PIPELINE, INSPECT, INSTRUCT, ANONYMIZE = "pipeline", "inspect", "instruct", "anonymize"
+
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
+"""Errors of a disk or a network that may be gone at the next try."""
+
+
+def pool_names(profile: Profile) -> tuple[str, ...]:
+    """The pools of a profile, in the order in which rows go through them."""
+    seeing = [b for b in (profile.inspect.backend, profile.caption.backend) if b is not None]
+    writing = profile.instruct.backend
+    if not seeing and writing is None:
+        return (PIPELINE,)
+    apart = writing is not None and writing not in seeing
+    return (*((INSPECT,) if seeing else ()), *((INSTRUCT,) if apart else ()), ANONYMIZE)
+
+
+@dataclass
+class State:
+    """What is known of a row between two pools."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    failure: RowError | None = None
+    found: list[Detection] | None = None
+    dead: bool = False
+
+
+@dataclass(frozen=True)
+class PoolWork:
+    """What a worker of one pool does with a chunk of (item, state): the arrows of the pool.
+
+    Args:
+        pipeline: all arrows.
+        name: the pool.
+    """
+
+    pipeline: Pipeline
+    name: str
+
+    def parts(self) -> Iterator[Part]:
+        """The parts that this pool loads: no pool loads another one's models."""
+        profile = self.pipeline.profile
+        if self.name == PIPELINE:
+            yield from (*parts_of(profile.anonymize), *parts_of(profile.score))
+        elif self.name == ANONYMIZE:
+            redacts, backend = profile.anonymize.editor.redacts, profile.inspect.backend
+            elsewhere = [] if redacts or backend is None else list(parts_of(backend))  # asked before, and not again
+            for step in (profile.anonymize.editor, profile.inspect, profile.score):
+                yield from (part for part in parts_of(step) if part not in elsewhere)
+        else:
+            yield from (part for step in self._early() for part in parts_of(step))
+
+    def on_gpu(self) -> bool:
+        """Whether this pool loads a model that wants a GPU."""
+        return any(part.on_gpu for part in self.parts())
+
+    def _early(self) -> list[Any]:
+        """The arrows of this pool before the fourth."""
+        profile, names = self.pipeline.profile, pool_names(self.pipeline.profile)
+        seeing = [profile.inspect, profile.caption] if self.name == INSPECT or INSPECT not in names else []
+        writing = [profile.instruct] if self.name == INSTRUCT or INSTRUCT not in names else []
+        return [*seeing, *writing]
+
+    def prepare(self) -> None:
+        """Load what this pool needs. Raises `SetupError` where a model cannot be loaded."""
+        for part in self.parts():
+            part.loaded  # noqa: B018  loads it, once
+
+    def __call__(self, chunk: Sequence[tuple[Item, State]]) -> list[State]:
+        """One state per row; after the last pool it holds the row's columns."""
+        score.say_nothing()
+        rows = [self._row(item, state) for item, state in chunk]
+        alive = [row for row, (_, state) in zip(rows, chunk, strict=True) if not state.dead]
+        for step in self._early() if self.name not in (PIPELINE, ANONYMIZE) else ():
+            absent = [row for row in alive if not set(step.writes) <= set(row.fields)]
+            flags = [row.fields.get(columns.PRIVACY_FLAG) for row in absent]
+            step.run(absent)
+            for row, flag in zip(absent, flags, strict=True):
+                if flag is True:  # a flag that was given alone is not taken back
+                    row.fields[columns.PRIVACY_FLAG] = True
+        if self.name in (PIPELINE, ANONYMIZE):
+            profile = self.pipeline.profile
+            profile.anonymize.run(alive)
+            profile.score.run(alive)
+            if (gate := getattr(profile, "gate", None)) is not None:
+                gate.run(alive)
+        return [
+            state if state.dead else State(row.fields, row.failure, row.found)
+            for row, (_, state) in zip(rows, chunk, strict=True)
+        ]
+
+    def _row(self, item: Item, state: State) -> Row:
+        row = Row(item.image, state.fields or self.pipeline.read(item))
+        row.failure, row.found = state.failure, state.found
+        return row
+
+    def dead(self, entry: tuple[Item, State]) -> State:
+        """The state of a row that killed its process: the later pools leave it alone, and it is withheld."""
+        return State(dead=True)
+
+
+class Worker:
+    """One worker of a pool: a process of its own that may die of a row, as in a run on one machine.
+
+    Args:
+        pipeline: all arrows.
+        name: the pool.
+        batch_size: rows that it works on at once; None for the default of `chunks_of`.
+    """
+
+    def __init__(self, pipeline: Pipeline, name: str, batch_size: int | None = None) -> None:
+        work = PoolWork(pipeline, name)
+        self.on_gpu, self.batch_size = work.on_gpu(), batch_size
+        self.workers: Workers = Workers(work, work.dead, 1)
+        self.workers.start()
+
+    def __call__(self, entries: Sequence[tuple[Item, State]]) -> tuple[list[State], float]:
+        """(one state per row, the seconds that it took)."""
+        began = time.monotonic()
+        chunks = chunks_of(entries, lambda entry: _size(entry[0].image), self.on_gpu, self.batch_size)
+        states = [s for _, answers in self.workers.stream((None, chunk) for chunk in chunks) for s in answers]
+        return states, time.monotonic() - began
+
+
+def _size(image: Any) -> int:
+    data = image.get("bytes") if isinstance(image, dict) else None
+    return len(data) if data is not None else 0
+
+
+def with_bytes(item: Item) -> Item:
+    """The item with its file's bytes, for a worker on another machine.
+
+    What is no file, is empty or is too large to be read stays a name: decoding it fails there as it would here.
+
+    Raises:
+        OSError: the disk or the network failed, which another try may mend.
+    """
+    image = item.image
+    path = image.get("path") if isinstance(image, dict) and image.get("bytes") is None else image
+    if not isinstance(path, str) or "://" in path:
+        return item
+    try:
+        file = Path(path)
+        if file.is_file() and 0 < file.stat().st_size <= 8 * MAX_PIXELS + 2**26:
+            return Item(item.source, {"bytes": file.read_bytes(), "path": path}, item.kept)
+    except ValueError:  # a string may hold a null
+        pass
+    except OSError as error:  # or be too long for a path; or nobody may read it
+        if error.errno in _PASSING:
+            raise
+    return item
