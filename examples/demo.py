@@ -18,9 +18,15 @@ SIDE = 360
 
 
 def main(folder: Path) -> None:
-    """Anonymize the bundled photos into `folder`/safe and draw `folder`/before_after.jpg."""
+    """Anonymize the bundled photos into `folder`/safe and draw `folder`/before_after.jpg.
+
+    A folder of an earlier demo is made anew; one that holds anything else is left alone.
+    """
     photos, out = folder / "photos", folder / "safe"
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists() and {path.name for path in folder.iterdir()} - {"photos", "safe", "before_after.jpg"}:
+        sys.exit(f"{str(folder)!r} holds something else than an earlier demo; give a new folder")
+    for old in (photos, out):
+        shutil.rmtree(old, ignore_errors=True)
     write_samples(photos)
     code = cli.main(["anonymize", str(photos), "--out", str(out), "--keep", "label"])
     code = code or cli.main(["eval", str(out)])

@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Part
+from u2s_datasets.parts import Backend, Detector, Editor, Part
 
 Entry = tuple[str, dict[str, Any]]
 
@@ -53,6 +53,8 @@ EDITORS: dict[str, Entry] = {
     "safe_instruct_pix2pix": ("u2s_datasets.editors.safe_attention:SafeInstructPix2Pix", {}),
 }
 
+_BASES: dict[str, type[Part]] = {"detector": Detector, "editor": Editor, "backend": Backend}
+
 
 def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> Any:
     """The part of this name.
@@ -76,7 +78,10 @@ def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> A
     try:
         cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise SetupError(f"{kind} {name!r} cannot be imported: {error}; check the module and class names") from error
-    if not (isinstance(cls, type) and issubclass(cls, Part)):
-        raise SetupError(f"{kind} {name!r} is no subclass of u2s_datasets.parts.Part; give one that is")
+        raise SetupError(
+            f"{kind} {name!r} cannot be imported: {error}; check the names, and that PYTHONPATH has its folder"
+        ) from error
+    base = _BASES.get(kind, Part)
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise SetupError(f"{kind} {name!r} is no subclass of u2s_datasets.parts.{base.__name__}; give one that is")
     return cls(**{**defaults, **arguments})

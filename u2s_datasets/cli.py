@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -22,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except U2SError as error:
         print(f"u2s: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `u2s profiles | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python says so once more at its end
         return 1
     except KeyboardInterrupt:
         print("\nu2s: stopped; the same command goes on where it left off", file=sys.stderr)

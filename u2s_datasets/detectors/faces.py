@@ -18,6 +18,7 @@ import numpy as np
 from u2s_datasets.detectors.engine import OnnxModel, check_engine
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Box, Detection, Detector
+from u2s_datasets.ranges import check_range
 
 _WEIGHTS = Path(__file__).parent / "weights" / "centerface.onnx"
 _STRIDE = 4  # image pixels per cell of the network's output
@@ -58,10 +59,13 @@ class Faces(Detector):
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "onnxruntime", "openvino")
 
     def check(self) -> None:
-        """Raise `SetupError` for an unknown engine, absent weights or a scale that is not above 0."""
+        """Raise `SetupError` for an unknown engine, absent weights or a number out of its range."""
         check_engine(self.engine)
-        if not self.scales or min(self.scales) <= 0:
-            raise SetupError(f"scales={self.scales!r}: give at least one scale, all above 0")
+        if not isinstance(self.scales, tuple | list) or not self.scales:
+            raise SetupError(f"scales={self.scales!r}: give a tuple of at least one scale, such as (0.75,)")
+        check_range(self, ("scales",), 0.05, 8)
+        check_range(self, ("flag_threshold", "redact_threshold", "certain_threshold", "residue_threshold"), 0, 0.99)
+        check_range(self, ("threads",), 1, 1024)
         if not _WEIGHTS.is_file():
             raise SetupError(f"{_WEIGHTS.name} is missing from the installed package; install it again")
 

@@ -25,6 +25,7 @@ from u2s_datasets.detectors.text_reader import (
     weights,
 )
 from u2s_datasets.parts import Box, Detection, Detector
+from u2s_datasets.ranges import check_range
 
 Region = tuple[Quad, float]
 
@@ -68,8 +69,14 @@ class Text(Detector):
         return TextNetworks(self.engine, self.threads, self.map_threshold, self.box_threshold)
 
     def check(self) -> None:
-        """Raise `SetupError` where the engine is unknown or the weights are missing."""
+        """Raise `SetupError` where the engine is unknown, the weights are missing or a number is out of its range."""
         check_engine(self.engine)
+        check_range(self, ("short_side",), 32, 16_384)
+        check_range(self, ("max_scale",), 0.05, 8)
+        check_range(self, ("map_threshold", "box_threshold", "flag_threshold"), 0, 0.99)
+        check_range(self, ("max_weak_area",), 0, 1)
+        check_range(self, ("grow",), 0, 8)
+        check_range(self, ("threads",), 1, 1024)
         weights(DETECTOR)
         weights(RECOGNISER)
 

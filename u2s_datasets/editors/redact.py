@@ -21,6 +21,7 @@ from PIL import Image, ImageFilter
 
 from u2s_datasets.errors import EditFailed, SetupError
 from u2s_datasets.parts import Box, Detection, Edit, Editor
+from u2s_datasets.ranges import check_range
 
 METHODS = ("inpaint", "solid", "pixelate", "blur")
 NOISE = {"inpaint": 24.0, "solid": 0.0, "pixelate": 24.0, "blur": 8.0}
@@ -108,10 +109,9 @@ class Redact(Editor):
     def check(self) -> None:
         if self.method not in METHODS:
             raise SetupError(f"method={self.method!r} is unknown; take one of {', '.join(METHODS)}")
-        for name, low, high in (("cells", 1, 64), ("noise", 0, 128), ("margin", 0, 1)):
-            value = getattr(self, name)
-            if not (low <= value <= high if value is not None else name == "noise"):
-                raise SetupError(f"{name}={value!r} is not allowed; take a value from {low} to {high}")
+        check_range(self, ("cells",), 1, 64)
+        check_range(self, ("noise",) if self.noise is not None else (), 0, 128)
+        check_range(self, ("margin",), 0, 1)
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
         """One redacted RGB image per order, same size, without metadata.
