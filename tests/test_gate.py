@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 from datasets import Dataset, Features, Image, IterableDataset
 from parts import Grid, RedSquares, Rewriter, picture
@@ -48,6 +49,24 @@ def test_any_score_may_be_limited():
     assert made[c.STATUS] == [c.ANONYMIZED] + [c.WITHHELD] * 3
     assert made[c.NOTE][2:] == ["quality: ssim 0.95 is not at most 0.9", "quality: text_recall 0.25 is not at most 0"]
     assert u2s.Gate(strict=True)(batch(clip_ratio=[0.9]))[c.NOTE] == ["quality: faces_same was not measured"]
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.float32, np.float64, int])
+def test_scores_of_any_type_of_number_are_judged(kind):
+    made = u2s.Gate(above={c.VLM_SCORE: 70})(
+        batch(vlm_score=np.array([80, 10, 80], kind), faces_same=np.array([0, 0, 5], kind))
+    )
+    assert made[c.STATUS] == [c.ANONYMIZED, c.WITHHELD, c.WITHHELD]
+    assert made[c.NOTE][1:] == ["quality: vlm_score 10 is not above 70", "quality: faces_same 5 is not at most 0"]
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, "0", b"0"])
+def test_what_is_no_finite_number_passes_no_limit(score):
+    for name in (c.CLIP_RATIO, c.FACES_SAME):
+        made = u2s.Gate()(batch(**{name: [score]}))
+        assert made[c.STATUS] == [c.WITHHELD] and made[c.NOTE][0].startswith(f"quality: {name} nan")
+    redacted = json.dumps({"attempts": [{"editor": "Redact", "redacts": True, "residue": 0}]})
+    assert u2s.Gate()(batch(residual_text=[score], provenance=[redacted]))[c.STATUS] == [c.WITHHELD]
 
 
 def test_residue_in_the_sense_of_law_4():

@@ -197,6 +197,29 @@ def test_frames_of_lazy_images_count_too() -> None:
     assert decode(Image.open(io.BytesIO(mpo))).lossless is False
 
 
+def test_a_lazy_image_is_judged_by_its_bytes(tmp_path: Path) -> None:
+    whole = encoded(photo(), "JPEG", quality=90)
+    cut = whole[: len(whole) // 2] + b"\xff\xd9"
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(cut)
+    assert refusal(cut) == refusal(Image.open(io.BytesIO(cut))) == "truncated"
+    with Image.open(path) as opened:
+        assert refusal(opened) == "truncated"
+    lazy = Image.open(io.BytesIO(whole))
+    assert np.array_equal(decode(lazy).pixels, decode(whole).pixels)
+    assert np.array_equal(lazy, Image.open(io.BytesIO(whole)))  # whose it is can still load it
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "ICO", "TGA"])
+def test_what_was_painted_on_an_opened_image_stays(format: str) -> None:
+    opened = Image.open(io.BytesIO(encoded(photo(size=(64, 48)), format)))
+    assert np.ptp(decode(opened).pixels, axis=(0, 1)).min() > 100
+    opened.paste(Image.new(opened.mode, opened.size))
+    assert np.ptp(decode(opened).pixels, axis=(0, 1)).max() == 0
+    pickled = pickle.loads(pickle.dumps(Image.open(io.BytesIO(encoded(photo(), format)))))
+    assert decode(pickled).pixels.size == pickled.size
+
+
 def test_a_lazy_eps_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("ghostscript was run"))
     assert refusal(Image.open(io.BytesIO(encoded(photo(), "EPS")))) == "unsupported"

@@ -205,6 +205,26 @@ def test_ray_like_batches_of_arrays():
     assert answer[c.STATUS] == [c.ANONYMIZED, c.WITHHELD]
 
 
+@pytest.mark.parametrize("kind", ["bool", "int8", "int64", "float32"])
+def test_a_column_of_flags_of_any_type(kind):
+    ds = dataset(encoded(picture()), encoded(picture(seed=1)))
+    ds = ds.add_column(c.PRIVACY_FLAG, [1, 0]).cast_column(c.PRIVACY_FLAG, Value(kind))
+    for of_users in (ds, ds.with_format("numpy")):
+        assert list(of_users.map(RED, batched=True)[c.STATUS]) == [c.WITHHELD, c.SAFE]
+
+
+def test_arrays_of_a_numpy_dataset_are_read_like_lists():
+    mine = c.review_item("tattoo", "", "mine", (75, 45, 95, 63), 0.9)
+    original = picture(seed=1)
+    ds = dataset(encoded(picture()), encoded(original)).map(RED.inspect, batched=True).remove_columns(c.PRIVACY_REVIEW)
+    ds = ds.add_column(c.PRIVACY_REVIEW, [[], [mine]], feature=c.features([c.PRIVACY_REVIEW])[c.PRIVACY_REVIEW])
+    ds = ds.remove_columns(c.PRIVACY_FLAG).add_column(c.PRIVACY_FLAG, [False, True]).with_format("numpy")
+    made = ds.map(RED, batched=True)
+    assert list(made[c.STATUS]) == [c.SAFE, c.ANONYMIZED]
+    assert not (made[1][c.ANONYMIZED_IMAGE] == np.asarray(original))[45:63, 75:95].all(axis=2).any()
+    assert made.map(u2s.Score(inspect=RED.inspect), batched=True)[c.SSIM][0] == 1.0
+
+
 def test_typed_answers_are_arrow_tables():
     seen = []
     dataset(encoded(picture())).map(lambda batch: seen.append(RED(batch)), batched=True, load_from_cache_file=False)

@@ -13,7 +13,9 @@ from skimage import data
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
+from u2s_datasets.errors import RowError
 from u2s_datasets.parts import Detection
+from u2s_datasets.rows import Row
 from u2s_datasets.stages import verify
 from u2s_datasets.stages.inspect import Inspect
 
@@ -206,6 +208,55 @@ def test_flagged_without_a_region_is_withheld_by_redaction():
     assert answer[c.NOTE][0].startswith("nothing_to_edit")
 
 
+@pytest.mark.parametrize("flag", [True, 1, 1.0, np.True_, np.int8(1), "true", float("nan")])
+def test_a_flag_that_was_given_alone_is_one_in_any_type(flag):
+    answer = u2s.Anonymize(inspect=RED)({"image": [picture()], c.PRIVACY_FLAG: [flag]})
+    assert answer[c.PRIVACY_FLAG] == [True]
+    assert answer[c.STATUS] == [c.WITHHELD]
+
+
+@pytest.mark.parametrize("flag", [None, False, 0, 0.0, np.False_, np.int8(0)])
+def test_no_flag_was_given(flag):
+    answer = u2s.Anonymize(inspect=RED)({"image": [picture()], c.PRIVACY_FLAG: [flag]})
+    assert answer[c.PRIVACY_FLAG] == [False]
+    assert answer[c.STATUS] == [c.SAFE]
+
+
+@pytest.mark.parametrize("missing", [c.PRIVACY_SCORE, c.PRIVACY_FLAG])
+@pytest.mark.parametrize("red", [True, False])
+def test_a_given_review_is_kept_without_the_columns_beside_it(missing, red):
+    original = picture(red=red)
+    given = {
+        c.PRIVACY_FLAG: [True],
+        c.PRIVACY_SCORE: [0.9],
+        c.PRIVACY_REVIEW: [[c.review_item("tattoo", "", "mine", (75, 45, 95, 63), 0.9)]],
+    }
+    del given[missing]
+    answer = u2s.Anonymize(inspect=RED, format="png")({"image": [original], **given})
+    assert answer[c.STATUS] == [c.ANONYMIZED]
+    assert answer[c.PRIVACY_FLAG] == [True]
+    assert [i["category"] for i in answer[c.PRIVACY_REVIEW][0]] == ["tattoo", *(["face"] if red else [])]
+    assert not (pixels(answer, 0) == np.asarray(original))[45:63, 75:95].all(axis=2).any()
+
+
+def test_a_flag_that_was_given_alone_brings_weak_readings_into_the_review():
+    class Weak(Reads):
+        categories = ("text",)
+
+    inspect = Inspect(detectors=(Weak(flag_threshold=0.95),))
+    assert u2s.Anonymize(inspect=inspect)({"image": [picture(red=True)]})[c.PRIVACY_REVIEW] == [[]]
+    answer = u2s.Anonymize(inspect=inspect)({"image": [picture(red=True)], c.PRIVACY_FLAG: [True]})
+    assert [i["item"] for i in answer[c.PRIVACY_REVIEW][0]] == ["ZX 81 QQ7"]
+
+
+def test_a_failure_in_a_review_counts_without_the_columns_beside_it():
+    failed = RED({"image": [b"no image"]})[c.PRIVACY_REVIEW]
+    answer = u2s.Anonymize(inspect=RED)({"image": [picture()], c.PRIVACY_REVIEW: failed})
+    assert answer[c.STATUS] == [c.WITHHELD]
+    assert answer[c.NOTE][0].startswith("unreadable")
+    assert answer[c.PRIVACY_REVIEW] == [failed[0]]
+
+
 def test_boxes_of_the_user_are_hidden_too():
     original = picture()
     batch = {"image": [original, original], "mine": [[[10, 10, 30, 30]], []]}
@@ -270,22 +321,77 @@ def test_the_pattern_that_is_painted_tells_nothing_of_what_it_hides():
     assert answer[c.SEED][0] == answer[c.SEED][1]
 
 
-@pytest.mark.parametrize(
-    ("boxes", "words"),
-    [
-        (None, "no boxes were given"),
-        ([[0.2, 0.2, 0.7, 0.7]], "relative to the image's size"),
-        ([[10, 10, 30, 30], [500, 500, 600, 600]], "outside the image"),
-        ([[30, 10, 10, 30]], "no area"),
-        ([[1, 2, 3]], "is no box"),
-        ([[10, 10, 30, float("nan")]], "no area"),
-    ],
-)
+IMPOSSIBLE = [
+    ([[0.2, 0.2, 0.7, 0.7]], "relative to the image's size"),
+    ([[10, 10, 30, 30], [500, 500, 600, 600]], "outside the image"),
+    ([[30, 10, 10, 30]], "no area"),
+    ([[1, 2, 3]], "is no box"),
+    ([[10, 10, 30, float("nan")]], "no area"),
+]
+
+
+@pytest.mark.parametrize(("boxes", "words"), [(None, "no boxes were given"), *IMPOSSIBLE])
 def test_boxes_that_cannot_be_meant_withhold_their_row(boxes, words):
     batch = {"image": [picture(), picture()], "mine": [boxes, []]}
     answer = u2s.Anonymize(inspect=RED, boxes_column="mine")(batch)
     assert answer[c.STATUS] == [c.WITHHELD, c.SAFE]
     assert answer[c.NOTE][0].startswith("boxes: ") and words in answer[c.NOTE][0]
+
+
+@pytest.mark.parametrize("score", [{c.PRIVACY_SCORE: [0.9, 0.0]}, {}])
+@pytest.mark.parametrize(("boxes", "words"), IMPOSSIBLE)
+def test_a_review_s_boxes_that_cannot_be_meant_withhold_their_row(boxes, words, score):
+    """Also where a detector finds something else, which could be hidden."""
+    review = [c.review_item("tattoo", "", "mine", box, 0.9) for box in boxes]
+    given = {c.PRIVACY_FLAG: [True, False], c.PRIVACY_REVIEW: [review, []], **score}
+    answer = u2s.Anonymize(inspect=RED)({"image": [picture(red=True), picture()], **given})
+    assert answer[c.STATUS] == [c.WITHHELD, c.SAFE]
+    assert answer[c.NOTE][0].startswith("boxes: ") and words in answer[c.NOTE][0]
+
+
+@pytest.mark.parametrize(
+    "review",
+    [
+        [None],
+        "tattoo",
+        ["tattoo"],
+        [{"category": "tattoo"}],
+        {"category": ["tattoo"], "item": [""], "reason": [""], "box": [None], "score": [0.9]},
+        [c.review_item("tattoo", "", "mine", None, 0.9) | {"box": "left"}],
+        [c.review_item("tattoo", "", "mine", None, 0.9) | {"box": [1, 2, 3, None]}],
+    ],
+)
+@pytest.mark.parametrize("score", [{c.PRIVACY_SCORE: [0.9, 0.0]}, {}])
+def test_a_review_that_cannot_be_read_withholds_its_row_alone(review, score):
+    batch = {"image": [picture(), picture()], c.PRIVACY_FLAG: [True, False], c.PRIVACY_REVIEW: [review, []], **score}
+    answer = u2s.Anonymize(inspect=RED)(batch)
+    assert answer[c.STATUS] == [c.WITHHELD, c.SAFE]
+    assert answer[c.NOTE][0].startswith("error: privacy_review ") and "give a list of {category" in answer[c.NOTE][0]
+    for step in (u2s.Caption(), u2s.Instruct(), u2s.Score(inspect=RED)):
+        step(batch | answer)  # the other arrows read it too
+
+
+def test_nothing_shows_that_a_box_outside_the_image_is_gone():
+    before, after = np.asarray(picture()), 255 - np.asarray(picture())
+    outside, thin = (500.0, 500.0, 600.0, 600.0), (10.2, 10.0, 10.4, 30.0)
+    for hidden in (verify.painted, verify.moved):
+        assert not hidden(before, after, outside)
+        assert hidden(before, after, thin) and not hidden(before, before, thin)
+
+
+@dataclass(frozen=True)
+class Theirs(Rewriter):
+    """A third party's editor with a reason code of its own."""
+
+    def edit(self, edits):
+        raise RowError("the photo of Alice is too dark", "alice_is_too_dark")
+
+
+def test_reason_codes_of_others_stay_private():
+    row = Row(picture(red=True), {})
+    u2s.Anonymize(inspect=RED, editor=Theirs()).run([row])
+    assert row.fields[c.REASON] == "error"
+    assert row.fields[c.NOTE] == "error: alice_is_too_dark: the photo of Alice is too dark"
 
 
 def test_a_boxes_column_that_is_not_there_stops_the_run():
@@ -375,3 +481,14 @@ def test_provenance_names_no_path_and_no_key():
     answer = anonymize([picture(red=True)], editor=editor, verify=False)
     assert "alice" not in answer[c.PROVENANCE][0]
     assert json.loads(anonymize([picture(red=True)])[c.PROVENANCE][0])["editor"]["method"] == "inpaint"
+
+
+def test_what_no_detector_here_knows_was_not_looked_for_again():
+    """A review of an earlier step with another detector: its box is hidden, but whether its words are gone, who knows?"""
+    red = {"image": [picture(red=True)]}
+    found = RED(red)
+    for category, verified in (("face", True), ("text", False)):
+        review = [[{**found[c.PRIVACY_REVIEW][0][0], "category": category}]]
+        answer = u2s.Anonymize(inspect=RED)({**red, **found, c.PRIVACY_REVIEW: review})
+        assert answer[c.STATUS] == [c.ANONYMIZED]
+        assert json.loads(answer[c.PROVENANCE][0])["verified"] is verified

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -140,7 +140,20 @@ def _from_pil(image: Image.Image, max_pixels: int) -> Decoded:
     # A lazy image decodes on load, and loading an EPS runs ghostscript: the allowlist holds here as well.
     if isinstance(image, ImageFile.ImageFile) and kind not in {*_READERS, "MPO", "DIB"}:
         raise UnreadableImage(f"format {kind} is not read", "unsupported")
+    if isinstance(image, ImageFile.ImageFile) and image._im is None and image.fp is not None:
+        check_size(image.size, max_pixels)
+        name = Path(os.fsdecode(image.filename)).name or f"image.{kind.lower()}"
+        return _from_bytes(_behind(image.fp), name, max_pixels)
     return _finish(image, kind, max_pixels)
+
+
+def _behind(file: IO[bytes]) -> bytes:
+    """All of a lazy image's file, left where it was read: only in the bytes it is seen that some are missing."""
+    at = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(at)
+    return data
 
 
 def _from_bytes(data: bytes, name: str, max_pixels: int) -> Decoded:

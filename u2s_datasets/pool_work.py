@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets import columns
 from u2s_datasets.decoding import MAX_PIXELS
 from u2s_datasets.errors import RowError
 from u2s_datasets.parts import Detection, Part
@@ -100,12 +99,7 @@ class PoolWork:
         rows = [self._row(item, state) for item, state in chunk]
         alive = [row for row, (_, state) in zip(rows, chunk, strict=True) if not state.dead]
         for step in self._early() if self.name not in (PIPELINE, ANONYMIZE) else ():
-            absent = [row for row in alive if not set(step.writes) <= set(row.fields)]
-            flags = [row.fields.get(columns.PRIVACY_FLAG) for row in absent]
-            step.run(absent)
-            for row, flag in zip(absent, flags, strict=True):
-                if flag is True:  # a flag that was given alone is not taken back
-                    row.fields[columns.PRIVACY_FLAG] = True
+            step.run([row for row in alive if not set(step.writes) <= set(row.fields)])
         if self.name in (PIPELINE, ANONYMIZE):
             profile = self.pipeline.profile
             profile.anonymize.run(alive)

@@ -38,7 +38,7 @@ class Row:
 
     def __init__(self, image: Any, fields: dict[str, Any]) -> None:
         self.image = image
-        self.fields = fields
+        self.fields = _given(fields)
         self.failure: RowError | None = None
         self.found: list[Detection] | None = None
         self.edited: Image.Image | None = None
@@ -82,10 +82,65 @@ class Row:
         return " ".join((value or "").replace("_", " ").split())
 
     def fail(self, error: RowError) -> None:
-        """Withhold this row for this reason, unless an earlier reason stands. Words go to the debug log only."""
+        """Withhold this row for this reason, unless an earlier reason stands. Words go to the debug log only.
+
+        Reason codes are public, so one that is not ours joins the words, which are private.
+        """
         if self.failure is None:
+            if str(error.code) not in columns.REASON_CODES:
+                error = RowError(f"{error.code}: {error}", "error").with_traceback(error.__traceback__)
             self.failure = error
             log.debug("row withheld (%s): %s", error.code, error, exc_info=error)
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a row as steps read them: plain values, a flag that is one, a review that can be read."""
+    given = {name: value if name == columns.ANONYMIZED_IMAGE else _plain(value) for name, value in fields.items()}
+    for name, read in ((columns.PRIVACY_FLAG, given_flag), (columns.PRIVACY_REVIEW, given_review)):
+        if name in given:
+            given[name] = read(given[name])
+    return given
+
+
+def _plain(value: Any) -> Any:
+    """Lists and numbers in place of arrays (numpy's, torch's), also inside lists and mappings."""
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def given_flag(value: Any) -> bool | None:
+    """A given `privacy_flag`: None where there is none, False for False and 0; whatever else it is, doubt is True."""
+    value = _plain(value)
+    if value is None:
+        return None
+    return not (isinstance(value, (bool, int, float)) and value == 0)
+
+
+def given_review(value: Any) -> list[dict[str, Any]] | None:
+    """A given `privacy_review`; where it cannot be read, one that says so, by which its row is withheld."""
+    value = _plain(value)
+    if value is None or (isinstance(value, list) and all(map(_is_review_item, value))):
+        return value
+    words = f"privacy_review {value!r:.200} cannot be read; give a list of {{{', '.join(_ITEM)}}}"
+    return [columns.review_item(columns.ERROR, "error", words, None, 1.0)]
+
+
+_ITEM = ("category", "item", "reason", "box", "score")
+
+
+def _is_review_item(item: Any) -> bool:
+    if not (isinstance(item, dict) and set(_ITEM) <= set(item) and isinstance(item["category"], str)):
+        return False
+    box = [] if item["box"] is None else item["box"]
+    return (
+        isinstance(box, list)
+        and all(isinstance(v, (int, float)) for v in box)
+        and isinstance(item["score"], (int, float, type(None)))
+        and all(isinstance(item[name], (str, type(None))) for name in ("item", "reason"))
+    )
 
 
 def rows_of(

@@ -17,7 +17,7 @@ from u2s_datasets.rows import Row
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
-from u2s_datasets.stages.plan import CLASS_NAME, PRIORS, Plan, given_boxes
+from u2s_datasets.stages.plan import CLASS_NAME, PRIORS, USER, Plan, check_review, given_boxes
 from u2s_datasets.stages.step import Step, each, each_row, recall_failure, sound
 from u2s_datasets.stages.verify import WHOLE
 
@@ -120,14 +120,10 @@ class Anonymize(Step):
 
     def _inspect(self, batch: Sequence[Row]) -> None:
         given = [row for row in batch if set(columns.INSPECT) <= set(row.fields)]
-        absent = [row for row in batch if row not in given]
-        flags = [row.fields.get(columns.PRIVACY_FLAG) for row in absent]
-        self.inspect.run(absent)
-        for row, flag in zip(absent, flags, strict=True):
-            if flag is True:  # a flag that the user gave alone is not taken back by a detector
-                row.fields[columns.PRIVACY_FLAG] = True
-        for row in given:
+        for row in batch:
             recall_failure(row)
+        each_row([row for row in batch if row.failure is None], check_review, "error")
+        self.inspect.run([row for row in batch if row not in given])
         if self.verify:
             self.inspect.look([row for row in given if row.failure is None])
         each_row([row for row in given if row.failure is None], self.inspect.add_found, "error")
@@ -234,8 +230,12 @@ class Anonymize(Step):
             row.edited = None
 
     def _looked_for(self, plan: Plan) -> bool:
-        """Whether what flagged the row has a place, where the detectors looked again."""
-        return plan.located and bool(self.inspect.detectors)
+        """Whether what flagged the row has a place, where a detector looked again that knows such things.
+
+        Of boxes that a user gave nobody knows what they show; any detector may look there.
+        """
+        known = {*self.inspect.categories, USER, WHOLE}
+        return plan.located and bool(self.inspect.detectors) and {d.category for d in plan.hidden} <= known
 
     def _encoded(self, row: Row) -> bytes:
         if row.edited is None:

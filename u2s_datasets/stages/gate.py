@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import numbers
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -26,7 +28,7 @@ class Gate(Step):
 
     Limits judge an edit, so they are for edited rows alone: a `safe` row is its own original, whose people are of
     course the same. Limits on `residual_faces` and `residual_text`, and `residue`, are for safe rows too, since they
-    say that the inspection missed something that it looks for.
+    say that the inspection missed something that it looks for. A score that is no finite number fails every limit.
 
     Args:
         above: score -> a value that it has to exceed, as a mapping or pairs. The paper's filter is clip_ratio 0.7.
@@ -94,20 +96,21 @@ class Gate(Step):
             value = fields.get(name)
             if value is None and self.strict:
                 return RowError(f"{name} was not measured", "quality")
-            if value is not None and not passes(value):
-                how = "above" if (name, limit) in self.above else "at most"
-                return RowError(f"{name} {value:.4g} is not {how} {limit:g}", "quality")
+            if value is not None and not passes(number := _number(value), limit):
+                how = "above" if passes is operator.gt else "at most"
+                return RowError(f"{name} {number:.4g} is not {how} {limit:g}", "quality")
         if self.residue and (left := _left_over(fields)):
             return ResidueFound(left)
         return None
 
     def _limits(self) -> list[tuple[str, float, Any]]:
-        above = [(name, limit, limit.__lt__) for name, limit in map(_floats, self.above)]
-        return above + [(name, limit, limit.__ge__) for name, limit in map(_floats, self.at_most)]
+        above = [(name, float(limit), operator.gt) for name, limit in self.above]
+        return above + [(name, float(limit), operator.le) for name, limit in self.at_most]
 
 
-def _floats(pair: tuple[str, float]) -> tuple[str, float]:
-    return pair[0], float(pair[1])
+def _number(score: Any) -> float:
+    """A measured score; NaN, which is neither above nor at most any limit, where it is no finite number."""
+    return float(score) if isinstance(score, numbers.Real) and math.isfinite(score) else math.nan
 
 
 def _left_over(fields: Mapping[str, Any]) -> str:
@@ -118,7 +121,7 @@ def _left_over(fields: Mapping[str, Any]) -> str:
         return "the row's provenance cannot be read"
     if left:
         return f"{left} regions were left over by the last attempt"
-    found = [n for n in _RESIDUAL if (fields.get(n) or 0) > 0]
+    found = [n for n in _RESIDUAL if fields.get(n) is not None and not _number(fields[n]) <= 0]
     if found and absolute(fields):
         return f"still found: {', '.join(found)}"
     return ""

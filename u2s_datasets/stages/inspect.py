@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,11 +84,14 @@ class Inspect(Step):
         self.conclude(batch)
 
     def conclude(self, batch: Sequence[Row]) -> None:
-        """Write the columns from what `look` found in these rows and from what the model says of them."""
+        """Write the columns from what `look` found in these rows and from what the model says of them.
+
+        A flag or a review that was given alone is added to and never taken back.
+        """
         alive = [row for row in batch if row.failure is None]
         scores = dict(zip(map(id, alive), self.judge(alive), strict=True))
         for row in batch:
-            row.fields.update(_failed(row.failure) if row.failure else self._verdict(row, scores[id(row)]))
+            row.fields.update(_failed(row, row.failure) if row.failure else self._verdict(row, scores[id(row)]))
 
     def judge(self, batch: Sequence[Row]) -> list[float | None]:
         """How sure the model is, per row and in [0, 1], that its image is private; None without a model.
@@ -142,11 +145,9 @@ class Inspect(Step):
 
         What the texts may not say is taken from the review, so what was read here has to stand in it.
         """
-        found, review = row.found or [], list(row.fields.get(columns.PRIVACY_REVIEW) or ())
+        found = row.found or []
         if row.fields.get(columns.PRIVACY_FLAG) is not False or self.flags(found):
-            known = {_place(item) for item in review}
-            review += [item for item in map(_item, found) if _place(item) not in known]
-            row.fields |= {columns.PRIVACY_FLAG: True, columns.PRIVACY_REVIEW: review}
+            row.fields |= {columns.PRIVACY_FLAG: True, columns.PRIVACY_REVIEW: _longer_review(row, map(_item, found))}
 
     def flags(self, found: Sequence[Detection]) -> bool:
         """Whether one of these detections is evidence enough by itself.
@@ -158,14 +159,14 @@ class Inspect(Step):
 
     def _verdict(self, row: Row, judged: float | None) -> dict:
         found, by_model = row.found or [], self.condemns(judged)
-        flag = self.flags(found) or by_model
-        review = [_item(d) for d in found] if flag else []
+        flag = _flagged_before(row) or self.flags(found) or by_model
+        items = [_item(d) for d in found] if flag else []
         if by_model:
-            review.append(columns.review_item(columns.JUDGED, "", "judged private by a model", None, judged or 1.0))
+            items.append(columns.review_item(columns.JUDGED, "", "judged private by a model", None, judged or 1.0))
         return {
             columns.PRIVACY_FLAG: flag,
             columns.PRIVACY_SCORE: max((*(d.score for d in found), judged or 0.0)),
-            columns.PRIVACY_REVIEW: review,
+            columns.PRIVACY_REVIEW: _longer_review(row, items),
         }
 
 
@@ -182,14 +183,28 @@ def _open(row: Row) -> None:
     row.decoded  # noqa: B018  decoding is what is tried
 
 
-def _failed(error: RowError) -> dict:
+def _failed(row: Row, error: RowError) -> dict:
     item = columns.review_item(columns.ERROR, error.code, str(error), None, 1.0)
-    return {columns.PRIVACY_FLAG: True, columns.PRIVACY_SCORE: 1.0, columns.PRIVACY_REVIEW: [item]}
+    return {columns.PRIVACY_FLAG: True, columns.PRIVACY_SCORE: 1.0, columns.PRIVACY_REVIEW: _longer_review(row, [item])}
+
+
+def _flagged_before(row: Row) -> bool:
+    """Whether a flag was given, or a review without a word on the flag."""
+    flag = row.fields.get(columns.PRIVACY_FLAG)
+    return bool(row.fields.get(columns.PRIVACY_REVIEW)) if flag is None else flag
+
+
+def _longer_review(row: Row, items: Iterable[dict]) -> list[dict]:
+    """The row's review, and those of the items that it does not have yet."""
+    review = row.fields.get(columns.PRIVACY_REVIEW) or []
+    known = {_place(item) for item in review}
+    return [*review, *(item for item in items if _place(item) not in known)]
 
 
 def _place(item: Mapping[str, Any]) -> tuple[object, ...]:
     """What tells a detection from others, also after it lay in a table of 32-bit numbers."""
-    return item["category"], item["item"] or "", None if item["box"] is None else tuple(map(round, item["box"]))
+    box = None if item["box"] is None else tuple(f"{v:.0f}" for v in item["box"])  # a given one may not be finite
+    return item["category"], item["item"] or "", box
 
 
 def _item(detection: Detection) -> dict:

@@ -166,10 +166,17 @@ def given_boxes(values: Any, size: tuple[int, int]) -> list[Detection]:
     """
     if values is None:
         raise RowError("no boxes were given for this row; an empty list means that there are none", "boxes")
-    return [_given_box(value, size) for value in values]
+    return [Detection(USER, _given_box(value, size), 1.0) for value in values]
 
 
-def _given_box(value: Any, size: tuple[int, int]) -> Detection:
+def check_review(row: Row) -> None:
+    """Raises `RowError` where a box of the row's given review cannot be meant, as `given_boxes` does."""
+    for item in row.fields.get(columns.PRIVACY_REVIEW) or ():
+        if item["box"] is not None:
+            _given_box(item["box"], row.decoded.pixels.size)
+
+
+def _given_box(value: Any, size: tuple[int, int]) -> Box:
     try:
         x0, y0, x1, y1 = (float(v) for v in value)
     except (TypeError, ValueError) as error:
@@ -180,4 +187,4 @@ def _given_box(value: Any, size: tuple[int, int]) -> Detection:
         raise RowError(f"the box {value!r} is relative to the image's size; give pixels", "boxes")
     if x0 >= size[0] or y0 >= size[1] or x1 <= 0 or y1 <= 0:
         raise RowError(f"the box {value!r} lies outside the image of {size[0]} x {size[1]} pixels", "boxes")
-    return Detection(USER, (x0, y0, x1, y1), 1.0)
+    return x0, y0, x1, y1

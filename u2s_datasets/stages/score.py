@@ -88,7 +88,7 @@ class Score(Step):
         _tell_once(tuple(name for name, (field, _) in _NEEDS.items() if getattr(self, field) is None))
         for row in batch:
             row.fields.update(dict.fromkeys(self.answers(set())))
-        live = [row for row in batch if row.edited is not None or row.fields.get(columns.ANONYMIZED_IMAGE)]
+        live = [row for row in batch if row.edited is not None or row.fields.get(columns.ANONYMIZED_IMAGE) is not None]
         each_row(live, _open, "unreadable")
         live = [row for row in live if row.edited is not None]
         if self.inspect is not None:

@@ -69,21 +69,21 @@ def _left(before: np.ndarray, after: np.ndarray, hidden: Detection) -> bool:
 
 
 def painted(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
-    """Whether most pixels of a box are others than before; true for a box that was of one colour, or has no pixel."""
+    """Whether most pixels of a box are others than before, or were of one colour; false for a box outside the image."""
     pair = _crops(before, after, box)
-    if pair is None or np.ptp(pair[0], axis=(0, 1)).max() == 0:
-        return True
-    return bool((pair[0] != pair[1]).any(axis=2).mean() > 0.5)
+    if pair is None:
+        return False
+    return bool(np.ptp(pair[0], axis=(0, 1)).max() == 0 or (pair[0] != pair[1]).any(axis=2).mean() > 0.5)
 
 
 def moved(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
     """Whether the pixels of a box really changed: on average by `MOVED`, and not in tone alone.
 
-    True for a box that has no pixel.
+    False for a box outside the image: nothing shows that what was meant by it is gone.
     """
     pair = _crops(before, after, box)
     if pair is None:
-        return True
+        return False
     old, new = (crop.astype(np.float32) for crop in pair)
     return float(np.abs(old - new).mean()) >= MOVED and alike(old, new) < ALIKE
 
@@ -101,12 +101,18 @@ def changed(before: np.ndarray, after: np.ndarray) -> bool:
     height, width = before.shape[0] / _TILES, before.shape[1] / _TILES
     corners = [(x * width, y * height) for x in range(_TILES) for y in range(_TILES)]
     tiles = [(x, y, x + width, y + height) for x, y in corners]
-    return any(moved(before, after, tile) for tile in tiles if _crops(before, after, tile) is not None)
+    return any(moved(before, after, tile) for tile in tiles)
 
 
 def _crops(before: np.ndarray, after: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray] | None:
     clipped = clip_box(box, (before.shape[1], before.shape[0]))
     if clipped is None:
         return None
-    x0, y0, x1, y1 = (round(v) for v in clipped)
-    return (before[y0:y1, x0:x1], after[y0:y1, x0:x1]) if x1 > x0 and y1 > y0 else None
+    inside = _whole_pixels(clipped[1], clipped[3]), _whole_pixels(clipped[0], clipped[2])
+    return before[inside], after[inside]
+
+
+def _whole_pixels(low: float, high: float) -> slice:
+    """The pixels nearest to a stretch, and of one that is thinner than a pixel the one that it lies in."""
+    first, end = round(low), round(high)
+    return slice(first, end) if end > first else slice(int(low), int(low) + 1)
