@@ -183,7 +183,7 @@ def test_a_source_that_gives_fewer_rows_than_it_listed_ends_the_run(here, folder
 
 
 def test_a_machine_that_cannot_see_the_source_says_so_and_withholds_nothing(here, folder):
-    [table] = ray_runner._read(None, str(folder / "elsewhere"), (0, 0, 4))
+    [table] = ray_runner._read(None, str(folder / "elsewhere"), (0, 0, 4), 10**6)
     assert "every machine needs the source in its place" in blocks.fault_in(table)
     joined = pa.concat_tables([pa.table({blocks.POSITION: [1]}), table], promote_options="default")
     assert blocks.fault_in(joined) == blocks.fault_in(table)
@@ -193,10 +193,9 @@ def red_pipeline() -> Pipeline:
     return Pipeline(u2s.profile(detectors=["parts:RedSquares"]), b"0123456789abcdef")
 
 
-def test_large_files_travel_in_several_blocks(folder, monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 3000)
+def test_large_files_travel_in_several_blocks(folder):
     source = FolderSource(folder, str(folder))
-    tables = list(blocks.read_blocks(source, 2, 5, 25))
+    tables = list(blocks.read_blocks(source, (2, 5, 25), 3000))
     assert len(tables) > 2
     entries = [entry for table in tables for entry in blocks.RunBlocks(None).entries(table)]
     assert [item.source for item, _ in entries] == source.files[5:25]

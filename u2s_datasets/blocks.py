@@ -20,6 +20,7 @@ from u2s_datasets.errors import RowError, SetupError
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.pool_work import State, Worker, with_bytes
 from u2s_datasets.sources import Item, Source
+from u2s_datasets.stretches import Stretch
 
 SHARD, POSITION, ITEM, STATE, ANSWER, SECONDS = (
     "u2s_shard",
@@ -32,18 +33,19 @@ SHARD, POSITION, ITEM, STATE, ANSWER, SECONDS = (
 FAULT, READ = "u2s_fault", "read"
 
 BLOCK_BYTES = 16_000_000
-"""What travels at once: an engine's memory for objects must hold a few of these for every worker."""
+"""What travels at once, at the most: an engine's memory for objects must hold a few of these for every worker."""
 
 Entry = tuple[Item, State]
 
 
-def read_blocks(source: Source, shard: int, start: int, stop: int) -> Iterator[pa.Table]:
-    """One stretch of a source, with the bytes of its files: several tables where these are large."""
+def read_blocks(source: Source, stretch: Stretch, most: int = BLOCK_BYTES) -> Iterator[pa.Table]:
+    """One stretch of a source, with the bytes of its files: several tables where these have more bytes than `most`."""
+    shard, start, stop = stretch
     began, read, size = time.monotonic(), [], 0
     for position, item in enumerate(source.read(start, stop), start):
         read.append((position, _dump(with_bytes(item))))
         size += len(read[-1][1])
-        if size > BLOCK_BYTES:
+        if size > most:
             yield _timed(_table(shard, read), READ, time.monotonic() - began)
             began, read, size = time.monotonic(), [], 0
     if read:
@@ -184,9 +186,7 @@ def answers_in(table: pa.Table) -> list[tuple[int, int, dict[str, Any]]]:
     return [(shard, position, pickle.loads(answer)) for shard, position, answer in rows if answer is not None]
 
 
-def lost(
-    pipeline: Pipeline, source: Source, stretch: tuple[int, int, int]
-) -> Iterator[tuple[int, int, dict[str, Any]]]:
+def lost(pipeline: Pipeline, source: Source, stretch: Stretch) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Answers for rows that went in and did not come out: they have no verdict, so they are withheld."""
     shard, start, stop = stretch
     error = RowError("an error of the engine carried this row past a stage")

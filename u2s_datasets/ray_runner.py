@@ -8,6 +8,7 @@ manifest, so that a run that was begun here may be finished on one machine and t
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import warnings
@@ -28,7 +29,7 @@ from u2s_datasets.stretches import LONGEST, InOrder, StageRates, Stretch, words_
 # isort: split
 # Behind `ray_session`, which says it in words where Ray is missing.
 import ray
-from ray.data import ActorPoolStrategy, Dataset, read_datasource
+from ray.data import ActorPoolStrategy, DataContext, Dataset, read_datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 from ray.exceptions import RayError
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 _READER_CPUS = 0.25
 _AHEAD = 2  # blocks per worker: one to work on and the next; more would fill the object store
+_BLOCKS = 8  # per worker, that the memory for objects must hold: read, waiting, worked on, answered
 _ATTEMPTS = 5  # one after another without a finished row
 _RETRIES = 3  # of a block that killed its worker
 
@@ -71,12 +73,19 @@ def through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, given:
     return dataset
 
 
+def _block_bytes(pools: Mapping[str, Pool]) -> int:
+    """Bytes of a block, so that the cluster's memory for objects holds several for every worker; Ray splits larger."""
+    room = ray.cluster_resources().get("object_store_memory", math.inf)
+    workers = sum(pool.size or 1 for pool in pools.values())
+    return int(min(blocks.BLOCK_BYTES, room / (_BLOCKS * workers)))
+
+
 class _Stretches(Datasource):
     """Stretches of a source, one read task each: with one large block, one worker would get every row."""
 
-    def __init__(self, source: Any, folder: str | None, pieces: Sequence[Stretch]) -> None:
+    def __init__(self, source: Any, folder: str | None, pieces: Sequence[Stretch], block_bytes: int) -> None:
         super().__init__()
-        self.source, self.folder, self.pieces = source, folder, list(pieces)
+        self.source, self.folder, self.pieces, self.block_bytes = source, folder, list(pieces), block_bytes
 
     def get_name(self) -> str:
         return blocks.READ
@@ -85,19 +94,19 @@ class _Stretches(Datasource):
         return None
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
-        source, folder = self.source, self.folder
+        source, folder, most = self.source, self.folder, self.block_bytes
 
         def task(piece: Stretch) -> ReadTask:
             facts = BlockMetadata(num_rows=piece[2] - piece[1], size_bytes=None, exec_stats=None)
-            return ReadTask(lambda: _read(source, folder, piece), facts)
+            return ReadTask(lambda: _read(source, folder, piece, most), facts)
 
         return [task(piece) for piece in self.pieces]
 
 
-def _read(reference: Any, folder: str | None, piece: Stretch) -> Iterator[Any]:
+def _read(reference: Any, folder: str | None, piece: Stretch, most: int) -> Iterator[Any]:
     """The blocks of a piece. A machine that cannot see the source must not answer that its files are missing."""
     if folder is None or Path(folder).exists():
-        yield from blocks.read_blocks(_here(reference), *piece)
+        yield from blocks.read_blocks(_here(reference), piece, most)
     else:
         machine = os.uname().nodename
         yield blocks.fault_table(
@@ -178,9 +187,9 @@ class RayPools:
         # A failure cancels tasks in the middle of an import, which breaks their processes: take new ones.
         fresh = {"runtime_env": {"env_vars": {"U2S_FAILURES": str(failures)}}} if failures else {}
         pieces = order.missing(max(pool.size or 1 for pool in sized.values()), 1 if single else LONGEST)
-        read = read_datasource(
-            _Stretches(*source, pieces), num_cpus=_READER_CPUS, override_num_blocks=len(pieces), **fresh
-        )
+        most = DataContext.get_current().target_max_block_size = _block_bytes(sized)
+        stretches = _Stretches(*source, pieces, most)
+        read = read_datasource(stretches, num_cpus=_READER_CPUS, override_num_blocks=len(pieces), **fresh)
         data = through(read, blocks.RunBlocks(pipeline), sized)
         # Asked to fetch ahead, Ray would keep every block back until the next one is there.
         for table in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

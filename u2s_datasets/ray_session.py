@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets import blocks
 from u2s_datasets.errors import SetupError, missing_extra
 from u2s_datasets.stretches import importable
 
@@ -107,17 +106,19 @@ def _without_greeting() -> Iterator[None]:
             console.writelines(line for line in said if b"RAY_BACKEND_LOG_LEVEL" not in line)
 
 
+_CHANGED = ("max_errored_blocks", "target_max_block_size")  # by the run, as it goes
+
+
 @contextlib.contextmanager
 def quietly() -> Iterator[Any]:
-    """Ray Data with small blocks, and without its own progress bars and greetings: the run has one bar."""
+    """Ray Data without its own progress bars and greetings: the run has one bar. At the end all is set as before."""
     context = DataContext.get_current()
     wanted = {
         "enable_progress_bars": False,
         "print_on_execution_start": False,
-        "target_max_block_size": blocks.BLOCK_BYTES,
         "memory_usage_poll_interval_s": None,  # a thread in every worker that nobody reads
     }
-    before = {name: getattr(context, name) for name in (*wanted, "max_errored_blocks")}
+    before = {name: getattr(context, name) for name in (*wanted, *_CHANGED)}
     loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
     levels = [logger.level for logger in loggers]
     for name, value in wanted.items():
