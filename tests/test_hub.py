@@ -1,5 +1,6 @@
 """Publishing through the real client to a Hub on loopback, read back as a stranger would."""
 
+import hashlib
 import json
 import logging
 import os
@@ -13,9 +14,10 @@ from pathlib import Path
 import huggingface_hub
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, DatasetDict, Features, Image
+from datasets import Dataset, DatasetDict, Features, Image, Value
 from hub_server import TOKEN, Hub
 from huggingface_hub import DatasetCard, constants
+from parts import picture
 from published import ABOUT, ANONYMIZE, FEATURES, anonymized, changed, source_rows, write_phone_photos
 
 import u2s_datasets as u2s
@@ -23,6 +25,7 @@ from u2s_datasets import cli, columns, images
 from u2s_datasets.metadata import metadata_in
 from u2s_datasets.output import Output
 from u2s_datasets.publish import pixels
+from u2s_datasets.review import decisions
 
 REPO = "org/photos-safe"
 
@@ -210,6 +213,20 @@ def test_without_a_key_row_ids_are_new_every_time(data, hub):
     assert not first & {row["row_id"] for row in published_rows(hub, "org/again")}
 
 
+def test_a_source_s_own_ids_do_not_leave_and_a_run_s_do(data, hub, tmp_path):
+    theirs = [hashlib.md5(f"Maria_{i:02d}.jpg".encode()).hexdigest() for i in range(8)]
+    given = data.add_column("row_id", theirs)
+    push(given, secret=key(tmp_path))
+    ids = {row["row_id"] for row in published_rows(hub)}
+    assert len(ids) == 8 and not ids & set(theirs)
+    push(given.select([5, 2]), secret=key(tmp_path), repo_id="org/part")
+    assert {row["row_id"] for row in published_rows(hub, "org/part")} < ids  # an id goes with its row
+
+    of_a_run = given.add_column("source", ["x"] * 8).add_column("reason_code", [None] * 8)
+    push(of_a_run, repo_id="org/run")
+    assert {row["row_id"] for row in published_rows(hub, "org/run")} == set(theirs)
+
+
 # What is stopped
 
 
@@ -256,6 +273,29 @@ def test_a_poisoned_dataset_is_stopped_and_nothing_reaches_the_hub(code, data, h
         push(POISONS[code](data))
     assert code in caught.value.reasons
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("stored", ["image", "bytes"])
+@pytest.mark.parametrize("source", ["first", "last"])
+def test_an_original_is_found_whichever_column_it_came_from(source, stored, data, hub):
+    """Of two image columns nothing says which one was anonymized."""
+    photos = [original(data, i) for i in range(8)]
+    covers = [images.encode(picture((64, 48)), "png")] * 8
+    rest = data.remove_columns(["image", "anonymized_image"])
+    columns_ = [("a", photos), ("b", covers)] if source == "first" else [("a", covers), ("b", photos)]
+    feature = Image() if stored == "image" else Value("binary")
+    for name, values in columns_:
+        if name == "a" or stored == "image":
+            values = [{"bytes": value, "path": None} for value in values]
+        rest = rest.add_column(name, values).cast_column(name, Image() if name == "a" else feature)
+    untouched = [{"bytes": images.encode(images.decode(photo).pixels, "png"), "path": None} for photo in photos]
+    for column, code in ((untouched, "original"), ([{"bytes": almost(p), "path": None} for p in photos], "untouched")):
+        bad = rest.add_column("anonymized_image", column).cast_column("anonymized_image", Image())
+        with pytest.raises(u2s.Refused) as caught:
+            push(bad)
+        assert code in caught.value.reasons
+    good = [{"bytes": encoded(data, i), "path": None} for i in range(8)]
+    push(rest.add_column("anonymized_image", good).cast_column("anonymized_image", Image()))
 
 
 RUN_POISONS = {
@@ -306,6 +346,34 @@ def test_rows_that_nobody_ran_and_rows_that_are_gone_are_noticed(small_run, hub,
         push(folder)
     assert {"counts", "changed"} <= set(caught.value.reasons)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("how", ["rewritten", "gone"])
+def test_a_private_half_that_is_not_the_run_s_is_noticed(how, small_run, hub, tmp_path):
+    folder = copied(small_run, tmp_path)
+    path = folder / "private/rows/part-00000.parquet"
+    rows = pq.read_table(path)
+    if how == "rewritten":  # with nothing flagged and nothing said, nothing would be looked for
+        pq.write_table(rows.set_column(rows.column_names.index("privacy_flag"), "privacy_flag", [[False] * 9]), path)
+    else:
+        path.unlink()
+    with pytest.raises(u2s.Refused) as caught:
+        push(folder)
+    assert "private/rows/part-00000.parquet was changed" in caught.value.reasons["changed"]
+    assert "run the same `u2s anonymize` again" in caught.value.reasons["changed"]
+    assert hub.requests == []
+
+
+def test_rows_that_a_review_rewrote_are_the_run_s(small_run, hub, tmp_path):
+    folder = copied(small_run, tmp_path)
+    flagged = [row for row in pq.read_table(folder / "data").to_pylist() if row["privacy_flag"]]
+    # Two flagged photos have the same generic caption: the one that stays home does not stop the other.
+    captions = [row["public_caption"] for row in flagged]
+    twice = next(row for row in flagged if captions.count(row["public_caption"]) > 1)
+    decisions.decide(folder, {twice["row_id"]: "reject"}, by="ada")
+    u2s.apply_reviews(folder)
+    push(folder)
+    assert len(published_rows(hub)) == 8
 
 
 def copied(run, tmp_path):
@@ -407,6 +475,15 @@ def test_rows_below_the_quality_gate_stay_home(data, hub):
     statuses = [row["anonymization_status"] for row in published_rows(hub)]
     assert statuses.count("safe") == 4 and statuses.count("anonymized") == 2  # those of 0.1 and 0.3
     assert "2 were below the quality gate (ssim 0.4)" in hub.files(REPO)["README.md"].decode()
+
+
+def test_rows_whose_score_is_no_number_stay_home(data, hub):
+    nan = float("nan")
+    push(data.add_column("ssim", [nan, nan, nan, 0.3] + [0.2] * 4), quality={"ssim": 0.4}, keep=["ssim"])
+    assert [row["ssim"] for row in published_rows(hub) if row["anonymization_status"] == "anonymized"].count(None) == 0
+    assert "1 were below the quality gate (ssim 0.4)" in hub.files(REPO)["README.md"].decode()
+    with pytest.raises(u2s.Refused, match="quality: ssim was measured on no row"):
+        push(data.add_column("ssim", [nan] * 8), quality={"ssim": 0.4})
 
 
 def test_a_score_that_the_user_keeps_is_rounded(data, small_run, hub):

@@ -149,7 +149,29 @@ def test_pixels_and_embeddings_as_numbers_need_to_be_allowed():
     assert reason_of(List(List(Value("uint8"))), [[[7, 8]]] * 900) is None
 
 
+@pytest.mark.parametrize(
+    ("feature", "value"),
+    [
+        (List(Value("uint8")), list(range(256)) * 3),  # 16 x 16 RGB
+        (List(Value("int8")), [(7 * i) % 255 - 127 for i in range(512)]),
+        (List(Value("bool")), [True, False] * 32),  # a perceptual hash
+        (List(List(Value("bool"))), [[True, False] * 48] * 64),
+        ({"objects": List({"bbox": List(FLOAT), "q": List(INT)})}, {"objects": [{"bbox": [1.0] * 4, "q": [5] * 65}]}),
+    ],
+    ids=["pixels", "embedding", "hash", "bitmap", "beside_boxes"],
+)
+def test_small_contents_as_numbers_need_to_be_allowed(feature, value):
+    assert "numbers in a row, as pixels, hashes" in reason_of(feature, [None, value], "x")
+
+
+def test_hashes_as_text_and_by_name_need_to_be_allowed():
+    assert "its name" in reason_of(List(Value("uint8")), [[120, 130, 192, 242] * 8], "phash")
+    assert "its name" in reason_of(TEXT, ["x"], "image_thumb")
+    assert "holds a digest" in reason_of(ClassLabel(names=["d879f8f8f0f0e0c0"]), [0], "kind")
+
+
 BOX = [12.34567, 30.25811, 55.12345, 60.98765]
+ONE = {"bbox": BOX, "crowd": False, "area": 12.5}
 
 
 @pytest.mark.parametrize(
@@ -160,9 +182,17 @@ BOX = [12.34567, 30.25811, 55.12345, 60.98765]
         ("objects", List(List(FLOAT)), [BOX]),
         ("objects", {"bbox": List(List(FLOAT)), "category": List(ClassLabel(names=["a"]))}, {"bbox": [BOX, None]}),
         ("objects", List({"bbox": List(FLOAT), "crowd": Value("bool")}), [{"bbox": BOX, "crowd": True}]),
+        ("objects", List({"bbox": List(FLOAT), "crowd": Value("bool"), "area": FLOAT}), [ONE] * 120),
+        ("objects", {"bbox": List(List(FLOAT)), "area": List(INT)}, {"bbox": [BOX] * 120, "area": [7] * 120}),
+        ("bbox", List(INT), [12, 30, 55, 60] * 30),
+        ("bboxes", List(List(INT)), [[12, 30, 55, 60, 1]] * 30),
+        ("mask", List(List(Value("bool"))), [[True, False] * 48] * 64),
+        ("objects", List({"mask": List(List(Value("bool")))}), [{"mask": [[True, False] * 48] * 64}]),
+        ("segmentation", List(List(FLOAT)), [[239.97, 260.24, 222.04, 270.49] * 20] * 3),
+        ("keypoints", List(List(INT)), [[120, 80, 2] * 17] * 5),
     ],
 )
-def test_boxes_travel(name, feature, value):
+def test_boxes_masks_and_their_like_travel(name, feature, value):
     assert reason_of(feature, [value, None], name) is None
 
 

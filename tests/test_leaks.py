@@ -1,8 +1,12 @@
 """Kept texts and numbers: what is stopped and what passes."""
 
+import base64
+import io
+import textwrap
 import time
 
 import pytest
+from hostile import photo
 
 from u2s_datasets import leaks
 
@@ -39,7 +43,10 @@ from u2s_datasets import leaks
         "alice/IMG_1.jpg",
         "by @alice",
         "d41d8cd98f00b204e9800998ecf8427e",
+        "d879f8f8f0f0e0c0",
+        "0x9f172786e71f1e00",
         "A" * 100,
+        "a cup\x00",
     ],
 )
 def test_telling_texts(text):
@@ -61,16 +68,83 @@ def test_telling_texts(text):
         "Ferrari 458 Italia Coupe 2012",
         "v1.2.3",
         "marker 3",
+        "Über allen Gipfeln\nIst Ruh,\nIn allen Wipfeln\n\tSpürest du\r\nKaum einen Hauch",
+        "Donaudampfschifffahrtsgesellschaftskapitän, Rindfleischetikettierungsüberwachungsaufgabenübertragung",
+        "阳光明媚的下午一只棕色的小狗在公园里追着一个红色的球跑来跑去旁边有两个孩子在笑着看它们玩耍" * 3,
+        "👨‍👩‍👧 at the beach 🏖️, مرحبا\u200f",
+        "dog,cat,person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,bench,bird,horse,sheep,cow,elephant",
+        "n02085936-Maltese_dog n02099601-golden_retriever n02106662-German_shepherd n02123045-tabby_cat",
+        "Canon EOS 5D Mark IV, EF24-70mm f/2.8L II USM at 50mm",
+        "sizes 34, 35, 36, 37, 38, 39, 40, 41, 42 and 43",
     ],
 )
 def test_harmless_texts(text):
     assert leaks.telling(text) is None
 
 
+def wrapped(data, width):
+    return "\n".join(textwrap.wrap(data.decode(), width))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda data: base64.encodebytes(data).decode(),
+        lambda data: wrapped(base64.b64encode(data), 64),
+        lambda data: wrapped(base64.urlsafe_b64encode(data), 76),
+        lambda data: wrapped(base64.urlsafe_b64encode(data), 20),
+        lambda data: wrapped(base64.b32encode(data), 76),
+        lambda data: base64.b85encode(data).decode(),
+        lambda data: base64.a85encode(data).decode(),
+        lambda data: data.decode("latin-1"),
+        lambda data: str(list(data)),
+        lambda data: ", ".join(f"np.uint8({byte})" for byte in data),
+        repr,
+    ],
+    ids=["mime", "pem", "urlsafe", "narrow", "base32", "base85", "ascii85", "latin1", "list", "numpy", "repr"],
+)
+@pytest.mark.parametrize("side", [16, 64])
+def test_a_thumbnail_as_text_stays_home_however_it_is_written(written, side):
+    out = io.BytesIO()
+    photo("astronaut.png", (side, side)).save(out, "webp", quality=50)
+    assert leaks.telling(written(out.getvalue()))
+    assert leaks.telling(f"a woman in orange\n{written(out.getvalue())}\nbefore a flag")
+
+
 def test_words_that_were_read_stay_home():
     assert leaks.withheld_text("the Miller bakery", ["MILLER"]) == (None, 1)
     assert leaks.withheld_text("a bakery", ["MILLER"]) == ("a bakery", 0)
     assert leaks.withheld_text({"a": ["Miller", "bread"], "b": 3}, ["Miller"]) == ({"a": [None, "bread"], "b": 3}, 1)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "read"),
+    [
+        (["call", "555", "123", "4567"], ""),
+        (["12", "May", "1990"], ""),
+        (["maria", "@", "example.org"], ""),
+        (["12", ["M", "ay"], {"year": "1990"}], ""),
+        (["the Jo", "hn Sm", "ith bakery"], "JOHN SMITH"),
+        ([base64.b64encode(bytes(range(256)))[i : i + 12].decode() for i in range(0, 344, 12)], ""),
+    ],
+)
+def test_what_stands_in_a_list_in_pieces_stays_home(pieces, read):
+    kept, stopped = leaks.withheld_text(pieces, [read])
+    assert list(leaks.strings(kept)) == [] and len(kept) == len(pieces)
+    assert stopped == len(list(leaks.strings(pieces)))
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["A man riding a horse.", "Two people and 3 dogs on a beach.", "A rider in 2 m of water"],
+        ["dog", "cat", "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"] * 3,
+        ["n02085936", "n02099601", "n02106662", "n02123045"] * 3,
+        ["red", "4x4", "3 doors", "v8", "1.6 l"],
+    ],
+)
+def test_harmless_lists(pieces):
+    assert leaks.withheld_text(pieces, ["MILLER"]) == (pieces, 0)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +199,11 @@ def test_a_long_text_takes_time_in_proportion(text):
     "name", ["id", "personID", "gps_lat", "file-name", "birthDate", "user", "GPSLatitude", "file2"]
 )
 def test_telling_names(name):
+    assert leaks.telling_name(name)
+
+
+@pytest.mark.parametrize("name", ["phash", "image_dhash", "aHash", "thumb", "thumbnail", "clipEmbedding", "embedding8"])
+def test_names_of_hashes_and_small_copies_tell(name):
     assert leaks.telling_name(name)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Image
 from hostile import camera_jpeg, photo
 from huggingface_hub import DatasetCard, ModelCard
 from hypothesis import given, settings
@@ -22,10 +23,12 @@ import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.hub import About
+from u2s_datasets.metrics.dataset_rows import DatasetRows
 from u2s_datasets.parts import code_digest
 from u2s_datasets.publish import audit, card, facts, texts
 from u2s_datasets.publish.build import Builder
 from u2s_datasets.publish.candidates import Candidate
+from u2s_datasets.publish.gate import Gate
 from u2s_datasets.publish.needles import Needles
 from u2s_datasets.publish.pixels import untouched
 from u2s_datasets.publish.scan import Index, folder_files, scan
@@ -139,6 +142,51 @@ def test_a_thousand_files_are_looked_for_at_once_across_chunks():
 def test_the_audit_s_bound_is_scipy_s(n, leaks, confidence):
     exact = 1.0 if leaks == n else stats.beta.ppf(confidence, leaks + 1, n - leaks)
     assert audit.upper_bound(n, leaks, confidence) == pytest.approx(exact, abs=1e-9)
+
+
+STATED = {"n": 300, "leaks": 0, "confidence": 0.95, "upper_bound": 0.01, "date": "2026-11-20"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, float(value)) for name in ("n", "leaks", "confidence", "upper_bound") for value in ("nan", "inf")]
+    + [("leaks", 0.9), ("n", 300.5)],
+)
+def test_an_audit_of_numbers_that_are_none_is_no_audit(name, value):
+    assert audit.checked(STATED).upper_bound == 0.01
+    with pytest.raises(u2s.SetupError, match=f"{name}={value}"):
+        audit.checked({**STATED, name: value})
+    with pytest.raises(u2s.SetupError, match=f"{name}={value}.*: give a"):
+        u2s.push_to_hub(anonymized(), "org/x", audit={**STATED, name: value}, dry_run=True, **ABOUT)
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), -0.1, 1.5])
+def test_a_leak_rate_that_bounds_nothing_is_refused(rate):
+    with pytest.raises(u2s.SetupError, match=f"max_leak_rate={rate} is no share; give a number from 0 to 1"):
+        u2s.push_to_hub(anonymized(), "org/x", max_leak_rate=rate, dry_run=True, **ABOUT)
+
+
+@pytest.mark.parametrize("worst", [float("nan"), float("inf"), None])
+def test_a_quality_that_bounds_nothing_is_refused(worst):
+    with pytest.raises(u2s.SetupError, match=rf"quality\['ssim'\]={worst}: give a number"):
+        Gate(quality={"ssim": worst})
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), float("-inf")])
+def test_a_score_that_is_no_number_was_not_measured(value):
+    gate = Gate(quality={"vlm_score": 60, "ssim": 0.9})
+    assert not gate.admits(Candidate(ROW, "anonymized", scores={"vlm_score": value, "ssim": 0.5}))
+    assert not gate.admits(Candidate(ROW, "anonymized", scores={"vlm_score": 70, "ssim": value}))
+    assert gate.home["below_quality"] == 2
+    assert gate.measured == {"vlm_score": 1, "ssim": 1}
+
+
+def test_no_photo_of_another_column_stands_in_a_report_as_the_original():
+    data = anonymized()
+    cover = data.add_column("cover", [CLEAN] * 8).cast_column("cover", Image())
+    assert DatasetRows(data).image == DatasetRows(cover).image == "image"
+    assert DatasetRows(data.rename_column("image", "photo")).image == "photo"
+    assert DatasetRows(cover.rename_column("image", "photo")).image is None
 
 
 @pytest.mark.parametrize(

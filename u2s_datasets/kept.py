@@ -6,6 +6,7 @@ An allowlist: what is no text, number or class, nor lists and structs of these, 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,15 +28,20 @@ _TEXT = ("string", "large_string")
 _NUMBER = ("int", "uint", "float")
 _DATED = ("timestamp", "date", "time", "duration", "decimal")
 _BOXES = {"bbox", "bboxes", "box", "boxes", "bounding_box", "bounding_boxes", "objects"}
-_MOST_NUMBERS = 1000
+_MASK = re.compile(r"mask|segment|polygon|keypoint", re.IGNORECASE)
+_MOST_NUMBERS = 63
+"""Numbers of a row that are no contents: a thumbnail of 8 x 8 pixels and a perceptual hash have 64."""
+_MOST_PLACES = 1000
+"""The same where a name says that they are boxes, masks, polygons or keypoints."""
 
 
 def check_kept(source: Source, allow: Sequence[str] = ()) -> None:
     """Raise `SetupError` for a kept column that may not leave, saying why and how to let it.
 
-    Classes, boxes and texts pass (texts are checked row by row). Images, sounds, bytes and types that no rule
-    knows never do, at any depth. Names of columns and fields, class names, dates, times, decimals and numbers that
-    look like identifiers, times or coordinates need `allow`; numbers are read whole for this, row by row.
+    Classes, boxes, masks of booleans and texts pass (texts are checked row by row). Images, sounds, bytes and types
+    that no rule knows never do, at any depth. Names of columns and fields, class names, dates, times, decimals and
+    numbers that look like identifiers, times, coordinates or contents need `allow`; numbers are read whole for this,
+    row by row. Those of a mask, a polygon or keypoints are known by their names.
 
     All class names of a kept column stand in the schema of every published file, also those of which each image
     was withheld or which no image has.
@@ -127,36 +133,59 @@ def _is_number(leaf: Any) -> bool:
     return type(leaf) is Value and leaf.dtype.startswith(_NUMBER)
 
 
+def _is_bit(leaf: Any) -> bool:
+    from datasets import Value
+
+    return type(leaf) is Value and leaf.dtype == "bool"
+
+
 def _has_numbers(feature: Any) -> bool:
-    return any(_is_number(leaf) for _, leaf in _leaves("", feature))
+    return any(_is_number(leaf) or _is_bit(leaf) for _, leaf in _leaves("", feature))
 
 
 def _read_numbers(row: Any, feature: Any, column: str, found: dict[str, Numbers]) -> None:
-    """Add one row's numbers to those found so far, by path; boxes are passed over."""
+    """Add one row's numbers to those found so far, by path; boxes are passed over, and a number for each is usual."""
+    boxes = 0
     for path, number in _numbers(row, feature, column, column):
-        found.setdefault(path, Numbers()).add(number)
+        if path is None:
+            boxes += 1
+        else:
+            found.setdefault(path, Numbers(_most(path))).add(number)
     for numbers in found.values():
-        numbers.end_row()
+        numbers.end_row(boxes)
 
 
-def _numbers(value: Any, feature: Any, name: str, path: str) -> Iterator[tuple[str, Any]]:
+def _most(path: str) -> int:
+    places = _MASK.search(path) or path.rpartition(".")[2].lower() in _BOXES
+    return _MOST_PLACES if places else _MOST_NUMBERS
+
+
+def _numbers(value: Any, feature: Any, name: str, path: str) -> Iterator[tuple[str | None, Any]]:
+    """(path, number) of every number and boolean of a value; (none, box) for a box. Masks of booleans are left out."""
     if value is None:
         return
     if isinstance(feature, dict):
         for key, inner in feature.items():
             yield from _numbers(value.get(key), inner, key, f"{path}.{key}")
     elif hasattr(feature, "feature"):
-        box = name.lower() in _BOXES and len(value) == 4 and _is_number(feature.feature)
-        for item in () if box else value:
+        if name.lower() in _BOXES and len(value) == 4 and _is_number(feature.feature):
+            yield None, value
+            return
+        for item in value:
             yield from _numbers(item, feature.feature, name, path)
-    elif _is_number(feature):
+    elif _is_number(feature) or (_is_bit(feature) and not _MASK.search(path)):
         yield path, value
 
 
 class Numbers:
-    """What is known of the numbers of one column or field, in memory that does not grow with them."""
+    """What is known of the numbers of one column or field, in memory that does not grow with them.
 
-    def __init__(self) -> None:
+    Args:
+        most: how many a row may have.
+    """
+
+    def __init__(self, most: int = _MOST_NUMBERS) -> None:
+        self.most = most
         self.finite = self.fractions = self.fine = self.rough = self.whole = self.in_row = self.most_in_row = 0
         self.large: float | None = None
         self.distinct: set[int] = set()  # below seven digits each, so two million at most
@@ -178,14 +207,14 @@ class Numbers:
                 self.fine += abs(number - round(number, 2)) > 5e-5
                 self.rough += abs(number - round(number, 1)) > 5e-5
 
-    def end_row(self) -> None:
-        """Say that the next number is another row's."""
-        self.in_row, self.most_in_row = 0, max(self.in_row, self.most_in_row)
+    def end_row(self, boxes: int = 0) -> None:
+        """Say that the next number is another row's, and how many boxes this row has: one number for each is free."""
+        self.in_row, self.most_in_row = 0, max(self.in_row - boxes, self.most_in_row)
 
     def reason(self) -> str | None:
         """Why these look like identifiers, times, coordinates or contents; none where they do not."""
-        if self.most_in_row > _MOST_NUMBERS:
-            return f"up to {self.most_in_row} numbers in a row, as pixels, file contents and embeddings have"
+        if self.most_in_row > self.most:
+            return f"up to {self.most_in_row} numbers in a row, as pixels, hashes, file contents and embeddings have"
         if self.large is not None:
             times = 9e8 <= abs(self.large) <= 4e9 or 9e11 <= abs(self.large) <= 4e12
             return "seconds since 1970" if times else "numbers of seven digits and more, as identifiers have"

@@ -24,7 +24,10 @@ _GAP = r"[\s.,_/'-]{0,3}"
 
 _PATTERNS = {  # quantifiers are bounded, so that a long text costs no more than its length
     "encoded data": re.compile(r"[A-Za-z0-9+/=_-]{80}"),
-    "a digest or key": re.compile(r"(?<![^\W_])(?:[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-)", re.IGNORECASE),
+    "control characters": re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ud800-\uf8ff\U000f0000-\U0010ffff]"),
+    "a digest or key": re.compile(
+        r"(?<![^\W_])(?:(?:0x)?[0-9a-f]{16}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-)", re.IGNORECASE
+    ),
     "an e-mail address": re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}\.\w"),
     "an account": re.compile(r"(?<![\w@])@[^\W\d_]\w"),
     "a link": re.compile(
@@ -61,8 +64,16 @@ _TELLING_NAME = re.compile(
     r"(?:^|_|\d)(?:id|ids|uid|uuid|guid|key|hash|md5|sha\d*|lat|latitude|lon|lng|long|longitude|gps|coords?"
     r"|coordinates|geo|location|address|street|date|datetime|day|month|year|time|timestamp|created|taken|birth|dob"
     r"|phone|tel|zip|postcode|ssn|passport|iban|serial|ip|file|filename|path|filepath|url|name|names|firstname"
-    r"|lastname|surname|fullname|email|user|username|login|account|author|owner|patient|exif)(?:_|\d|$)"
+    r"|lastname|surname|fullname|email|user|username|login|account|author|owner|patient|exif|[adpw]hash|blurhash"
+    r"|thumb|thumbs|thumbhash|thumbnail|thumbnails|emb|embed|embedding|embeddings)(?:_|\d|$)"
 )
+_MIXED = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
+_PIECE = re.compile(r"[^\s,;:|()\[\]{}'\"]+")
+_NUMBER = re.compile(r"[+-]?\d*\.?\d+\.?(?:e[+-]?\d+)?|(?:0?x)?(?:[0-9a-f]{2}){1,8}|true|false", re.IGNORECASE)
+_MIXED_MOST = 80
+"""Characters in words whose letters and digits alternate, at most: a text of more is data in base 32, 64 or 85."""
+_NUMBERS_MOST = 63
+"""Numbers that a text may list, as many as a kept column: more are pixels or the bytes of a file."""
 _RUN = re.compile(r"[^\W_]+")
 CAMEL = re.compile("(?<=[a-zà-öø-ÿа-яё])(?=[A-ZÀ-ÖØ-ÞА-ЯЁ])")
 _EDGE = re.compile(rf"{CAMEL.pattern}|(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)")
@@ -82,8 +93,27 @@ def telling(text: str) -> str | None:
 
     Months are known by their English, German, French and Spanish names.
     """
+    return next(_kinds(text), None)
+
+
+def _kinds(text: str) -> Iterator[str]:
     forms = (text, _plain(text))
-    return next((kind for kind, pattern in _PATTERNS.items() if any(pattern.search(f) for f in forms)), None)
+    yield from (kind for kind, pattern in _PATTERNS.items() if any(pattern.search(f) for f in forms))
+    if _carries_data(forms[1]):
+        yield "encoded data"
+
+
+def _carries_data(text: str) -> bool:
+    """Whether a text is data as text, however it is wrapped: letters and digits alternate, or numbers make up a third.
+
+    In random base 64 a quarter of the characters follow one of the other kind, in base 85 a seventh; words and names,
+    such as "n02085936-Maltese", hardly have a second change.
+    """
+    words = (word for word in text.split() if len(word) >= 8)
+    mixed = sum(len(word) for word in words if len(_MIXED.findall(word)) >= max(2, 0.08 * len(word)))
+    pieces = _PIECE.findall(text)
+    numbers = sum(bool(_NUMBER.fullmatch(piece)) for piece in pieces)
+    return mixed > _MIXED_MOST or (numbers > _NUMBERS_MOST and 3 * numbers >= len(pieces))
 
 
 def shared_words(text: str, private: Iterable[str]) -> set[str]:
@@ -117,6 +147,9 @@ def says(text: str, names: Iterable[str]) -> bool:
 def withheld_text(value: Any, private: Sequence[str], names: Sequence[str] = ()) -> tuple[Any, int]:
     """A kept value with every text that leaks replaced by none, and how many were.
 
+    The texts of a list are judged in a row as well, for a number or an address may stand there in pieces; where they
+    leak together, all of them are replaced.
+
     Args:
         value: text, or lists and dicts of it; numbers, dates and none pass, for `kept.check_kept` judged them.
         private: the private texts of the same row.
@@ -126,17 +159,62 @@ def withheld_text(value: Any, private: Sequence[str], names: Sequence[str] = ())
         TypeError: for bytes and whatever else no rule knows; `kept.check_kept` lets no such column through.
     """
     if isinstance(value, str):
-        leaks = telling(value) or shared_words(value, private) or says(value, names)
-        return (None, 1) if leaks else (value, 0)
+        return (None, 1) if telling(value) or _says_private(value, private, names) else (value, 0)
     if isinstance(value, dict):
         pairs = {k: withheld_text(v, private, names) for k, v in value.items()}
         return {k: v for k, (v, _) in pairs.items()}, sum(n for _, n in pairs.values())
     if isinstance(value, (list, tuple)):
         items = [withheld_text(v, private, names) for v in value]
-        return [v for v, _ in items], sum(n for _, n in items)
+        kept, stopped = [v for v, _ in items], sum(n for _, n in items)
+        left = list(strings(kept))
+        if left and _leak_together(list(strings(value)), left, private, names):
+            return _without_texts(kept), stopped + len(left)
+        return kept, stopped
     if value is None or isinstance(value, _PASSING):
         return value, 0
     raise TypeError(f"a kept value is {type(value).__name__}, which nothing has inspected; leave its column out")
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Every string in a value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from strings(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from strings(inner)
+
+
+def _says_private(text: str, private: Sequence[str], names: Sequence[str]) -> bool:
+    return bool(shared_words(text, private)) or says(text, names)
+
+
+def _leak_together(pieces: Sequence[str], left: Sequence[str], private: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether texts in a row say what none of them says alone, or those that are left by themselves say anything."""
+    if len(pieces) < 2:
+        return False
+    found = _together(left)
+    if len(left) < len(pieces):  # what leaks alone, such as a domain, may end what stands before it
+        found |= _together(pieces) - {kind for piece in pieces for kind in _kinds(piece)}
+    return bool(found) or any(_says_private(text, private, names) for text in (" ".join(left), "".join(left)))
+
+
+def _together(pieces: Sequence[str]) -> set[str]:
+    """What could identify in texts in a row, with spaces between them or without.
+
+    Without, plain words look like data and ids of classes like numbers, which are known with spaces as well.
+    """
+    return {*_kinds(" ".join(pieces))} | ({*_kinds("".join(pieces))} - {"encoded data", "a long number"})
+
+
+def _without_texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_texts(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_texts(v) for v in value]
+    return None if isinstance(value, str) else value
 
 
 def _plain(text: str) -> str:

@@ -245,7 +245,7 @@ def _base(cls: type, name: str) -> type:
 @functools.cache
 def _entries(base: type) -> dict[str, catalog.Entry]:
     """The parts of the catalog that are of a kind."""
-    known = [entries for name, entries in vars(catalog).items() if name.isupper() and isinstance(entries, dict)]
+    known = [entries for name, entries in vars(catalog).items() if name[0].isupper() and isinstance(entries, dict)]
     named = {name: entry for entries in known for name, entry in entries.items()}
     return {name: entry for name, entry in named.items() if issubclass(_class(name, named)[0], base)}
 

@@ -36,7 +36,8 @@ class DatasetRows:
             raise SetupError(f"no column of a step among {data.column_names}; map u2s.anonymize over it first")
         self.data, self.names = data.with_format(None), data.column_names
         pictures = [n for n, f in data.features.items() if isinstance(f, Feature) and n != c.ANONYMIZED_IMAGE]
-        self.image = c.IMAGE if c.IMAGE in pictures else next(iter(pictures), None)
+        # Of several, only the steps' own default is known; another photo must not stand beside a row as its original.
+        self.image = c.IMAGE if c.IMAGE in pictures else pictures[0] if len(pictures) == 1 else None
 
     def batches(self, names: Collection[str]) -> Iterator[pa.RecordBatch]:
         """These columns, as far as they are there, and `row_id`, of every row."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from u2s_datasets import values
 from u2s_datasets.errors import SetupError
 from u2s_datasets.review.audit import upper_bound
 
@@ -50,10 +51,12 @@ def read_audit(path: Path) -> Audit | None:
 
 def checked(stated: dict[str, Any]) -> Audit:
     """An audit whose numbers fit each other. Raises `ValueError`, `KeyError` or `TypeError` otherwise."""
-    n, leaks, confidence = int(stated["n"]), int(stated["leaks"]), float(stated["confidence"])
-    if not (n >= 1 and 0 <= leaks <= n and 0 < confidence < 1):
-        raise ValueError(f"n={n}, leaks={leaks}, confidence={confidence} cannot be")
+    n, leaks, confidence, bound = (stated[name] for name in ("n", "leaks", "confidence", "upper_bound"))
+    values.whole("n", n)
+    values.whole("leaks", leaks, 0, n)
+    values.number("confidence", confidence)
+    values.number("upper_bound", bound)  # what is not finite is below nothing
     exact = upper_bound(n, leaks, confidence)
-    if float(stated["upper_bound"]) < exact - 1e-6:
-        raise ValueError(f"upper_bound={stated['upper_bound']} is below the exact bound {exact:.6f}")
-    return Audit(n, leaks, confidence, float(stated["upper_bound"]), str(stated["date"])[:10])
+    if bound < exact - 1e-6:
+        raise ValueError(f"upper_bound={bound} is below the exact bound {exact:.6f}")
+    return Audit(n, leaks, float(confidence), float(bound), str(stated["date"])[:10])

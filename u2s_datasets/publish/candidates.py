@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from u2s_datasets import columns as c
 from u2s_datasets.errors import UnreadableImage
 
 DECISION = "review_decision"
@@ -35,6 +36,7 @@ class Candidate:
         scores: score -> value, none where it was not measured.
         decision: see `DECISION`.
         original: the stored original; none where it cannot be had.
+        others: further images of the row, any of which may be the original instead.
     """
 
     public: Mapping[str, Any]
@@ -49,6 +51,12 @@ class Candidate:
     scores: Mapping[str, float | None] = field(default_factory=dict)
     decision: str | None = None
     original: Any = None
+    others: Sequence[Any] = ()
+
+    @property
+    def originals(self) -> tuple[Any, ...]:
+        """Everything that an image is compared with."""
+        return (self.original, *self.others)
 
 
 def classes_of(row: Mapping[str, Any], features: Mapping[str, Any]) -> str:
@@ -57,6 +65,12 @@ def classes_of(row: Mapping[str, Any], features: Mapping[str, Any]) -> str:
 
     labels = [(f, row.get(name)) for name, f in features.items() if isinstance(f, ClassLabel)]
     return " ".join(f.names[v] for f, v in labels if isinstance(v, int) and 0 <= v < f.num_classes).replace("_", " ")
+
+
+def caption_of(row: Mapping[str, Any], public: Mapping[str, Any]) -> str:
+    """A row's private caption; "" where the row stays home and its public caption is the same, so not private."""
+    caption = row.get(c.PRIVATE_CAPTION) or ""
+    return caption if public or caption != row.get(c.PUBLIC_CAPTION) else ""
 
 
 def rounded(value: float | None) -> float | None:

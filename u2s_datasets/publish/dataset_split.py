@@ -16,7 +16,7 @@ from u2s_datasets.kept import check_kept
 from u2s_datasets.output import row_id
 from u2s_datasets.pipeline import own_names
 from u2s_datasets.publish.audit import Audit
-from u2s_datasets.publish.candidates import DECISION, Candidate, classes_of, rounded
+from u2s_datasets.publish.candidates import DECISION, Candidate, caption_of, classes_of, rounded
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.source import Item, Source
 
@@ -36,7 +36,7 @@ class DatasetSplit:
         data: it has the columns of `u2s.anonymize`.
         keep: columns of the source that leave as well, and scores, rounded.
         name: the split's; it enters the row ids, so that those of two splits differ and those of two variants do not.
-        secret: key of new row ids, where the data has none.
+        secret: key of the row ids; only rows of a run come with theirs.
         audit: what an audit by eye found.
 
     Raises:
@@ -66,8 +66,8 @@ class DatasetSplit:
         pictures = [n for n, f in data.features.items() if isinstance(f, Image)]
         for picture in pictures:
             data = data.cast_column(picture, Image(decode=False))
-        others = [picture for picture in pictures if picture != c.ANONYMIZED_IMAGE]
-        self._image = c.IMAGE if c.IMAGE in others else next(iter(others), None)
+        # Which column was anonymized stands nowhere, so an image is compared with all that may be its original.
+        self._originals = [n for n, f in data.features.items() if _may_be_image(f) and n != c.ANONYMIZED_IMAGE]
         self._pictures = pictures
         self._data, self._seen = data, list[dict[str, Any]]()
         measured = (c.STATUS, c.NOTE, c.REASON, c.PRIVACY_REVIEW, *c.SCORE)
@@ -102,7 +102,7 @@ class DatasetSplit:
             check_kept(_Kept(self), [name for name in gate.allow if name in self.kept])
         except SetupError as error:
             gate.note("kept", str(error))
-        if self._image is None:
+        if not self._originals:
             gate.note("originals", "the dataset has no source image column")
 
     def candidates(self) -> Iterator[Candidate]:
@@ -118,9 +118,9 @@ class DatasetSplit:
                 number += 1
 
     def _candidate(self, number: int, row: Mapping[str, Any]) -> Candidate:
-        original = row.get(self._image) if self._image else None
+        original, *others = [row[name] for name in self._originals] or [None]
         path = original.get("path") if isinstance(original, Mapping) else None
-        names = own_names(Item("", original))
+        names = [name for image in (original, *others) for name in own_names(Item("", image))]
         public = self._public(number, row, names) if row[c.ANONYMIZED_IMAGE] is not None else {}
         self._provenance[str(row.get(c.PROVENANCE) or "")] += bool(public)
         return Candidate(
@@ -128,7 +128,7 @@ class DatasetSplit:
             status=str(row[c.STATUS]),
             flagged=row.get(c.PRIVACY_FLAG) is not False,
             review=row.get(c.PRIVACY_REVIEW) or (),
-            caption=row.get(c.PRIVATE_CAPTION) or "",
+            caption=caption_of(row, public),
             classes=classes_of(public, self.features),
             names=names,
             source=path or "",
@@ -136,6 +136,7 @@ class DatasetSplit:
             scores={name: row.get(name) for name in c.SCORE},
             decision=row.get(DECISION),
             original=original,
+            others=others,
         )
 
     def _public(self, number: int, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -143,10 +144,17 @@ class DatasetSplit:
         private = [i["item"] for i in review if i["category"] != c.ERROR and i["item"]]
         kept, stopped = leaks.withheld_text({name: row[name] for name in self.kept}, private, names)
         self.kept_texts_withheld += stopped
-        given = row.get(c.ROW_ID)
-        identity = given if given is not None else row_id(self._secret, f"{self._name} {number}")
         scores = {name: rounded(row[name]) for name in self.scores}
-        return {**{name: row[name] for name in c.PUBLIC if name in row}, **kept, **scores, c.ROW_ID: identity}
+        public = {name: row[name] for name in c.PUBLIC if name in row}
+        return {**public, **kept, **scores, c.ROW_ID: self._identity(number, row)}
+
+    def _identity(self, number: int, row: Mapping[str, Any]) -> str:
+        """The row's public name: a run's own, else a keyed digest, for a source's ids may say what its files are."""
+        given = row.get(c.ROW_ID)
+        if given is not None and c.SOURCE in row and c.REASON in row:
+            return str(given)
+        place = f"{number}" if given is None else f"{c.ROW_ID} {given}"
+        return row_id(self._secret, f"{self._name} {place}")
 
     def facts(self) -> dict[str, Any]:
         """What the provenance of the published rows says: editors, versions, whether they were verified."""
@@ -167,6 +175,14 @@ class DatasetSplit:
     def secrets(self) -> list[str]:
         """None: a dataset in memory has no place."""
         return []
+
+
+def _may_be_image(feature: Any) -> bool:
+    """Whether a column can hold encoded images: by its type, as bytes, or as a struct with bytes."""
+    from datasets import Image, Value
+
+    binary = type(feature) is Value and "binary" in feature.dtype
+    return binary or isinstance(feature, Image) or (isinstance(feature, dict) and "bytes" in feature)
 
 
 def _stored(value: Any) -> Any:

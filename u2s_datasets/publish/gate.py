@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from u2s_datasets.metadata import metadata_in
 from u2s_datasets.metrics.scores import SCALES
 from u2s_datasets.publish import pixels, texts
 from u2s_datasets.publish.candidates import Candidate, pixels_of, stored_bytes
+from u2s_datasets.values import number
 
 ALLOWABLE = {
     "audit": "published although the audit asked for is missing or too loose",
@@ -30,7 +32,7 @@ ALLOWABLE = {
 
 REMEDIES = {
     "audit": "audit a sample, or leave the bound out",
-    "changed": "the files in data/ are not those that the run wrote: run the same `u2s anonymize` again",
+    "changed": "the rows are not those that the run wrote: run the same `u2s anonymize` again",
     "column": "only public columns and kept ones leave: take it out of data/, or name it in keep and in the run",
     "counts": "run the same `u2s anonymize` again",
     "empty": "there is nothing to publish",
@@ -86,6 +88,9 @@ class Gate:
         allow: codes of `ALLOWABLE`; they are counted all the same, for the card.
         quality: score -> the worst value that may leave; anonymized rows below it stay home.
         kept: the kept columns.
+
+    Raises:
+        SetupError: an unknown score, or a worst value that is no finite number.
     """
 
     def __init__(self, allow: Sequence[str] = (), quality: Mapping[str, float] | None = None, kept: Sequence[str] = ()):
@@ -96,9 +101,10 @@ class Gate:
         self.published: Counter[str] = Counter()
         self.measured: Counter[str] = Counter()
         self._ids: set[str] = set()
-        for name in self.quality:
+        for name, worst in self.quality.items():
             if name not in SCALES:
                 raise SetupError(f"quality={name!r} is no score; use one of: {', '.join(SCALES)}")
+            number(f"quality[{name!r}]", worst)
 
     def note(self, code: str, detail: str = "", row: str = "") -> None:
         """Remember a reason."""
@@ -128,7 +134,7 @@ class Gate:
     def admits(self, row: Candidate) -> bool:
         """Whether a row leaves, if nothing stops the whole; every reason against it is noted."""
         self.status[row.status] += 1
-        self.measured.update(name for name in self.quality if row.scores.get(name) is not None)
+        self.measured.update(name for name in self.quality if _measured(row, name) is not None)
         name = str(row.public.get(c.ROW_ID, ""))
         if row.status not in (c.SAFE, c.ANONYMIZED):
             if row.status != c.WITHHELD:
@@ -152,7 +158,7 @@ class Gate:
         if row.decision == "reject":
             return "rejected"
         for name, worst in self.quality.items() if row.status == c.ANONYMIZED else ():
-            value = row.scores.get(name)
+            value = _measured(row, name)
             if value is None or (value < worst if SCALES[name][0] == "higher" else value > worst):
                 return "below_quality"
         return None
@@ -173,20 +179,21 @@ class Gate:
             self.note("text", f"{column} {what}", name)
 
     def _compare(self, row: Candidate, name: str, data: bytes, picture: Any) -> None:
-        """An image against its own original."""
-        before = stored_bytes(row.original)
-        if before is None:
-            self.note("originals", "an original is not at hand", name)
-            return
-        if hashlib.sha256(before).digest() == hashlib.sha256(data).digest():
-            self.note("original", "an image is its original, byte for byte", name)
-        was = pixels_of(before) if row.flagged else None
-        if was is None:
-            return
-        if pixels.digest(was) == pixels.digest(picture):
-            self.note("original", "a flagged image has its original's pixels", name)
-        elif pixels.untouched(was, picture):
-            self.note("untouched", "a flagged image looks like its original", name)
+        """An image against everything that may be its original."""
+        for original in row.originals:
+            before = stored_bytes(original)
+            if before is None:
+                self.note("originals", "an original is not at hand", name)
+                continue
+            if hashlib.sha256(before).digest() == hashlib.sha256(data).digest():
+                self.note("original", "an image is its original, byte for byte", name)
+            was = pixels_of(before) if row.flagged else None
+            if was is None:
+                continue
+            if pixels.digest(was) == pixels.digest(picture):
+                self.note("original", "a flagged image has its original's pixels", name)
+            elif pixels.untouched(was, picture):
+                self.note("untouched", "a flagged image looks like its original", name)
 
     def close(self) -> None:
         """Note what shows only once every row was seen."""
@@ -195,3 +202,9 @@ class Gate:
         for name in self.quality:
             if not self.measured[name]:
                 self.note("quality", f"{name} was measured on no row")
+
+
+def _measured(row: Candidate, name: str) -> float | None:
+    """A row's score; none where it was not measured, which NaN and infinity say as well."""
+    value = row.scores.get(name)
+    return value if value is not None and math.isfinite(value) else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from u2s_datasets.errors import SetupError
 from u2s_datasets.publish import facts as facts_
 from u2s_datasets.publish.build import Builder, Built
 from u2s_datasets.publish.card import About, dataset_card
@@ -54,9 +55,12 @@ class Job:
         repo_id: "ORG/NAME".
         about: what the publisher states.
         configs: config -> split -> source.
-        max_leak_rate: the bound that an audit must keep; none asks for no audit.
+        max_leak_rate: the bound that an audit must keep, in [0, 1]; none asks for no audit.
         licences: model id -> licence.
         progress: whether a bar is shown.
+
+    Raises:
+        SetupError: `max_leak_rate` is no share.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class Job:
         licences: Mapping[str, str],
         progress: bool,
     ) -> None:
+        if max_leak_rate is not None and not 0 <= max_leak_rate <= 1:  # nor is NaN
+            raise SetupError(f"max_leak_rate={max_leak_rate!r} is no share; give a number from 0 to 1, such as 0.01")
         self.progress = progress
         self.repo_id, self.about, self.configs = repo_id, about, configs
         self.max_leak_rate, self.licences = max_leak_rate, licences

@@ -17,7 +17,7 @@ from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.kept import check_kept
 from u2s_datasets.pipeline import own_names
 from u2s_datasets.publish.audit import read_audit
-from u2s_datasets.publish.candidates import DECISION, DECISIONS_FILE, Candidate, classes_of, rounded
+from u2s_datasets.publish.candidates import DECISION, DECISIONS_FILE, Candidate, caption_of, classes_of, rounded
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.source import Item, Source
 
@@ -124,16 +124,18 @@ class RunSplit:
     def _judge_files(self, gate: Gate) -> None:
         import pyarrow.parquet as pq
 
-        listed = {f"part-{s['shard']:05d}.parquet": s["sha256"].get("public") for s in self.manifest["shards"]}
-        listed = {name: digest for name, digest in listed.items() if digest}
+        halves = {f"part-{s['shard']:05d}.parquet": s["sha256"] for s in self.manifest["shards"]}
+        for name, digests in halves.items():  # what is not known of the originals is not looked for in what leaves
+            if _sha256(self.folder / "private" / "rows" / name) != digests.get("private"):
+                gate.note("changed", f"private/rows/{name} was changed after the run wrote it, or is missing")
+        listed = {name: digests["public"] for name, digests in halves.items() if "public" in digests}
         data = self.folder / "data"
         for path in sorted(data.iterdir()) if data.is_dir() else ():
             if path.name not in listed or not _FILE.fullmatch(path.name) or not path.is_file():
                 gate.note("changed", "data/ holds a file that the run did not write")
                 continue
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != listed.pop(path.name):
-                    gate.note("changed", f"data/{path.name} was changed after the run wrote it")
+            if _sha256(path) != listed.pop(path.name):
+                gate.note("changed", f"data/{path.name} was changed after the run wrote it")
             for name in pq.read_schema(path).names:
                 if name not in c.PUBLIC and name not in self.manifest["configuration"]["kept_columns"]:
                     gate.note("column", f"data/{path.name} has the column {name!r}, which nobody named")
@@ -181,7 +183,7 @@ class RunSplit:
             status=status,
             flagged=row.get(c.PRIVACY_FLAG) is not False,
             review=row.get(c.PRIVACY_REVIEW) or (),
-            caption=row.get(c.PRIVATE_CAPTION) or "",
+            caption=caption_of(row, public),
             classes=classes_of(public, self.features),
             names=own_names(item or Item(row[c.SOURCE], None)),
             source=row[c.SOURCE],
@@ -222,6 +224,14 @@ class RunSplit:
         """Words that may stand nowhere in what leaves, beside those of the rows."""
         known = Path(self.manifest["source"])
         return [str(known), str(self.folder.resolve())] if known.is_absolute() else [str(self.folder.resolve())]
+
+
+def _sha256(path: Path) -> str:
+    """The file's digest; "" where there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _row(table: pa.Table, at: int) -> dict[str, Any]:

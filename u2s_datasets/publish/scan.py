@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets import columns as c
+from u2s_datasets.leaks import strings
 from u2s_datasets.metadata import metadata_in
 from u2s_datasets.publish import pixels
 from u2s_datasets.publish.candidates import Candidate, pixels_of, stored_bytes
 from u2s_datasets.publish.needles import Needles
-from u2s_datasets.publish.texts import contains, folded, holds_path, says_name, strings
+from u2s_datasets.publish.texts import contains, folded, holds_path, says_name
 
 _MARKS = {
     b"Exif\0\0": "EXIF",
@@ -68,12 +69,13 @@ class Index:
 
     def add(self, row: Candidate) -> None:
         """Take in one row of the source, whether it leaves or not."""
-        data = stored_bytes(row.original)
-        if data:
-            self.files.add(data)
-        was = pixels_of(data) if row.flagged or row.status == c.WITHHELD else None
-        if was is not None:
-            self.pixels.add(pixels.digest(was))
+        for original in row.originals:
+            data = stored_bytes(original)
+            if data:
+                self.files.add(data)
+            was = pixels_of(data) if row.flagged or row.status == c.WITHHELD else None
+            if was is not None:
+                self.pixels.add(pixels.digest(was))
         if row.seed is not None and abs(row.seed) >= 10**6:
             self.seeds.add(row.seed)
         caption = row.caption if self.texts and row.caption != row.public.get(c.PUBLIC_CAPTION) else ""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets import leaks
+from u2s_datasets.leaks import strings
 from u2s_datasets.publish.candidates import Candidate
 from u2s_datasets.stages import places
 from u2s_datasets.stages.leak_check import leaks as leaking
@@ -89,15 +89,3 @@ def holds_path(text: str) -> bool:
 def folded(text: str) -> list[str]:
     """The words of a text without case and punctuation."""
     return re.findall(r"\w+", text.casefold())
-
-
-def strings(value: Any) -> Iterator[str]:
-    """Every string in a value, at any depth."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from strings(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from strings(inner)
