@@ -22,4 +22,6 @@ def main(photos: str, out: str) -> None:
 
 
 if __name__ == "__main__":  # worker processes are spawned, so the guard is needed
-    main(*sys.argv[1:3])
+    if len(sys.argv) != 3:
+        sys.exit("usage: python examples/01_folder_to_safe_dataset.py PHOTOS OUT")
+    main(*sys.argv[1:])

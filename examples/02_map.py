@@ -23,4 +23,6 @@ def main(photos: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/02_map.py PHOTOS")
     main(sys.argv[1])

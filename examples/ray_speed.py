@@ -108,7 +108,10 @@ def speed(rates: dict[str, Any], first: int) -> float:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--alone"]:
-        alone(*sys.argv[2:])
+    words = sys.argv[1:]
+    if words[:1] == ["--alone"]:
+        alone(*words[1:])
+    elif len(words) in (1, 2) and all(word.isdecimal() and int(word) for word in words):
+        main(*map(int, [*words, 1][:2]))
     else:
-        main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+        sys.exit("usage: python examples/ray_speed.py ROWS [ROUNDS], each 1 or more")

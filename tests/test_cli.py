@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from parts import RedSquares, picture
 
 from u2s_datasets import cli
 
@@ -51,16 +52,45 @@ def test_unverified_output_says_so(photos, tmp_path, capsys):
         (["vispr", "--root", ".", "--out", "x", "--seed", "-1"], "seed=-1 is below 0"),
         (["vispr", "--root", ".", "--out", "x", "--backend", "vllm"], "'cpu' has no language models"),
         (["vispr", "--root", ".", "--out", "x", "--profile", "paper", "--model", "edit=y"], "role 'edit' is not"),
+        (["anonymize", "", "--out", "x"], "'' names no folder; give one"),
+        (["anonymize", ".", "--out", ""], "'' names no folder; give one"),
+        (["anonymize", ".", "--out", "x", "--editor", ""], "unknown editor ''"),
+        (["anonymize", ".", "--out", "/dev/null/x"], "'/dev/null/x' cannot be made: '/dev/null' is no folder; choose"),
+        (["anonymize", ".", "--out", "/dev/null/x", "--dry-run"], "'/dev/null' is no folder; choose a folder"),
+        (["anonymize", ".", "--out", "/proc/u2s/x"], "'/proc/u2s/x' cannot be made: "),
+        (["anonymize", ".", "--out", f"/tmp/{'x' * 300}"], "File name too long; choose a folder you may write to"),
         (["report", "nowhere"], "nowhere holds no finished run"),
         (["bench", "--rows", "3"], "rows=3"),
     ],
 )
 def test_wrong_words_exit_with_two_and_one_line(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    picture().save("one.png")
     assert cli.main(words) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("u2s: ") and message in captured.err and captured.err.count("\n") == 1
+
+
+class Stopped(RedSquares):
+    """Ctrl-C while it is made."""
+
+    def __init__(self):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["anonymize", ".", "--out", "x"], "\nu2s: stopped; the same command goes on where it left off\n"),
+        (["bench", "."], "\nu2s: stopped\n"),
+    ],
+)
+def test_ctrl_c_promises_to_go_on_where_that_is_so(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    picture().save("one.png")
+    assert cli.main([*words, "--detectors", "test_cli:Stopped"]) == 130
+    assert capsys.readouterr().err == says
 
 
 def test_doctor_and_profiles_tell_what_is_here(capsys):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
 
@@ -43,3 +44,14 @@ def test_demo(tmp_path):
     card = DatasetCard(plan.card)
     assert card.data["dataset_info"]["splits"][0]["num_examples"] == 9
     assert "9 rows = 5 safe + 4 anonymized + 0 withheld" in card.text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["01_folder_to_safe_dataset.py", "photos"], ["02_map.py"], ["ray_speed.py"], ["ray_speed.py", "many"]],
+    ids=" ".join,
+)
+def test_wrong_words_give_the_usage(words):
+    done = subprocess.run([sys.executable, str(EXAMPLES / words[0]), *words[1:]], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"usage: python examples/{words[0]} ") and done.stderr.count("\n") == 1

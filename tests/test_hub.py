@@ -474,14 +474,14 @@ def test_rows_below_the_quality_gate_stay_home(data, hub):
     push(scored, quality={"ssim": 0.4})
     statuses = [row["anonymization_status"] for row in published_rows(hub)]
     assert statuses.count("safe") == 4 and statuses.count("anonymized") == 2  # those of 0.1 and 0.3
-    assert "2 were below the quality gate (ssim 0.4)" in hub.files(REPO)["README.md"].decode()
+    assert "2 did not pass the quality gate (ssim at most 0.4)" in hub.files(REPO)["README.md"].decode()
 
 
 def test_rows_whose_score_is_no_number_stay_home(data, hub):
     nan = float("nan")
     push(data.add_column("ssim", [nan, nan, nan, 0.3] + [0.2] * 4), quality={"ssim": 0.4}, keep=["ssim"])
     assert [row["ssim"] for row in published_rows(hub) if row["anonymization_status"] == "anonymized"].count(None) == 0
-    assert "1 were below the quality gate (ssim 0.4)" in hub.files(REPO)["README.md"].decode()
+    assert "1 did not pass the quality gate (ssim at most 0.4)" in hub.files(REPO)["README.md"].decode()
     with pytest.raises(u2s.Refused, match="quality: ssim was measured on no row"):
         push(data.add_column("ssim", [nan] * 8), quality={"ssim": 0.4})
 

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import stat
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ from test_runner import QUICK, files_of, private_rows, public_rows
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
+from u2s_datasets.evaluate import evaluate_run
 from u2s_datasets.output import Output, check_apart, row_id
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.profiles import profile
+from u2s_datasets.review.decisions import apply_reviews, decide, places
+from u2s_datasets.runner import rewrite_reports
 from u2s_datasets.sources import Item
 
 SHARDS = {**QUICK, "shard_size": 2}
@@ -167,12 +171,37 @@ def test_a_missing_or_changed_file_is_made_anew(six, finished, out, half, damage
         path.unlink()
     elif damage == "truncated":
         path.write_bytes(path.read_bytes()[:100])
-        with pytest.raises(u2s.U2SError, match="remove it and run the same command again"):
+        with pytest.raises(
+            u2s.U2SError, match=r"part-00001.parquet' cannot be read; run the same `u2s anonymize` again"
+        ):
             u2s.report(out)
     else:
         shutil.copy(out / half / "part-00002.parquet", path)
     assert u2s.run(six, out, **SHARDS)["rates"]["rows"] == 2
     assert files_of(out) == files_of(finished)
+
+
+def reject_all(out):
+    decide(out, dict.fromkeys(places(out), "reject"), "ada")
+    apply_reviews(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("private/rows/part-00001.parquet", "run the same `u2s anonymize` again"),
+        ("data/part-00001.parquet", "run the same `u2s anonymize` again"),
+        ("private/manifest.json", "put back a copy of it, or anonymize again into a new folder"),
+        ("run.json", "`u2s anonymize`"),
+    ],
+)
+@pytest.mark.parametrize("read", [evaluate_run, rewrite_reports, reject_all])
+def test_a_damaged_file_is_named_with_what_mends_it(out, name, remedy, read):
+    data = (out / name).read_bytes()
+    for junk in (data[: len(data) // 2], b"junk" * 99):
+        (out / name).write_bytes(junk)
+        with pytest.raises(u2s.SetupError, match=f"{Path(name).name}.*{remedy}"):
+            read(out)
 
 
 def test_files_of_no_shard_are_removed(six, finished, out):
@@ -190,6 +219,25 @@ def test_rows_withheld_after_a_kill_do_not_stay_public(six, tmp_path, monkeypatc
     monkeypatch.setenv("U2S_TEST_MOOD", "bad")
     assert u2s.run(six, tmp_path / "out", **options)["withheld"] == 6
     assert public_rows(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "says"),
+    [
+        ("configuration", {"seed": 4}, "configuration (seed 4 -> 0); repeat that call to resume it, or"),
+        ("configuration", {"shard_size": 9, "seed": 4}, "configuration (seed 4 -> 0, shard_size 9 -> 2)"),
+        ("configuration", {"parts": ["/home/me"]}, "configuration (parts); repeat that call"),
+        ("configuration", {"code": "f00"}, "version of u2s_datasets or a library (code); resume with that version"),
+        ("versions", {"numpy": "1.0"}, "version of u2s_datasets or a library (numpy 1.0 -> "),
+    ],
+)
+def test_a_folder_of_another_call_says_what_differs(six, out, key, change, says):
+    path = out / "private/manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {key: manifest[key] | change}))
+    with pytest.raises(u2s.SetupError, match=re.escape(f"was made with another {says}")) as raised:
+        u2s.run(six, out, **SHARDS)
+    assert "/home/me" not in str(raised.value)
 
 
 def test_run_json_is_gone_while_shards_are_missing(six, out, monkeypatch):

@@ -169,7 +169,7 @@ def test_a_finished_run_is_not_done_again_and_another_call_refuses(red_folder, t
     again = u2s.run(red_folder, tmp_path / "out", **QUICK)
     assert again["rates"]["rows"] == 0
     assert {k: v for k, v in again.items() if k != "rates"} == {k: v for k, v in first.items() if k != "rates"}
-    with pytest.raises(u2s.SetupError, match="another configuration"):
+    with pytest.raises(u2s.SetupError, match=r"another configuration \(seed 0 -> 5\); repeat that call"):
         u2s.run(red_folder, tmp_path / "out", **QUICK, seed=5)
     with pytest.raises(u2s.SetupError, match="another source and"):
         other = tmp_path / "one"
@@ -314,7 +314,17 @@ def test_dry_run_writes_nothing(red_folder, tmp_path):
         (".", {"editor": "magic"}, "unknown editor 'magic'; use one of: redact"),
         (".", {"detectors": ["ears"]}, "unknown detector 'ears'; use one of: faces, text"),
         (".", {"format": "gif"}, "'gif'"),
-        (".", {"limit": 0}, "limit=0 is below 1"),
+        (".", {"limit": 0}, "limit=0: give a whole number, 1 or more"),
+        (".", {"limit": "3"}, "limit='3': give a whole number, 1 or more"),
+        (".", {"limit": 2.5}, "limit=2.5: give a whole number, 1 or more"),
+        (".", {"seed": "x"}, "seed='x': give a whole number"),
+        (".", {"profile_name": ["cpu"]}, r"unknown profile \['cpu'\]; use one of: cpu"),
+        (".", {"detectors": "face"}, "unknown detector 'face'; use one of: faces, text"),
+        (".", {"detectors": u2s.Faces()}, "detectors=.*: give a list of names"),
+        (".", {"editor": u2s.Redact}, "editor <class .*Redact'> is no name; use one of: redact"),
+        (".", {"keep": "caption"}, "metadata.csv"),
+        (".", {"keep": 7}, "keep=7: give a list of names"),
+        (".", {"allow": "label"}, "allow='label' is no kept column"),
         (".", {"num_proc": -1}, "num_proc=-1"),
         (".", {"keep": ["caption"]}, "metadata.csv"),
         (".", {"allow": ["label"]}, "allow='label' is no kept column"),
@@ -328,6 +338,19 @@ def test_bad_calls_name_the_value_and_the_remedy_before_any_work(
     with pytest.raises(u2s.SetupError, match=words):
         u2s.run(src, tmp_path / "out", **options)
     assert not list((tmp_path / "out").glob("data/*"))
+
+
+def test_a_table_without_rows_is_refused_as_an_empty_folder_is(tmp_path):
+    empty = Dataset.from_dict({"image": []}, features=Features({"image": Image()}))
+    source = tmp_path / "empty.parquet"
+    empty.to_parquet(source)
+    with pytest.raises(u2s.SetupError, match=r"empty.parquet' holds no row; give a source with images"):
+        u2s.run(source, tmp_path / "out", **QUICK)
+
+
+def test_one_name_is_one_name(red_folder, tmp_path):
+    facts = u2s.run(red_folder, tmp_path / "out", detectors="parts:RedSquares", keep="label", dry_run=True)
+    assert facts["configuration"]["kept_columns"] == ["label"]
 
 
 def _array(decoded):

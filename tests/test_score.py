@@ -137,6 +137,11 @@ def test_two_sizes_have_no_pixel_score_except_in_the_papers_way():
     assert u2s.Score(inspect=None, paper_compat=True)(batch)[c.SSIM] == [pytest.approx(expected, abs=1e-6)]
 
 
+def test_a_batch_that_nothing_anonymized_has_nothing_to_score():
+    with pytest.raises(u2s.SetupError, match=r"no column 'anonymized_image' to measure; map u2s.anonymize first"):
+        u2s.score({"image": [picture()]})
+
+
 def test_vanished_faces_count_except_in_the_papers_way():
     batch = pairs([portrait(ANNA)], [picture(seed=4)])
     ours, theirs = (u2s.Score(inspect=None, faces=Heads(), paper_compat=p)(batch) for p in (False, True))

@@ -291,8 +291,18 @@ def test_public_texts_hold_nothing_that_was_read(photos):
     ("options", "words"),
     [
         ({"format": "gif"}, "'gif'.*auto, jpeg, png, webp"),
-        ({"attempts": 0}, "attempts=0 is below 1"),
+        ({"attempts": 0}, "attempts=0: give a whole number, 1 or more"),
         ({"inspect": Inspect(detectors=())}, r"detectors=\(\)"),
+        ({"inspect": Inspect(detectors=("faces",))}, r"detectors='faces' is no Detector; give one, such as u2s.Faces"),
+        ({"inspect": Inspect(detectors=u2s.Faces())}, r"detectors=Faces\(…\) is no tuple; give one, such as"),
+        ({"inspect": Inspect(backend="vllm")}, r"backend='vllm' is no Backend; give one, such as u2s.Transf"),
+        ({"inspect": Inspect(threshold="0.2")}, "threshold='0.2': give a number"),
+        ({"inspect": u2s.Faces()}, r"inspect=Faces\(…\) is no Inspect"),
+        ({"instruct": u2s.Instruct(backend="vllm")}, "backend='vllm' is no Backend"),
+        ({"caption": u2s.Caption(backend="vllm")}, "backend='vllm' is no Backend"),
+        ({"editor": "solid"}, r"editor='solid' is no Editor; give one, such as u2s.Redact\(method='solid'\)"),
+        ({"editor": u2s.Redact}, r"editor=<class .*Redact'> is no Editor; give one, such as u2s.Redact"),
+        ({"seed": "x"}, "seed='x': give a whole number"),
     ],
 )
 def test_bad_options_name_the_value_and_the_remedy(options, words):
@@ -484,7 +494,7 @@ def test_provenance_names_no_path_and_no_key():
 
 
 def test_what_no_detector_here_knows_was_not_looked_for_again():
-    """A review of an earlier step with another detector: its box is hidden, but whether its words are gone, who knows?"""
+    """A review of an earlier step with another detector: its box is hidden, but are its words gone? Who knows?"""
     red = {"image": [picture(red=True)]}
     found = RED(red)
     for category, verified in (("face", True), ("text", False)):

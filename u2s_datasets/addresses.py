@@ -21,9 +21,11 @@ def local_path(address: str | Path) -> Path | None:
     """The path on this machine that is named, be it by "file:///…"; none for the address of a store.
 
     Raises:
-        SetupError: a "file://" that names no path.
+        SetupError: nothing, which would be the current folder, or a "file://" that names no path.
     """
     text = str(address)
+    if not text.strip():
+        raise SetupError(f"{text!r} names no folder; give one, and look whether a variable is unset ('.' is this one)")
     scheme, mark, _ = text.partition("://")
     if not mark:
         return Path(text).expanduser()

@@ -68,6 +68,8 @@ def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> A
     Raises:
         SetupError: there is no such part, or it is no part.
     """
+    if not isinstance(name, str):
+        raise SetupError(f"{kind} {name!r} is no name; use one of: {', '.join(entries)}, or 'package.module:Class'")
     if name in entries:
         path, defaults = entries[name]
     elif ":" in name:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from u2s_datasets.commands import about, anonymize, bench, fiftyone, judge, push
 from u2s_datasets.errors import SetupError, U2SError
 
+_RESUMED = ("anonymize", "push", "vispr")
+"""Commands that do not begin anew when they are repeated."""
 _BENCHES = ("stage1", "edit", "eval")
 
 
@@ -28,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python says so once more at its end
         return 1
     except KeyboardInterrupt:
-        print("\nu2s: stopped; the same command goes on where it left off", file=sys.stderr)
+        resumed = "; the same command goes on where it left off" if arguments.command in _RESUMED else ""
+        print(f"\nu2s: stopped{resumed}", file=sys.stderr)
         return 130
 
 
@@ -50,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="u2s", description="Make image datasets safe to publish: find what is private, hide it, prove it."
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for command in (anonymize, judge, about, bench, fiftyone, push):
         command.add(commands, _Help)
     return parser

@@ -20,7 +20,7 @@ from u2s_datasets.errors import RowError
 from u2s_datasets.metrics.gallery import Attack, Gallery
 from u2s_datasets.metrics.missing import UNMEASURED
 from u2s_datasets.metrics.page import side_by_side
-from u2s_datasets.metrics.run_folder import EVALUATED, WHOLE, Folder
+from u2s_datasets.metrics.run_folder import EVALUATED, WHOLE, Folder, read
 from u2s_datasets.metrics.summary import Original, summarize
 from u2s_datasets.rows import Row
 from u2s_datasets.stages.measures import standing_in
@@ -85,10 +85,7 @@ def _measure(
 
 
 def _stretches(path: Path) -> Iterator[list[dict[str, Any]]]:
-    with pq.ParquetFile(path) as file:
-        names = [n for n in _READ if n in file.schema_arrow.names]
-        for batch in file.iter_batches(AT_ONCE, columns=names):
-            yield batch.to_pylist()
+    return (batch.to_pylist() for batch in read(path, _READ, AT_ONCE))
 
 
 def _rows(folder: Folder, stored: Sequence[dict[str, Any]], name: str, original: Original | None) -> list[Row]:

@@ -78,7 +78,7 @@ def push_to_hub(
         keep: columns of the source that leave, too, and scores, which are rounded to two digits. Of a run all columns
             that it kept, if none are given.
         allow: exceptions by name (`gate.ALLOWABLE`) and kept columns that look identifying; the card states them.
-        quality: score -> the worst value that may leave, per anonymized row; rows below it, or without it, stay home.
+        quality: score -> the worst value that may leave, per anonymized row; with a worse one or none it stays home.
         max_leak_rate: the highest upper bound of an audit that is good enough, in [0, 1].
         audit: what an audit found, for datasets; a run has its own in `private/audit.json`. See `audit.py`.
         secret: file with the key of new row ids, for datasets without any; made for this call if none is given, and

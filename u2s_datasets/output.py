@@ -28,6 +28,7 @@ from typing import IO, Any
 
 from u2s_datasets import columns
 from u2s_datasets.addresses import lies_in, local_path, without_keys
+from u2s_datasets.binding import differences
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.review.decisions import forget_approvals, without_rejected
 from u2s_datasets.review.rewrite import roll_forward
@@ -51,7 +52,7 @@ class Output:
         root: the folder; made where it is not there.
 
     Raises:
-        SetupError: it holds something else, or another run is writing into it.
+        SetupError: it holds something else, cannot be made, or another run is writing into it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -59,14 +60,17 @@ class Output:
         self.data, self.rows, self.tmp = root / "data", self.private / "rows", self.private / "tmp"
         self._lock: int | None = None
         self._new_secret: bytes | None = None
-        check_free(root)
+        with _made(root):
+            _check_place(root)
+            check_free(root)
 
     def __enter__(self) -> Output:
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.private.mkdir(mode=0o700, exist_ok=True)
-        self.private.chmod(0o700)
-        self._lock = os.open(self.private / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, _PRIVATE_MODE)
-        os.fchmod(self._lock, _PRIVATE_MODE)
+        with _made(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.private.mkdir(mode=0o700, exist_ok=True)
+            self.private.chmod(0o700)
+            self._lock = os.open(self.private / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, _PRIVATE_MODE)
+            os.fchmod(self._lock, _PRIVATE_MODE)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -110,12 +114,8 @@ class Output:
         path = self.private / "manifest.json"
         known = json.loads(path.read_text("utf-8")) if path.exists() else {**binding, "shards": []}
         self._bound = {k: v for k, v in known.items() if k != "shards"}
-        other = [k for k in binding if self._bound.get(k) != binding[k]]
-        if other:
-            raise SetupError(
-                f"{str(self.root)!r} was made with another {' and '.join(other)}; "
-                "repeat that call to resume it, or use another folder"
-            )
+        if other := differences(self._bound, binding):
+            raise SetupError(f"{str(self.root)!r} was made with another {other}")
         if self._new_secret is not None:
             self.write(self.private / "secret", self._new_secret + b"\n", _PRIVATE_MODE)
         whole = [shard for shard in known["shards"] if self.is_whole(shard)]
@@ -232,6 +232,29 @@ class Output:
             os.fsync(folder)  # a power cut must not undo the rename of a shard that the manifest lists
         finally:
             os.close(folder)
+
+
+@contextmanager
+def _made(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _no_place(root, error.strerror or str(error)) from error
+
+
+def _no_place(root: Path, why: str) -> SetupError:
+    return SetupError(f"{str(root)!r} cannot be made: {why}; choose a folder you may write to")
+
+
+def _check_place(root: Path) -> None:
+    """Raise `SetupError` where a folder cannot be made or written to, as far as that shows without making it."""
+    nearest = next(path for path in (root.absolute(), *root.absolute().parents) if os.access(path, os.F_OK))
+    if nearest == root.absolute() and not nearest.is_dir():
+        return  # `check_free` says so
+    if not nearest.is_dir():
+        raise _no_place(root, f"{str(nearest)!r} is no folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _no_place(root, f"no right to write into {str(nearest)!r}")
 
 
 def check_free(root: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from u2s_datasets import catalog, columns, roles
+from u2s_datasets import catalog, columns, roles, values
 from u2s_datasets import criteria as criteria_
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Editor, Part
@@ -117,7 +117,7 @@ def build(
     Raises:
         SetupError: a value that cannot be meant, or that nothing in this profile would heed.
     """
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise SetupError(f"unknown profile {name!r}; use one of: {', '.join(NAMES)}")
     recipe = RECIPES[name]
     chosen = roles.weights_of(recipe, name, editor, models or {}, small)
@@ -126,9 +126,13 @@ def build(
     asked = {"criteria": criteria, "threshold": threshold, "method": method, "groups": groups}
     to_inspect, to_caption, to_instruct = _told(name, bool(backends), asked, method)
     if detectors is not None:
-        to_inspect["detectors"] = tuple(catalog.make("detector", d, catalog.DETECTORS) for d in detectors)
+        to_inspect["detectors"] = tuple(
+            catalog.make("detector", d, catalog.DETECTORS) for d in values.names("detectors", detectors)
+        )
     inspect = Inspect(backend=backends.get("inspect"), **to_inspect)
-    edits = roles.editor_of(editor or recipe.editor, chosen.get("edit"), placed, editor_options or {})
+    edits = roles.editor_of(
+        recipe.editor if editor is None else editor, chosen.get("edit"), placed, editor_options or {}
+    )
     roles.check_placed(placed, [*backends.values(), *(() if edits is editor else (edits,))], name)
     anonymize = Anonymize(
         editor=edits,

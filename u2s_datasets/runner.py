@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from u2s_datasets import columns
+from u2s_datasets import columns, values
 from u2s_datasets.criteria import Given
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.output import Output, check_apart
 from u2s_datasets.parts import Editor
 from u2s_datasets.pools import pools_of
 from u2s_datasets.profiles import Profile, profile
+from u2s_datasets.review.decisions import read_manifest
 from u2s_datasets.roles import Backends
 from u2s_datasets.run_plan import RunPlan, counts
 from u2s_datasets.sources import Source, open_source
@@ -178,12 +179,9 @@ def originals_of(root: Path) -> Callable[[str], Image | None] | None:
     """Gives the originals of a finished run; none where its source is not in its place any more.
 
     Raises:
-        SetupError: the folder holds no finished run.
+        SetupError: the folder holds no finished run, or a damaged one.
     """
-    manifest = root / "private" / "manifest.json"
-    if not manifest.exists() or not (root / "run.json").exists():
-        raise SetupError(f"{str(root)!r} holds no finished run; finish it with the same `u2s anonymize` call")
-    return _original(json.loads(manifest.read_text("utf-8")))
+    return _original(read_manifest(root))
 
 
 def _original(known: dict[str, Any]) -> Callable[[str], Image | None] | None:
@@ -213,5 +211,5 @@ def _check_read(source: Source, chosen: Profile) -> None:
 
 def _check_numbers(**numbers: int | None) -> None:
     for name, value in numbers.items():
-        if value is not None and value < 1:
-            raise SetupError(f"{name}={value} is below 1; give a whole number of 1 or more")
+        if value is not None:
+            values.whole(name, value)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from u2s_datasets import values
 from u2s_datasets.addresses import local_path
 from u2s_datasets.errors import SetupError
 from u2s_datasets.folders import FolderSource, kind_of_no_image, walk
@@ -46,9 +47,10 @@ def open_source(
         allow: kept columns that may pass although they look identifying.
 
     Raises:
-        SetupError: there is no such source, split or column, or a kept column may not leave.
+        SetupError: there is no such source, split or column, it holds no row, or a kept column may not leave.
     """
     path = local_path(src)
+    keep, allow = values.names("keep", keep), values.names("allow", allow)
     if path is None:
         source: Source = remote_parquet(src, split, image_column, keep)
     elif "://" in src:
@@ -67,6 +69,8 @@ def open_source(
         source = DatasetSource(_from_hub(src, split), src, image_column, keep, folders=_hub_folders(src))
     else:
         raise SetupError(f"there is no file or folder {src!r}; a dataset on the Hub is written ORG/NAME")
+    if not len(source):
+        raise SetupError(f"{source.location!r} holds no row; give a source with images")
     check_kept(source, allow)
     return source
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.app.media import stored_bytes
+from u2s_datasets.damaged import read_table, readable
 from u2s_datasets.errors import SetupError
 from u2s_datasets.review import decisions as d
 from u2s_datasets.source import Source
@@ -100,7 +101,8 @@ class RunRows:
         from pyarrow import parquet
 
         for path in sorted((self.folder / "data").glob("*.parquet")):
-            features = Features.from_arrow_schema(parquet.read_schema(path))
+            with readable(path):
+                features = Features.from_arrow_schema(parquet.read_schema(path))
             return {name: feature for name, feature in features.items() if name not in c.PUBLIC}
         return {}
 
@@ -159,6 +161,4 @@ def features_from(text: str) -> dict[str, Any]:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    from pyarrow import parquet
-
-    return parquet.read_table(path).to_pylist() if path.exists() else []
+    return read_table(path) if path.exists() else []

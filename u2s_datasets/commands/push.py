@@ -49,7 +49,13 @@ def add(commands: Any, help_class: Any) -> None:
     gate = p.add_argument_group("what may leave")
     gate.add_argument("--keep", metavar="A,B", help="only these of the columns that the run kept")
     gate.add_argument("--allow", metavar="A,B", help="exceptions by name; the card states them")
-    gate.add_argument("--quality", action="append", metavar="SCORE=WORST", help="anonymized rows below it stay home")
+    gate.add_argument(
+        "--quality",
+        action="append",
+        metavar="SCORE=WORST",
+        help="anonymized rows with a worse score stay home: clip_similarity=0.2 is a least value, and ssim=0.9, where "
+        "lower means less copied, a greatest one; repeat per score",
+    )
     gate.add_argument("--max-leak-rate", type=float, metavar="SHARE", help="highest bound of an audit, such as 0.01")
     gate.add_argument("--dry-run", action="store_true", help="show files, columns, sizes, sample rows and the card")
     gate.add_argument("-q", "--quiet", action="store_true", help="no progress bar")

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from u2s_datasets import columns as c
+from u2s_datasets.damaged import AGAIN, readable
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.metrics.evaluation import BEYOND
 from u2s_datasets.metrics.summary import Summary, values_of
@@ -29,7 +30,7 @@ EVALUATED = "eval.parquet"
 WHOLE = b"u2s_whole"
 """Metadata of an `EVALUATED` whose scores replace the run's: they are by the paper's definitions."""
 
-_AGAIN = "run the same `u2s anonymize` again, which makes missing and changed files anew"
+_EVAL_AGAIN = "remove it, or run `u2s eval` again"
 
 
 class Folder:
@@ -60,16 +61,19 @@ class Folder:
         """
         if not self.evaluated.exists():
             return self.stored(names)
-        return _filled(self.stored({*names, c.ROW_ID}), _read(self.evaluated, {*names, c.ROW_ID}), self.replaces)
+        return _filled(self.stored({*names, c.ROW_ID}), read(self.evaluated, {*names, c.ROW_ID}), self.replaces)
 
     @property
     def replaces(self) -> bool:
         """Whether the run was evaluated by the paper's definitions, whose scores replace the run's."""
-        return self.evaluated.exists() and WHOLE in (pq.read_schema(self.evaluated).metadata or {})
+        if not self.evaluated.exists():
+            return False
+        with readable(self.evaluated, _EVAL_AGAIN):
+            return WHOLE in (pq.read_schema(self.evaluated).metadata or {})
 
     def stored(self, names: Collection[str]) -> Iterator[pa.RecordBatch]:
         """As `batches`, of the run alone."""
-        return (batch for path in self.rows for batch in _read(path, names))
+        return (batch for path in self.rows for batch in read(path, names))
 
     def check(self, made: Summary) -> None:
         """Raise `U2SError` unless `run.json` and `data/` count what `private/rows` counts."""
@@ -77,14 +81,14 @@ class Folder:
         said = {k: self.run.get(k) for k in counted}
         held = adding_up(made.rows, counted)
         if said != counted:
-            raise U2SError(f"run.json says {adding_up(said['rows'], said)}; private/rows holds {held}; {_AGAIN}")
-        public = Counter(s for path in self.public for b in _read(path, [c.STATUS]) for s in values_of(b, c.STATUS))
+            raise U2SError(f"run.json says {adding_up(said['rows'], said)}; private/rows holds {held}; {AGAIN}")
+        public = Counter(s for path in self.public for b in read(path, [c.STATUS]) for s in values_of(b, c.STATUS))
         if public != Counter({s: counted[s] for s in (c.SAFE, c.ANONYMIZED)}):
-            raise U2SError(f"data/ holds {dict(public)}; private/rows holds {held}; {_AGAIN}")
+            raise U2SError(f"data/ holds {dict(public)}; private/rows holds {held}; {AGAIN}")
 
     def ids(self) -> list[str]:
         """The row ids of all that is published, sorted."""
-        return sorted(i for path in self.public for b in _read(path, [c.ROW_ID]) for i in values_of(b, c.ROW_ID))
+        return sorted(i for path in self.public for b in read(path, [c.ROW_ID]) for i in values_of(b, c.ROW_ID))
 
     def published(self, ids: Collection[str], first: str = "") -> Iterator[dict[str, Any]]:
         """The published rows of these ids, with their encoded images, one by one; the file `first` is read first."""
@@ -111,23 +115,21 @@ def _beyond(path: Path) -> dict[str, Any]:
 
 
 def _published_in(path: Path, wanted: pa.Array) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(path) as file:
-        read = file.read_row_group
+    with readable(path), pq.ParquetFile(path) as file:
+        group = file.read_row_group
         groups = range(file.num_row_groups)
-        hit = [g for g in groups if pc.any(pc.is_in(read(g, [c.ROW_ID]).column(0), wanted)).as_py()]
-    for batch in _read(path, (c.ROW_ID, c.ANONYMIZED_IMAGE, c.STATUS, c.PUBLIC_CAPTION), 16, hit):
+        hit = [g for g in groups if pc.any(pc.is_in(group(g, [c.ROW_ID]).column(0), wanted)).as_py()]
+    for batch in read(path, (c.ROW_ID, c.ANONYMIZED_IMAGE, c.STATUS, c.PUBLIC_CAPTION), 16, hit):
         yield from batch.filter(pc.is_in(batch.column(c.ROW_ID), wanted)).to_pylist()
 
 
-def _read(
+def read(
     path: Path, names: Collection[str], size: int = BATCH, groups: list[int] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    try:
-        with pq.ParquetFile(path) as file:
-            there = [n for n in names if n in file.schema_arrow.names]
-            yield from file.iter_batches(size, row_groups=groups, columns=there)
-    except (pa.ArrowInvalid, OSError) as error:  # which of them depends on where the file is damaged
-        raise U2SError(f"{path.name} cannot be read; remove it and run the same command again") from error
+    """These columns of a file of the run, as far as they are there. Raises `SetupError` where it is damaged."""
+    with readable(path, _EVAL_AGAIN if path.name == EVALUATED else AGAIN), pq.ParquetFile(path) as file:
+        there = [n for n in names if n in file.schema_arrow.names]
+        yield from file.iter_batches(size, row_groups=groups, columns=there)
 
 
 def _filled(

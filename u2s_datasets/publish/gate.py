@@ -86,7 +86,8 @@ class Gate:
 
     Args:
         allow: codes of `ALLOWABLE`; they are counted all the same, for the card.
-        quality: score -> the worst value that may leave; anonymized rows below it stay home.
+        quality: score -> the worst value that may leave; anonymized rows with a worse one stay home; `SCALES` says
+            which way is worse.
         kept: the kept columns.
 
     Raises:

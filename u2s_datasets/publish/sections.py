@@ -10,6 +10,7 @@ from typing import Any
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.metrics.scores import MEANINGS as SCORES
+from u2s_datasets.metrics.scores import SCALES
 
 UNKNOWN = "not recorded"
 UNMEASURED = "not measured"
@@ -64,10 +65,12 @@ def _sum(counts: Mapping[str, int]) -> str:
 
 
 def _home(counts: Mapping[str, int], quality: Mapping[str, float]) -> str:
-    gate = ", ".join(f"{name} {worst:g}" for name, worst in quality.items())
+    at = {"higher": "at least", "lower": "at most"}
+    gate = ", ".join(f"{name} {at[SCALES[name][0]]} {worst:g}" for name, worst in quality.items())
     return (
         f"Of the safe and anonymized rows, {counts['rejected']:,} were rejected in a review and "
-        f"{counts['below_quality']:,} were below the quality gate ({gate or 'none was asked for'}); they stay home too."
+        f"{counts['below_quality']:,} did not pass the quality gate ({gate or 'none was asked for'}); they stay home "
+        "too."
     )
 
 

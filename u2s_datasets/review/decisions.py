@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
+from u2s_datasets.damaged import ANEW, read_json, read_table
 from u2s_datasets.errors import SetupError
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ DECISIONS = (APPROVE, REJECT, PENDING, REEDIT)
 UNRESOLVED = (PENDING, REEDIT)
 
 FILE = "reviews.json"
+
+_BOUND = frozenset({"shards", "source", "source_kind", "split", "image_column", "configuration"})
+"""What a manifest holds, of that which is read of it."""
 
 _REJECTED = {c.STATUS: c.WITHHELD, c.REASON: "rejected", c.NOTE: "rejected: by a reviewer"}
 
@@ -54,27 +58,20 @@ def places(folder: Path) -> dict[str, Place]:
     Raises:
         SetupError: the folder holds no finished run.
     """
-    from pyarrow import parquet
-
     found = {}
     for shard in read_manifest(folder)["shards"]:
         path = folder / "private" / "rows" / f"part-{shard['shard']:05d}.parquet"
-        rows = parquet.read_table(path, columns=[c.ROW_ID, c.STATUS, c.SOURCE]).to_pylist()
-        for index, row in enumerate(rows):
+        for index, row in enumerate(read_table(path, [c.ROW_ID, c.STATUS, c.SOURCE])):
             found[row[c.ROW_ID]] = Place(shard["shard"], index, row[c.STATUS], row[c.SOURCE])
     return found
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The private manifest of a finished run. Raises `SetupError` where there is none."""
-    try:
-        if not (folder / "run.json").exists():
-            raise FileNotFoundError("run.json")
-        return json.loads((folder / "private" / "manifest.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise SetupError(
-            f"{str(folder)!r} holds no finished run; finish it with the same `u2s anonymize` call"
-        ) from error
+    """The private manifest of a finished run. Raises `SetupError` where there is none, or a damaged one."""
+    path = folder / "private" / "manifest.json"
+    if not path.exists() or not (folder / "run.json").exists():
+        raise SetupError(f"{str(folder)!r} holds no finished run; finish it with the same `u2s anonymize` call")
+    return read_json(path, needs=_BOUND, remedy=ANEW)
 
 
 def read_decisions(folder: str | Path) -> dict[str, dict[str, Any]]:
@@ -209,7 +206,7 @@ def apply_reviews(folder: str | Path) -> dict[str, Any]:
             change.commit()
     if rows or not (folder / "report.html").exists():
         rewrite_reports(folder)
-    return json.loads((folder / "run.json").read_text("utf-8"))
+    return read_json(folder / "run.json")
 
 
 def now(at: datetime | None = None) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets import columns as c
+from u2s_datasets.damaged import read_table
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Box
 from u2s_datasets.pipeline import Pipeline
@@ -106,11 +107,9 @@ class _Work:
 
     def _known(self, shards: set[int]) -> dict[str, dict[str, Any]]:
         """row id -> what was found in it so far, as given columns."""
-        from pyarrow import parquet
-
         paths = [self.folder / "private" / "rows" / f"part-{number:05d}.parquet" for number in sorted(shards)]
-        tables = [parquet.read_table(path, columns=[c.ROW_ID, *c.INSPECT]) for path in paths]
-        return {row[c.ROW_ID]: _found_before(row) for table in tables for row in table.to_pylist()}
+        rows = (row for path in paths for row in read_table(path, [c.ROW_ID, *c.INSPECT]))
+        return {row[c.ROW_ID]: _found_before(row) for row in rows}
 
     def _boxes(self, row: str) -> list[list[float]]:
         return [list(box) for box in self.boxes.get(row, ())]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
+from u2s_datasets.damaged import ANEW, read_json, read_table, readable
 from u2s_datasets.errors import SetupError
 
 if TYPE_CHECKING:
@@ -129,9 +130,9 @@ def replace_rows(change: Change, rows: Mapping[str, Mapping[str, Any]], kept: Ma
     from u2s_datasets.run_plan import counts
 
     path = change.output.private / "manifest.json"
-    manifest = json.loads(path.read_text("utf-8"))
+    manifest = read_json(path, needs=frozenset({"shards"}), remedy=ANEW)
     shards = [_shard(change, shard, rows, kept or {}) for shard in manifest["shards"]]
-    run = json.loads((change.root / "run.json").read_text("utf-8"))
+    run = read_json(change.root / "run.json", needs=frozenset({"rows"}))
     run |= counts(shards, run["rows"])
     change.write("run.json", json.dumps(run, indent=1, sort_keys=True, ensure_ascii=False) + "\n", 0o644)
     text = json.dumps({**manifest, "shards": shards}, indent=1, sort_keys=True, ensure_ascii=False)
@@ -143,7 +144,7 @@ def _shard(
 ) -> dict[str, Any]:
     """The shard's new entry in the manifest; its files are written where any of these rows is in it."""
     output, name = change.output, f"part-{shard['shard']:05d}.parquet"
-    before = _read(output.rows / name)
+    before = read_table(output.rows / name)
     if not any(row[c.ROW_ID] in rows for row in before):
         return shard
     if not output.is_whole(shard):
@@ -166,7 +167,7 @@ def _public(path: Path, private: Sequence[Mapping[str, Any]], rows: Mapping[str,
     """The shard's public rows after the change, in their order: by allowlist, as the run itself writes them."""
     left = {row[c.ROW_ID] for row in private if row[c.STATUS] in _LEFT}
     new = {i: row for i, row in rows.items() if row.get(c.ANONYMIZED_IMAGE) is not None and i in left}
-    public = [r for r in (_read(path) if path.exists() else ()) if r[c.ROW_ID] in left and r[c.ROW_ID] not in new]
+    public = [r for r in (read_table(path) if path.exists() else ()) if r[c.ROW_ID] in left and r[c.ROW_ID] not in new]
     public += [{**row.get("kept", {}), **{n: row.get(n) for n in c.PUBLIC}, c.ROW_ID: i} for i, row in new.items()]
     return sorted(public, key=lambda row: row[c.ROW_ID])
 
@@ -177,11 +178,6 @@ def _features(path: Path) -> dict[str, Any]:
 
     if not path.exists():
         return {}
-    features = Features.from_arrow_schema(parquet.read_schema(path))
+    with readable(path):
+        features = Features.from_arrow_schema(parquet.read_schema(path))
     return {name: feature for name, feature in features.items() if name not in c.PUBLIC}
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    from pyarrow import parquet
-
-    return parquet.read_table(path).to_pylist()

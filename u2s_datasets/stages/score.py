@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from u2s_datasets import columns, images
+from u2s_datasets import columns, images, values
 from u2s_datasets import criteria as criteria_
 from u2s_datasets.errors import SetupError, UnreadableImage
 from u2s_datasets.metrics.encoders import ImageTextEncoder, LpipsNetwork
@@ -69,15 +70,25 @@ class Score(Step):
 
     def check(self) -> None:
         """Raises `SetupError` for a part of another kind or a backend that takes no images, then checks the parts."""
+        values.instance("inspect", self.inspect, Inspect, "u2s.Inspect()", optional=True)
         for name, kind in (("clip", ImageTextEncoder), ("lpips", LpipsNetwork), ("faces", FaceEncoder)):
             part = getattr(self, name)
             if part is not None and not isinstance(part, kind):
                 raise SetupError(f"{name}={type(part).__name__} is no {kind.__name__}; give one that is")
         for name in ("judge", "reader", "people"):
             backend = getattr(self, name)
+            values.instance(name, backend, Backend, values.BACKEND, optional=True)
             if backend is not None and not backend.sees:
                 raise SetupError(f"{name}={type(backend).__name__} takes no images; give one that sees")
         super().check()
+
+    def __call__(self, batch: Mapping[str, Any], rank: int | None = None) -> Any:
+        """The batch with the scores. Raises `SetupError` where no image was anonymized yet, or as every step does."""
+        if isinstance(batch, Mapping) and columns.ANONYMIZED_IMAGE not in batch:
+            raise SetupError(
+                f"there is no column {columns.ANONYMIZED_IMAGE!r} to measure; map u2s.anonymize first, then u2s.score"
+            )
+        return super().__call__(batch, rank)
 
     def answers(self, present: set[str]) -> tuple[str, ...]:
         """The score columns, and what is seen of people where a model was given for it."""
