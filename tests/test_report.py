@@ -257,7 +257,7 @@ def test_a_lost_shard_has_no_report(tmp_path: Path) -> None:
 def test_a_broken_shard_is_named(tmp_path: Path) -> None:
     build(tmp_path, mixed())
     (tmp_path / "private" / "rows" / "part-00001.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(U2SError, match=r"part-00001\.parquet cannot be read"):
+    with pytest.raises(U2SError, match=r"part-00001\.parquet' cannot be read"):
         report(tmp_path)
 
 
