@@ -120,7 +120,7 @@ _sources: dict[str, Source] = {}
 
 
 def _here(reference: Any) -> Source:
-    """The source in this process: a list of ten million files is not unpacked for every block."""
+    """The source in this process: a list of a million files is not unpacked for every block."""
     key = reference.hex()
     if key not in _sources:
         _sources.clear()

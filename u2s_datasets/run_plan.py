@@ -112,9 +112,8 @@ class RunPlan:
         pipeline = Pipeline(self.profile, secret, self.source.kept)
         workers = self.num_proc or default_number(self.on_gpu())
         start, first, writing = time.monotonic(), None, 0.0
-        columns.features(
-            columns.PUBLIC
-        )  # imports `datasets`, which takes seconds: not at the first shard, from the workers
+        # This imports `datasets`, which takes seconds: now, and not at the first shard, from the workers.
+        columns.features(columns.PUBLIC)
         with tqdm(total=self.rows, initial=ready, unit="img", disable=not progress, smoothing=0.05) as bar:
             collected: dict[int, list[dict]] = {n: [] for n in todo}
             for number, answers in self._answers(pipeline, todo, min(workers, max(1, self.rows - ready))):
