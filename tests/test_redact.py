@@ -8,8 +8,9 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from u2s_datasets.editors.redact import METHODS, Redact, grow, regions
+from u2s_datasets.editors.redact import METHODS, Redact, regions
 from u2s_datasets.errors import EditFailed, SetupError
+from u2s_datasets.images import grow_evenly, grow_head, grow_line
 from u2s_datasets.parts import Detection, Edit
 
 FACE = (175.0, 65.0, 280.0, 190.0)
@@ -187,7 +188,7 @@ def test_a_malformed_box_is_a_failure(box):
     with pytest.raises(EditFailed, match=r"\(x0, y0, x1, y1\)"):
         redact(astronaut(), FACE, box)
     with pytest.raises(EditFailed, match=r"\(x0, y0, x1, y1\)"):
-        regions([Detection("face", box, 1.0)], (512, 512))
+        regions([Detection("face", box, 1.0)], (512, 512), {})
 
 
 def test_a_box_that_came_out_as_it_went_in_is_a_failure():
@@ -235,9 +236,9 @@ def test_a_further_attempt_hides_more():
 
 
 def test_a_face_grows_to_the_hair_and_text_by_its_height():
-    assert grow((100, 100, 200, 200), "face") == pytest.approx((60, 50, 240, 230))
-    assert grow((100, 100, 300, 120), "text") == grow((100, 100, 300, 120), "plate") == (95, 95, 305, 125)
-    assert grow((100, 100, 200, 200), "tattoo") == pytest.approx((90, 90, 210, 210))
+    assert grow_head((100, 100, 200, 200)) == pytest.approx((60, 50, 240, 230))
+    assert grow_line((100, 100, 300, 120)) == (95, 95, 305, 125)
+    assert grow_evenly((100, 100, 200, 200)) == pytest.approx((90, 90, 210, 210))
 
 
 def test_regions_are_clipped_merged_and_in_one_order():
@@ -247,10 +248,11 @@ def test_regions_are_clipped_merged_and_in_one_order():
         Detection("text", (300, 300, 400, 320), 0.9),
         Detection("text", (900, 900, 950, 950), 0.9),  # outside
     ]
-    boxes = regions(found, (500, 400))
-    assert boxes == regions(found[::-1], (500, 400))
+    growth = {"face": grow_head, "text": grow_line}
+    boxes = regions(found, (500, 400), growth)
+    assert boxes == regions(found[::-1], (500, 400), growth)
     assert boxes == [(0, 0, 140, pytest.approx(135)), (295, 295, 405, 325)]
-    assert regions([], (500, 400)) == []
+    assert regions([], (500, 400), growth) == []
 
 
 def test_a_part_is_a_frozen_dataclass_and_survives_pickling():

@@ -17,6 +17,8 @@ from PIL import Image
 
 import u2s_datasets as u2s
 from u2s_datasets import cli, criteria, vispr, vispr_evaluation
+from u2s_datasets.catalog import known_categories
+from u2s_datasets.stages.scope import scope
 from u2s_datasets.vispr_answers import AnswerFile
 from u2s_datasets.vispr_dataset import read_split
 
@@ -128,10 +130,10 @@ def test_names_that_are_none_of_vispr(given, words):
 
 
 def test_a_report_names_attributes_and_not_as_the_users_own():
-    inspected, left = criteria.scope(("face", "text"), u2s.load_criteria("vispr"))
+    inspected, left = scope([*known_categories().values()], u2s.load_criteria("vispr"))
     assert "all 67 attributes of VISPR (judged by a model)" in inspected and left == []
     assert len(inspected) == 3
-    inspected, left = criteria.scope((), u2s.load_criteria(["a7_fingerprint", "medals: of Anna"]))
+    inspected, left = scope((), u2s.load_criteria(["a7_fingerprint", "medals: of Anna"]))
     assert inspected[1] == "criteria of the user's own (judged by a model)" and "Anna" not in str(inspected)
     assert inspected[0].startswith("fingerprints") and "health indicators" in left
 

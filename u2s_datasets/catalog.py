@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Backend, Detector, Editor, Part
+from u2s_datasets.parts import Backend, Category, Detector, Editor, Part
 
 Entry = tuple[str, dict[str, Any]]
 
@@ -54,6 +55,23 @@ EDITORS: dict[str, Entry] = {
 }
 
 _BASES: dict[str, type[Part]] = {"detector": Detector, "editor": Editor, "backend": Backend}
+
+
+@functools.cache
+def known_detectors() -> tuple[Detector, ...]:
+    """Every detector of this catalog, not loaded."""
+    return tuple(make("detector", name, DETECTORS) for name in DETECTORS)
+
+
+@functools.cache
+def known_categories() -> dict[str, Category]:
+    """Name -> what the detectors of this catalog find, in its order."""
+    return {c.name: c for detector in known_detectors() for c in detector.categories if isinstance(c, Category)}
+
+
+def category_of(given: Category | str) -> Category:
+    """The record of a category that is given by its name alone: the catalog's, else one without more words."""
+    return given if isinstance(given, Category) else known_categories().get(given, Category(given, given))
 
 
 def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> Any:

@@ -35,54 +35,6 @@ UNKNOWN = "unknown"
 _RESERVED = (ERROR, JUDGED, LEAK, UNKNOWN)
 _HINT = f"use a name ({', '.join(CRITERIA)}), one of VISPR's (a9_face_complete, vispr), or your own as 'name: words'"
 
-DETECTED = {
-    "face": "faces of 16 pixels and more, seen from the front or at an angle",
-    "text": "printed text, licence plates included, of at least two letters or digits",
-    "user": "boxes given by the user",
-}
-"""What the detectors' categories stand for, in the words of reports and cards."""
-
-BEYOND_DETECTORS = (
-    "people without a visible face: backs, bodies, hands, tattoos, skin",
-    "handwriting, logos, QR codes and text too small or too blurred to be read",
-    *(CRITERIA[name] for name in CRITERIA if name not in ("people", "text")),
-)
-"""What no detector here looks for, whatever is switched on."""
-
-_COVERED = {
-    "people": (DETECTED["face"], BEYOND_DETECTORS[0]),
-    "text": (DETECTED["text"], BEYOND_DETECTORS[1]),
-}
-"""What else a criterion covers, of what detectors may leave."""
-
-
-def scope(categories: tuple[str, ...], asked: Criteria = ()) -> tuple[list[str], list[str]]:
-    """(inspected, not inspected), in words for anyone: a user's own criteria are not repeated.
-
-    Args:
-        categories: what detectors look for.
-        asked: what a model is asked for.
-    """
-    inspected = [words for name, words in DETECTED.items() if name in categories]
-    ours = [name for name, words in asked if CRITERIA.get(name) == words]
-    known = [name for name, words in asked if name in vispr.ATTRIBUTES and vispr.ATTRIBUTES[name].words == words]
-    own = len(asked) > len(ours) + len(known)
-    judged = [CRITERIA[name] for name in ours] + _attributes(known) + (["criteria of the user's own"] if own else [])
-    if len(known) == len(vispr.ATTRIBUTES):
-        ours = list(CRITERIA)  # which sum them up
-    left = [words for name, words in DETECTED.items() if name not in categories and name != "user"]
-    covered = {words for name in ours for words in (CRITERIA[name], *_COVERED.get(name, ()))}
-    return (
-        inspected + [f"{words} (judged by a model)" for words in judged],
-        [words for words in (*left, *BEYOND_DETECTORS) if words not in covered],
-    )
-
-
-def _attributes(ids: list[str]) -> list[str]:
-    if len(ids) == len(vispr.ATTRIBUTES):
-        return [f"all {len(ids)} attributes of VISPR"]
-    return [vispr.ATTRIBUTES[name].words for name in ids]
-
 
 def load_criteria(given: str | Path | Iterable[str]) -> Criteria:
     """Criteria for the steps' `criteria`, of the nine and of VISPR's by name, and of your own.

@@ -8,25 +8,48 @@ fingerprints a part by what it does: the same before and after its first call, a
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
 import importlib.metadata
-import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from u2s_datasets.errors import SetupError
-
-Box = tuple[float, float, float, float]
-"""(x0, y0, x1, y1) in pixels of the upright image, x1 and y1 exclusive. The only box convention here."""
+from u2s_datasets.fingerprint import code_digest
+from u2s_datasets.images import Box, grow_evenly
 
 _LOAD = threading.Lock()
+
+
+Grow = Callable[[Box], Box]
+"""From a detected box to the region that is hidden."""
+
+
+@dataclass(frozen=True)
+class Category:
+    """One kind of region that a detector finds, and all that the rest of the package has to know of it.
+
+    Args:
+        name: in `Detection.category`, reviews and provenances, such as "face".
+        description: what is found, with its limits, for reports and cards; the name where there is none.
+        noun, plural: for captions, which show no other word of a detector.
+        grow: the region that hides a detected box, see `images.grow_evenly`.
+        criterion: the criterion of `criteria.CRITERIA` under which a model is asked for the same.
+        covers: keys of `stages.scope.BEYOND` that are looked for with it.
+        aliases: other names for the same, in boxes and reviews that others give.
+    """
+
+    name: str
+    description: str = ""
+    noun: str = "region"
+    plural: str = "regions"
+    grow: Grow = grow_evenly
+    criterion: str = ""
+    covers: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +129,14 @@ class Request:
     form: str = ""
 
 
+class Shipped(NamedTuple):
+    """A model whose weights come inside an installed package."""
+
+    model: str
+    licence: str
+    package: str
+
+
 class Part:
     """Base of everything that is configured now and loaded later. Subclasses are frozen dataclasses.
 
@@ -116,6 +147,8 @@ class Part:
 
     shown: ClassVar[tuple[str, ...]] = ()
     """Fields whose text may be published, such as a method's name. Numbers are; a path or a key never may."""
+
+    shipped: ClassVar[Shipped | None] = None
 
     on_gpu: ClassVar[bool] = False
     """Whether the model fills a GPU where there is one, so that a process for each GPU is enough."""
@@ -162,8 +195,14 @@ class Part:
 class Detector(Part):
     """Images in, private regions out."""
 
-    categories: ClassVar[tuple[str, ...]] = ()
+    categories: ClassVar[tuple[Category | str, ...]] = ()
+    """What it finds; a bare name is the category of that name in the catalog, or one without more words."""
     flag_threshold: float
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """The names of its categories."""
+        return tuple(c if isinstance(c, str) else c.name for c in self.categories)
 
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
         """Every region to hide should its image be flagged, weak evidence included.
@@ -239,37 +278,6 @@ class Editor(Part):
             RowError: a row failed; the caller then tries the others one by one, unless it is `PartlyFailed`.
         """
         raise NotImplementedError
-
-
-@functools.cache
-def code_digest(module: str = __name__) -> str:
-    """Digest of the code that shapes a part's results: this package's sources, prompts and weights, and the
-    part's own module where that is somebody else's.
-
-    `datasets` does not see edits in imported modules, so stale results would be served without it.
-    """
-    root = Path(__file__).parent
-    files = [p for p in root.rglob("*") if p.suffix in {".py", ".txt", ".onnx"} and not _outside(p)]
-    own = getattr(sys.modules.get(module), "__file__", None)
-    if own and root not in Path(own).resolve().parents:
-        files.append(Path(own))
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-_SHAPING_METRICS = {"quality.py", "cheating.py", "privacy.py", "judge.py", "encoders.py", "face_encoders.py"}
-_OUTSIDE = {"cli.py", "evaluate.py", "doctor.py", "fiftyone_io.py", "hub.py", "samples.py", "workers.py"}
-_OUTSIDE |= {"pools.py", "ray_dataset.py", "ray_runner.py", "ray_session.py", "scale.py", "stretches.py"}
-_OUTSIDE |= {"store_output.py"}
-"""Files that drive, print or publish: editing them changes no row. Of `metrics` only those that score rows count."""
-_OUTSIDE_FOLDERS = {"app", "commands", "publish", "review"}
-
-
-def _outside(path: Path) -> bool:
-    drives = path.name in _OUTSIDE or path.name.startswith("bench") or path.parent.name in _OUTSIDE_FOLDERS
-    return drives or (path.parent.name == "metrics" and path.name not in _SHAPING_METRICS)
 
 
 def _versions(libraries: Sequence[str]) -> dict[str, str]:

@@ -164,7 +164,7 @@ def _questions(inspect: Inspect) -> list[_Question]:
 
 
 def _of_group(inspect: Inspect, group: vispr.Group) -> Inspect | None:
-    detectors = tuple(d for d in inspect.detectors if not set(d.categories).isdisjoint(group.detected))
+    detectors = tuple(d for d in inspect.detectors if not set(d.category_names).isdisjoint(group.detected))
     if not detectors and inspect.backend is None:
         return None
     return dataclasses.replace(inspect, detectors=detectors, criteria=(group.criterion,))

@@ -17,7 +17,8 @@ import numpy as np
 
 from u2s_datasets.detectors.engine import OnnxModel, check_engine
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Box, Detection, Detector
+from u2s_datasets.images import Box, grow_head
+from u2s_datasets.parts import Category, Detection, Detector, Shipped
 from u2s_datasets.ranges import check_range
 
 _WEIGHTS = Path(__file__).parent / "weights" / "centerface.onnx"
@@ -30,6 +31,15 @@ _STRETCH = (0.93, 1.1)  # how far a side may be from what the scale says, if it 
 _SECOND_SIZES = (32, 64)  # sides of the face in pixels at the second reading
 _CONTEXT = 3  # side of the second reading's crop, in sides of the face
 _SECOND_AT_MOST = 8  # candidates read again per image; those beyond keep their first score
+
+FACE = Category(
+    "face",
+    "faces of 16 pixels and more, seen from the front or at an angle",
+    "face",
+    "faces",
+    grow=grow_head,
+    criterion="people",
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,8 @@ class Faces(Detector):
     engine: str = "onnxruntime"
     threads: int = 1
 
-    categories: ClassVar[tuple[str, ...]] = ("face",)
+    categories = (FACE,)
+    shipped = Shipped("CenterFace", "mit", "u2s_datasets")
     shown: ClassVar[tuple[str, ...]] = ("engine",)
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "onnxruntime", "openvino")
 

@@ -24,7 +24,8 @@ from u2s_datasets.detectors.text_reader import (
     straighten,
     weights,
 )
-from u2s_datasets.parts import Box, Detection, Detector
+from u2s_datasets.images import Box, grow_line
+from u2s_datasets.parts import Category, Detection, Detector, Shipped
 from u2s_datasets.ranges import check_range
 
 Region = tuple[Quad, float]
@@ -34,6 +35,16 @@ SECOND_LOOK = 0.15
 
 LINE_HEIGHT = 96
 """Up to this shorter side, in pixels, an edited box is taken for one line and read as such by `residue`."""
+
+TEXT = Category(
+    "text",
+    "printed text, licence plates included, of at least two letters or digits",
+    "piece of text",
+    "pieces of text",
+    grow=grow_line,
+    criterion="text",
+    aliases=("plate",),
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,8 @@ class Text(Detector):
     engine: str = "onnxruntime"
     threads: int = 1
 
-    categories: ClassVar[tuple[str, ...]] = ("text",)
+    categories = (TEXT,)
+    shipped = Shipped("PP-OCR detection and recognition", "apache-2.0", "rapidocr")
     shown: ClassVar[tuple[str, ...]] = ("engine",)
     libraries: ClassVar[tuple[str, ...]] = ("rapidocr",)
 

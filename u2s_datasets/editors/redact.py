@@ -12,7 +12,7 @@ at 0.2 found 13 of 118 redacted faces, with it none or one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,18 +20,13 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from u2s_datasets.errors import EditFailed, SetupError
-from u2s_datasets.parts import Box, Detection, Edit, Editor
+from u2s_datasets.images import Box, grow_evenly
+from u2s_datasets.parts import Detection, Edit, Editor, Grow
 from u2s_datasets.ranges import check_range
 
 METHODS = ("inpaint", "solid", "pixelate", "blur")
 NOISE = {"inpaint": 24.0, "solid": 0.0, "pixelate": 24.0, "blur": 8.0}
 """Grey levels: amplitude of the hatching for `inpaint` and `solid`, else a standard deviation."""
-
-FACE = (0.4, 0.5, 0.4, 0.3)
-"""Growth left, top, right, bottom, as shares of the face's width and height: detectors box eyebrows to chin,
-but hair, ears and jaw tell who it is. Covers each of 29 published head boxes from CenterFace's box."""
-LINE, OTHER = 0.25, 0.1
-"""Growth on all sides: of a line's height (accents and tails stick out); of anything else's shorter side."""
 
 _GRID = 32  # cells along the longer side of what is inpainted: bounds the cost of a box of any size
 _BANDS = 10  # of the hatching, along the longer side
@@ -39,34 +34,18 @@ _STEP = 32  # pixelated colours are multiples of this
 _Pixels = tuple[int, int, int, int]
 
 
-def grow(box: Box, category: str) -> Box:
-    """The region to hide for one detected box, by what it is. Not clipped to the image.
-
-    Args:
-        box: (x0, y0, x1, y1) in pixels.
-        category: "face" grows to hair, ears and chin, "text" and "plate" by their height, others a little.
-    """
-    x0, y0, x1, y1 = box
-    width, height = x1 - x0, y1 - y0
-    if category == "face":
-        left, top, right, bottom = FACE
-        return x0 - left * width, y0 - top * height, x1 + right * width, y1 + bottom * height
-    # A single narrow letter still counts as a line of its height; a column of letters does not.
-    by = LINE * min(height, 3 * width) if category in ("text", "plate") else OTHER * min(width, height)
-    return x0 - by, y0 - by, x1 + by, y1 + by
-
-
-def regions(detections: Sequence[Detection], size: tuple[int, int]) -> list[Box]:
+def regions(detections: Sequence[Detection], size: tuple[int, int], growth: Mapping[str, Grow]) -> list[Box]:
     """The boxes to give to an editor: grown by category, clipped, merged where they mostly overlap, sorted.
 
     Args:
         detections: of one image, in any order.
         size: (width, height) of that image.
+        growth: category -> how its boxes grow; all others by `grow_evenly`.
 
     Raises:
         EditFailed: a box is not finite or is turned inside out.
     """
-    boxes = [_clip(grow(_sound(d.box), d.category), size) for d in detections]
+    boxes = [_clip(growth.get(d.category, grow_evenly)(_sound(d.box)), size) for d in detections]
     merged: list[Box] = []
     for box in sorted(b for b in boxes if b[0] < b[2] and b[1] < b[3]):
         while (hit := next((m for m in merged if _overlap(m, box) > 0.5), None)) is not None:

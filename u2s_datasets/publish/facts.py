@@ -14,20 +14,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets import criteria
+from u2s_datasets.catalog import category_of, known_detectors
 from u2s_datasets.publish.build import Builder, Built
 from u2s_datasets.publish.dataset_split import DatasetSplit
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.publish.run_split import RunSplit
+from u2s_datasets.stages.scope import scope
 from u2s_datasets.weights import WEIGHTS
 
 FACTS_FILE = "u2s.json"
-
-SHIPPED = {
-    "Faces": ("CenterFace", "mit", "u2s_datasets"),
-    "Text": ("PP-OCR detection and recognition", "apache-2.0", "rapidocr"),
-}
-"""Models whose weights come in a package: part -> (model, licence, package)."""
 
 
 def facts_of(
@@ -83,7 +78,7 @@ def _from_run(split: RunSplit, licences: Mapping[str, str]) -> dict[str, Any]:
 
 def _from_provenance(split: DatasetSplit, licences: Mapping[str, str]) -> dict[str, Any]:
     facts = split.facts()
-    inspected, left = criteria.scope(tuple(facts["categories"]))
+    inspected, left = scope([category_of(name) for name in facts["categories"]])
     return {
         "profile": None,
         "verified": facts["verified"],
@@ -99,13 +94,14 @@ def _from_provenance(split: DatasetSplit, licences: Mapping[str, str]) -> dict[s
 
 def _parts(config: Any, versions: Mapping[str, str], licences: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Every part of a configuration that holds a model or edits, each once."""
+    shipped = {type(part).__name__: part.shipped for part in known_detectors() if part.shipped}
     for found in {json.dumps(p, sort_keys=True): p for p in _configs(config)}.values():
         name, model = found["part"], found.get("model")
         settings = {k: v for k, v in found.items() if _plain(v) and k not in ("part", "model", "revision")}
         known = WEIGHTS.get(str(model))
         revision, licence = found.get("revision"), licences.get(str(model)) or (known.licence if known else None)
-        if name in SHIPPED:
-            model, licence, package = SHIPPED[name]
+        if name in shipped:
+            model, licence, package = shipped[name]
             revision = f"{package} {versions[package]}" if package in versions else None
         yield {"part": name, "model": model, "revision": revision, "licence": licence, "settings": settings}
 
@@ -129,7 +125,7 @@ def _plain(value: Any) -> bool:
 
 def _prompts(configuration: Mapping[str, Any]) -> dict[str, str] | None:
     """Prompt -> SHA-256, where a model was asked; {} where none was; none where this is not the code that asked."""
-    from u2s_datasets.parts import code_digest
+    from u2s_datasets.fingerprint import code_digest
 
     steps = configuration["anonymize"]
     if not any(steps[step].get("backend") for step in ("inspect", "caption", "instruct")):

@@ -116,7 +116,7 @@ class Anonymize(Step):
         self._inspect(batch)
         for step in (self.caption, self.instruct):
             step.run([row for row in batch if not set(step.writes) <= set(row.fields)])
-        plans = [Plan(row) for row in batch]
+        plans = [Plan(row, self.inspect.growth()) for row in batch]
         each_row([p for p in plans if p.alive], self._prepare, "error")
         self._edit([p for p in plans if p.flagged and p.alive])
         for plan in plans:

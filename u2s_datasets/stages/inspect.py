@@ -10,14 +10,16 @@ from typing import Any
 
 from u2s_datasets import columns, values
 from u2s_datasets import criteria as criteria_
+from u2s_datasets.catalog import category_of, known_categories
 from u2s_datasets.detectors.faces import Faces
 from u2s_datasets.detectors.text import Text
 from u2s_datasets.errors import RowError, SetupError
-from u2s_datasets.parts import Backend, Detection, Detector, Message, Request
+from u2s_datasets.parts import Backend, Category, Detection, Detector, Grow, Message, Request
 from u2s_datasets.rows import Row
 from u2s_datasets.stages.answers import parse_flag
 from u2s_datasets.stages.ask import ask
 from u2s_datasets.stages.prompts import criteria_lines, render
+from u2s_datasets.stages.scope import scope
 from u2s_datasets.stages.step import Step, each, each_row, sound
 
 METHODS = ("choose", "generate")
@@ -75,11 +77,20 @@ class Inspect(Step):
     @property
     def categories(self) -> tuple[str, ...]:
         """Everything that this step looks for."""
-        return tuple(dict.fromkeys(c for d in self.detectors for c in d.categories))
+        return tuple(self._described)
+
+    @property
+    def _described(self) -> dict[str, Category]:
+        return {category.name: category for d in self.detectors for category in map(category_of, d.categories)}
+
+    def growth(self) -> dict[str, Grow]:
+        """Category -> how its boxes grow: those of the detectors here, and of ours for boxes that others report."""
+        known = (known_categories() | self._described).values()
+        return {name: category.grow for category in known for name in (category.name, *category.aliases)}
 
     def scope(self) -> tuple[list[str], list[str]]:
         """(inspected, not inspected) in words, for reports and cards."""
-        return criteria_.scope(self.categories, () if self.backend is None else self.criteria)
+        return scope(tuple(self._described.values()), () if self.backend is None else self.criteria)
 
     def run(self, batch: Sequence[Row]) -> None:
         """Write `privacy_flag`, `privacy_score` and `privacy_review`."""
@@ -150,20 +161,21 @@ class Inspect(Step):
         """
         found = row.found or []
         if row.fields.get(columns.PRIVACY_FLAG) is not False or self.flags(found):
-            row.fields |= {columns.PRIVACY_FLAG: True, columns.PRIVACY_REVIEW: _longer_review(row, map(_item, found))}
+            review = _longer_review(row, map(self._item, found))
+            row.fields |= {columns.PRIVACY_FLAG: True, columns.PRIVACY_REVIEW: review}
 
     def flags(self, found: Sequence[Detection]) -> bool:
         """Whether one of these detections is evidence enough by itself.
 
         A category that no detector here claims was reported by somebody else, who is believed.
         """
-        limits = {c: d.flag_threshold for d in self.detectors for c in d.categories}
+        limits = {c: d.flag_threshold for d in self.detectors for c in d.category_names}
         return any(d.score >= limits.get(d.category, 0.0) for d in found)
 
     def _verdict(self, row: Row, judged: float | None) -> dict:
         found, by_model = row.found or [], self.condemns(judged)
         flag = _flagged_before(row) or self.flags(found) or by_model
-        items = [_item(d) for d in found] if flag else []
+        items = [self._item(d) for d in found] if flag else []
         if by_model:
             items.append(columns.review_item(columns.JUDGED, "", "judged private by a model", None, judged or 1.0))
         return {
@@ -171,6 +183,11 @@ class Inspect(Step):
             columns.PRIVACY_SCORE: max((*(d.score for d in found), judged or 0.0)),
             columns.PRIVACY_REVIEW: _longer_review(row, items),
         }
+
+    def _item(self, detection: Detection) -> dict:
+        category = self._described.get(detection.category)
+        reason = f"detected: {category.description if category else detection.category}"
+        return columns.review_item(detection.category, detection.text, reason, detection.box, detection.score)
 
 
 def _unsafe(probabilities: Mapping[str, float]) -> float:
@@ -208,8 +225,3 @@ def _place(item: Mapping[str, Any]) -> tuple[object, ...]:
     """What tells a detection from others, also after it lay in a table of 32-bit numbers."""
     box = None if item["box"] is None else tuple(f"{v:.0f}" for v in item["box"])  # a given one may not be finite
     return item["category"], item["item"] or "", box
-
-
-def _item(detection: Detection) -> dict:
-    words = criteria_.DETECTED.get(detection.category, detection.category)
-    return columns.review_item(detection.category, detection.text, f"detected: {words}", detection.box, detection.score)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from u2s_datasets.parts import Box
+from u2s_datasets.catalog import known_categories
+from u2s_datasets.parts import Box, Category
 
 _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
-_NOUNS = {"face": ("face", "faces"), "text": ("piece of text", "pieces of text")}
-_OTHER = "region"
+_OTHER = Category("", "")
 
 
 def place(box: Box, size: tuple[int, int]) -> str:
@@ -33,9 +33,9 @@ def shape(size: tuple[int, int]) -> str:
 
 def counted(number: int, category: str) -> str:
     """A number of regions of a category in words, such as "two faces" or "several faces"."""
-    one, many = _NOUNS.get(category, (_OTHER, f"{_OTHER}s"))
+    kind = known_categories().get(category, _OTHER)
     words = _NUMBERS[number] if number < len(_NUMBERS) else "several"
-    return f"{words} {one if number == 1 else many}"
+    return f"{words} {kind.noun if number == 1 else kind.plural}"
 
 
 def regions(review: Sequence[dict[str, Any]], size: tuple[int, int]) -> dict[str, list[str]]:
@@ -46,7 +46,7 @@ def regions(review: Sequence[dict[str, Any]], size: tuple[int, int]) -> dict[str
     found: dict[str, list[str]] = {}
     for item in review:
         if item["box"] is not None:
-            category = item["category"] if item["category"] in _NOUNS else _OTHER
+            category = item["category"] if item["category"] in known_categories() else _OTHER.noun
             found.setdefault(category, []).append(place(tuple(item["box"]), size))
     return dict(sorted(found.items()))
 

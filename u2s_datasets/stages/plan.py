@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from u2s_datasets import columns, images
 from u2s_datasets.editors.redact import regions
 from u2s_datasets.errors import EditFailed, RowError
-from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor
+from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor, Grow
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import verify
 
@@ -27,6 +27,10 @@ USER = "user"
 class Plan:
     """One row's edit.
 
+    Args:
+        row: it.
+        growth: category -> how its boxes grow.
+
     Attributes:
         flagged: whether the row is to be edited.
         hidden: what the editor is to change, residue of earlier attempts included.
@@ -40,8 +44,9 @@ class Plan:
         seed: seed of the first attempt.
     """
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: Row, growth: Mapping[str, Grow]) -> None:
         self.row = row
+        self.growth = growth
         self.flagged = True
         self.hidden: list[Detection] = []
         self.located = False
@@ -67,7 +72,7 @@ class Plan:
     def hide(self, detections: Sequence[Detection]) -> None:
         """From now on the editor is to change the regions of these."""
         self.hidden = list(dict.fromkeys(detections))
-        self.boxes = regions(self.hidden, self.row.decoded.pixels.size)
+        self.boxes = regions(self.hidden, self.row.decoded.pixels.size, self.growth)
 
     def aim(self, editor: Editor, prior: str, label_column: str | None) -> None:
         """Set the texts, the target text from one of `PRIORS`. Raises `EditFailed` where the editor lacks one."""
@@ -134,7 +139,9 @@ class Plan:
         size = self.row.decoded.pixels.size
         if not confined:
             return [(0.0, 0.0, float(size[0]), float(size[1]))]
-        return regions([d for d in self.hidden if d.category not in others - {*detector.categories}], size)
+        return regions(
+            [d for d in self.hidden if d.category not in others - {*detector.category_names}], size, self.growth
+        )
 
     def judge(self, found: Sequence[Detection], editor: Editor, condemned: bool | None) -> None:
         """Set the residue from what was found in the output.
