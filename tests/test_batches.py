@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from u2s_datasets.editors import batches, feather
+from u2s_datasets.editors import batches
 from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError
+from u2s_datasets.images import feather
 from u2s_datasets.metrics.quality import ssim
 from u2s_datasets.parts import Edit
 from u2s_datasets.stages.step import each

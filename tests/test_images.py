@@ -30,9 +30,9 @@ from hostile import (
 )
 from PIL import Image, ImageFile
 
-from u2s_datasets import decoding, images
+from u2s_datasets import images
 from u2s_datasets.errors import SetupError, UnreadableImage
-from u2s_datasets.images import Decoded, choose_format, clip_box, decode, encode, grow_box, metadata_in
+from u2s_datasets.images import Decoded, choose_format, clip_box, decode, decoding, encode, grow_box, metadata_in
 
 
 def array(image: Image.Image) -> np.ndarray:

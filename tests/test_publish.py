@@ -24,13 +24,13 @@ from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.fingerprint import code_digest
 from u2s_datasets.hub import About
+from u2s_datasets.images.same import untouched
 from u2s_datasets.metrics.dataset_rows import DatasetRows
 from u2s_datasets.publish import audit, card, facts, texts
 from u2s_datasets.publish.build import Builder
 from u2s_datasets.publish.candidates import Candidate
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.publish.needles import Needles
-from u2s_datasets.publish.pixels import untouched
 from u2s_datasets.publish.scan import Index, folder_files, scan
 
 ORIGINAL = camera_jpeg(photo())

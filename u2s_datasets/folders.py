@@ -13,8 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from u2s_datasets import formats, images
+from u2s_datasets import images
 from u2s_datasets.errors import SetupError
+from u2s_datasets.images import formats
 from u2s_datasets.kept import folder_columns
 from u2s_datasets.source import Item, Source
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets.decoding import MAX_PIXELS
 from u2s_datasets.errors import RowError
+from u2s_datasets.images.decoding import MAX_PIXELS
 from u2s_datasets.parts import Detection, Part
 from u2s_datasets.pipeline import Pipeline, parts_of
 from u2s_datasets.profiles import Profile

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from u2s_datasets import formats, images
-from u2s_datasets.decoding import MAX_PIXELS
+from u2s_datasets import images
 from u2s_datasets.errors import SetupError
 from u2s_datasets.folders import printable
+from u2s_datasets.images import formats
+from u2s_datasets.images.decoding import MAX_PIXELS
 from u2s_datasets.source import Item, Source
 
 if TYPE_CHECKING:

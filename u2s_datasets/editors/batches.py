@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from u2s_datasets import images
-from u2s_datasets.editors import feather
 from u2s_datasets.errors import EditFailed, PartlyFailed, RowError, SetupError
+from u2s_datasets.images import feather
 from u2s_datasets.parts import Edit
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.metadata import metadata_in
+from u2s_datasets.images import same
+from u2s_datasets.images.metadata import metadata_in
 from u2s_datasets.metrics.scores import SCALES
-from u2s_datasets.publish import pixels, texts
+from u2s_datasets.publish import texts
 from u2s_datasets.publish.candidates import Candidate, pixels_of, stored_bytes
 from u2s_datasets.values import number
 
@@ -191,9 +192,9 @@ class Gate:
             was = pixels_of(before) if row.flagged else None
             if was is None:
                 continue
-            if pixels.digest(was) == pixels.digest(picture):
+            if same.digest(was) == same.digest(picture):
                 self.note("original", "a flagged image has its original's pixels", name)
-            elif pixels.untouched(was, picture):
+            elif same.untouched(was, picture):
                 self.note("untouched", "a flagged image looks like its original", name)
 
     def close(self) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets import columns as c
+from u2s_datasets.images import same
+from u2s_datasets.images.metadata import metadata_in
 from u2s_datasets.leaks import strings
-from u2s_datasets.metadata import metadata_in
-from u2s_datasets.publish import pixels
 from u2s_datasets.publish.candidates import Candidate, pixels_of, stored_bytes
 from u2s_datasets.publish.needles import Needles
 from u2s_datasets.publish.texts import contains, folded, holds_path, says_name
@@ -75,7 +75,7 @@ class Index:
                 self.files.add(data)
             was = pixels_of(data) if row.flagged or row.status == c.WITHHELD else None
             if was is not None:
-                self.pixels.add(pixels.digest(was))
+                self.pixels.add(same.digest(was))
         if row.seed is not None and abs(row.seed) >= 10**6:
             self.seeds.add(row.seed)
         caption = row.caption if self.texts and row.caption != row.public.get(c.PUBLIC_CAPTION) else ""
@@ -163,7 +163,7 @@ def _in_image(stored: Mapping[str, Any], index: Index) -> Iterator[str]:
         return
     if left := metadata_in(data):
         yield f"holds an image with {', '.join(left)}"
-    if pixels.digest(picture) in index.pixels:
+    if same.digest(picture) in index.pixels:
         yield "holds the pixels of a flagged original"
 
 

@@ -16,9 +16,9 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageFile
 
-from .errors import SetupError, U2SError, UnreadableImage
-from .formats import check_ends, check_icons, check_size, is_camera_raw, kind_of, refuse_raw_name
-from .metadata import EOI, jpeg_segments, webp_chunks
+from u2s_datasets.errors import SetupError, U2SError, UnreadableImage
+from u2s_datasets.images.formats import check_ends, check_icons, check_size, is_camera_raw, kind_of, refuse_raw_name
+from u2s_datasets.images.metadata import EOI, jpeg_segments, webp_chunks
 
 MAX_PIXELS = 178_956_970
 """Default limit of `decode`: what Pillow itself calls a bomb, so that both agree."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import UnreadableImage
+from u2s_datasets.errors import UnreadableImage
 
 
 def _suffixes(names: str) -> frozenset[str]:

@@ -1,0 +1,37 @@
+"""Pixels in and out: what decodes, how it is encoded clean, content seeds, padding, boxes."""
+
+from u2s_datasets.images.decoding import MAX_PIXELS, Decoded, decode
+from u2s_datasets.images.encoding import ENCODED_FORMATS, choose_format, content_seed, encode
+from u2s_datasets.images.formats import IMAGE_SUFFIXES, looks_like_image
+from u2s_datasets.images.geometry import (
+    Box,
+    clip_box,
+    grow_box,
+    grow_evenly,
+    grow_head,
+    grow_line,
+    pad,
+    unpad,
+)
+from u2s_datasets.images.metadata import metadata_in
+
+__all__ = [
+    "ENCODED_FORMATS",
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "Box",
+    "Decoded",
+    "choose_format",
+    "clip_box",
+    "content_seed",
+    "decode",
+    "encode",
+    "grow_box",
+    "grow_evenly",
+    "grow_head",
+    "grow_line",
+    "looks_like_image",
+    "metadata_in",
+    "pad",
+    "unpad",
+]
