@@ -11,7 +11,13 @@ import u2s_datasets as u2s
 from u2s_datasets.fingerprint import ROOT, SHAPES_ROWS, shaping_files
 
 PROGRAM = "import u2s_datasets as u; from datasets.fingerprint import Hasher; print(Hasher.hash(u.Anonymize()))"
-INSIDE = ("stages/inspect.py", "images.py", "detectors/engine.py", "stages/prompts/flag.txt", "kept.py")
+INSIDE = (
+    "stages/inspect.py",
+    "images/encoding.py",
+    "detectors/engine.py",
+    "stages/prompts/flag.txt",
+    "privacy/kept_columns.py",
+)
 OUTSIDE = (
     "metrics_reference.py",
     "metrics/report.py",

@@ -9,7 +9,7 @@ from parts import picture
 
 import u2s_datasets as u2s
 from u2s_datasets import columns, images
-from u2s_datasets.kept import Numbers, check_kept
+from u2s_datasets.privacy.kept_columns import Numbers, check_kept
 from u2s_datasets.sources import open_source
 
 PIXELS = {"bytes": images.encode(picture(), "png"), "path": None}
@@ -100,9 +100,9 @@ def test_what_looks_identifying_needs_to_be_allowed(tmp_path, name, feature, val
         open_source(src, keep=[name])
     source = open_source(src, keep=[name], allow=[name])
     (item, *_) = source.read(0, 1)
-    from u2s_datasets import leaks
+    from u2s_datasets.privacy import identifying_text
 
-    assert leaks.withheld_text(item.kept, []) == (item.kept, 0)
+    assert identifying_text.withheld_text(item.kept, []) == (item.kept, 0)
 
 
 @pytest.mark.parametrize(

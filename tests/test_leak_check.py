@@ -3,7 +3,7 @@
 import pytest
 
 from u2s_datasets import columns as c
-from u2s_datasets.stages.leak_check import leaks, private_of
+from u2s_datasets.privacy.private_words import leaks, private_of
 
 BOX = (1, 1, 9, 9)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from u2s_datasets.criteria import CRITERIA
+from u2s_datasets.privacy.criteria import CRITERIA
 from u2s_datasets.stages import answers, prompts
 
 NAMES = {path.stem for path in Path(prompts.__file__).parent.glob("*.txt")}

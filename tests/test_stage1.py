@@ -12,7 +12,8 @@ from parts import RedSquares, Rewriter, picture
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
-from u2s_datasets import criteria, images
+from u2s_datasets import images
+from u2s_datasets.privacy import criteria
 from u2s_datasets.stages.instruct import DEMOGRAPHIC_GROUPS
 
 PRIVATE, SAFE = picture(red=True), picture()

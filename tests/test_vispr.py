@@ -16,8 +16,10 @@ from parts import RedSquares
 from PIL import Image
 
 import u2s_datasets as u2s
-from u2s_datasets import cli, criteria, vispr, vispr_evaluation
+from u2s_datasets import cli, vispr_evaluation
 from u2s_datasets.catalog import known_categories
+from u2s_datasets.privacy import criteria
+from u2s_datasets.privacy import vispr_attributes as vispr
 from u2s_datasets.stages.scope import scope
 from u2s_datasets.vispr_answers import AnswerFile
 from u2s_datasets.vispr_dataset import read_split

@@ -46,7 +46,7 @@ _LAZY = {
     "OnnxFaces": "metrics.face_encoders",
     "FreePrompt": "editors.freeprompt",
     "SafeInstructPix2Pix": "editors.safe_attention",
-    "load_criteria": "criteria",
+    "load_criteria": "privacy.criteria",
     "Profile": "profiles",
     "apply_reviews": "review.decisions",
     "from_fiftyone": "fiftyone_io",

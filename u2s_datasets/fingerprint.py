@@ -12,6 +12,8 @@ ROOT = Path(__file__).parent
 """Of the package."""
 
 SHAPES_ROWS = (
+    "images",
+    "privacy",
     "backends",
     "detectors",
     "editors",
@@ -25,15 +27,8 @@ SHAPES_ROWS = (
     "catalog.py",
     "checkpoints.py",
     "columns.py",
-    "criteria.py",
-    "images/decoding.py",
     "fingerprint.py",
     "folders.py",
-    "images/formats.py",
-    "images/encoding.py",
-    "kept.py",
-    "leaks.py",
-    "images/metadata.py",
     "parts.py",
     "pipeline.py",
     "profiles.py",
@@ -47,7 +42,6 @@ SHAPES_ROWS = (
     "tables.py",
     "tars.py",
     "values.py",
-    "vispr.py",
     "weights.py",
 )
 """Files and folders whose code, prompts or weights decide what stands in a row. What drives, prints or publishes is

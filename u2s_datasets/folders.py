@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from u2s_datasets import images
 from u2s_datasets.errors import SetupError
 from u2s_datasets.images import formats
-from u2s_datasets.kept import folder_columns
+from u2s_datasets.privacy.kept_columns import folder_columns
 from u2s_datasets.source import Item, Source
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets import columns, leaks
+from u2s_datasets import columns
 from u2s_datasets.errors import RowError
 from u2s_datasets.output import row_id
 from u2s_datasets.parts import Part
+from u2s_datasets.privacy import identifying_text
 from u2s_datasets.profiles import Profile
 from u2s_datasets.rows import Row, named
 from u2s_datasets.sources import Item
@@ -78,7 +79,7 @@ class Pipeline:
     def answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
         review = fields.get(columns.PRIVACY_REVIEW) or ()
         private = [i["item"] for i in review if i["category"] != columns.ERROR and i["item"]]
-        kept, stopped = leaks.withheld_text(item.kept, private, own_names(item))
+        kept, stopped = identifying_text.withheld_text(item.kept, private, own_names(item))
         identity = {columns.ROW_ID: row_id(self.secret, item.source), columns.SOURCE: item.source}
         return {**fields, **identity, "kept": kept, "kept_texts_withheld": stopped}
 

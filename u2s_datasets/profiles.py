@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from u2s_datasets import catalog, columns, roles, values
-from u2s_datasets import criteria as criteria_
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Editor, Part
+from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.recipes import RECIPES
 from u2s_datasets.roles import Backends
 from u2s_datasets.stages.anonymize import Anonymize

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns, values
-from u2s_datasets.criteria import Given
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.output import Output, check_apart
 from u2s_datasets.parts import Editor
 from u2s_datasets.pools import pools_of
+from u2s_datasets.privacy.criteria import Given
 from u2s_datasets.profiles import Profile, profile
 from u2s_datasets.review.decisions import read_manifest
 from u2s_datasets.roles import Backends

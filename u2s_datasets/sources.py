@@ -17,7 +17,7 @@ from u2s_datasets import values
 from u2s_datasets.addresses import local_path
 from u2s_datasets.errors import SetupError
 from u2s_datasets.folders import FolderSource, kind_of_no_image, walk
-from u2s_datasets.kept import check_kept
+from u2s_datasets.privacy.kept_columns import check_kept
 from u2s_datasets.remote import remote_parquet
 from u2s_datasets.source import Item, Source
 from u2s_datasets.tables import DatasetSource, ParquetSource, of_split

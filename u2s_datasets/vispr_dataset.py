@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from u2s_datasets import vispr
 from u2s_datasets.errors import SetupError
+from u2s_datasets.privacy import vispr_attributes as vispr
 
 SPLITS = ("train", "val", "test")
 _YEAR = "2017"

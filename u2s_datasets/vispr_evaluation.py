@@ -22,9 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from u2s_datasets import catalog, columns, criteria, profiles, vispr
+from u2s_datasets import catalog, columns, profiles
 from u2s_datasets.errors import SetupError
 from u2s_datasets.metrics import flags
+from u2s_datasets.privacy import criteria
+from u2s_datasets.privacy import vispr_attributes as vispr
 from u2s_datasets.profiles import Profile
 from u2s_datasets.roles import Backends
 from u2s_datasets.rows import Row

@@ -15,10 +15,10 @@ from typing import Any
 
 from u2s_datasets import catalog
 from u2s_datasets import profiles as named_profiles
-from u2s_datasets.criteria import load_criteria
 from u2s_datasets.editors import redact
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Part
+from u2s_datasets.privacy.criteria import load_criteria
 from u2s_datasets.profiles import NAMES, Profile
 from u2s_datasets.stages import anonymize
 from u2s_datasets.stages import inspect as inspect_stage

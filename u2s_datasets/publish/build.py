@@ -196,7 +196,7 @@ def parse_size(size: str | int) -> int:
 
 def check_name(kind: str, name: str) -> str:
     """A config's or split's name that may stand in a path. Raises `SetupError` for one that may not."""
-    from u2s_datasets.leaks import telling
+    from u2s_datasets.privacy.identifying_text import telling
 
     pattern = r"\w+(\.\w+)*" if kind == "split" else r"\w[\w.-]*"  # as `datasets` has it
     if not re.fullmatch(pattern, name, re.ASCII) or telling(name) or (kind == "config_name" and name == "data"):

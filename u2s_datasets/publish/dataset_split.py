@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
-from u2s_datasets import leaks
 from u2s_datasets.errors import SetupError
-from u2s_datasets.kept import check_kept
 from u2s_datasets.output import row_id
 from u2s_datasets.pipeline import own_names
+from u2s_datasets.privacy import identifying_text
+from u2s_datasets.privacy.kept_columns import check_kept
 from u2s_datasets.publish.audit import Audit
 from u2s_datasets.publish.candidates import DECISION, Candidate, caption_of, classes_of, rounded
 from u2s_datasets.publish.gate import Gate
@@ -142,7 +142,7 @@ class DatasetSplit:
     def _public(self, number: int, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
         review = row.get(c.PRIVACY_REVIEW) or ()
         private = [i["item"] for i in review if i["category"] != c.ERROR and i["item"]]
-        kept, stopped = leaks.withheld_text({name: row[name] for name in self.kept}, private, names)
+        kept, stopped = identifying_text.withheld_text({name: row[name] for name in self.kept}, private, names)
         self.kept_texts_withheld += stopped
         scores = {name: rounded(row[name]) for name in self.scores}
         public = {name: row[name] for name in c.PUBLIC if name in row}

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 
 from u2s_datasets import columns as c
-from u2s_datasets import leaks
-from u2s_datasets.leaks import strings
+from u2s_datasets.privacy import identifying_text
+from u2s_datasets.privacy.identifying_text import strings
+from u2s_datasets.privacy.private_words import leaks as leaking
+from u2s_datasets.privacy.private_words import named, private_of
 from u2s_datasets.publish.candidates import Candidate
 from u2s_datasets.stages import places
-from u2s_datasets.stages.leak_check import leaks as leaking
-from u2s_datasets.stages.leak_check import named, private_of
 
 WRITTEN = (c.PUBLIC_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION)
 """Columns whose words this program or a model wrote; a kept column's words are the user's."""
@@ -38,12 +38,12 @@ def said(candidate: Candidate, kept: tuple[str, ...], size: tuple[int, int]) -> 
             yield name, "holds the private caption"
         elif leaking(text, private, candidate.classes):
             yield name, "says what was private in its image"
-        elif kind := leaks.telling(text):
+        elif kind := identifying_text.telling(text):
             yield name, f"holds {kind}"
         elif any(says_name(text, file) for file in candidate.names):
             yield name, "says what its file is called"
     for name in kept:
-        stopped = leaks.withheld_text(candidate.public.get(name), read, candidate.names)[1]
+        stopped = identifying_text.withheld_text(candidate.public.get(name), read, candidate.names)[1]
         if stopped or any(contains(t, _caption(candidate, size)) for t in strings(candidate.public.get(name))):
             yield name, "says what was private in its image, or looks like a contact, a date or a place"
     provenance = candidate.public.get(c.PROVENANCE) or ""

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from u2s_datasets import columns, values
-from u2s_datasets import criteria as criteria_
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Backend, Message, Request
+from u2s_datasets.privacy import criteria as criteria_
+from u2s_datasets.privacy.private_words import Draft, Private, private_of, settle
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import places
 from u2s_datasets.stages.answers import Captions, parse_caption
 from u2s_datasets.stages.ask import ask
 from u2s_datasets.stages.captions import FORM
-from u2s_datasets.stages.leak_check import Draft, Private, private_of, settle
 from u2s_datasets.stages.prompts import criteria_lines, render
 from u2s_datasets.stages.step import Step, each_row, note_failures, recall_failure
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from u2s_datasets import columns, values
-from u2s_datasets import criteria as criteria_
 from u2s_datasets.catalog import category_of, known_categories
 from u2s_datasets.detectors.faces import Faces
 from u2s_datasets.detectors.text import Text
 from u2s_datasets.errors import RowError, SetupError
 from u2s_datasets.parts import Backend, Category, Detection, Detector, Grow, Message, Request
+from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.rows import Row
 from u2s_datasets.stages.answers import parse_flag
 from u2s_datasets.stages.ask import ask

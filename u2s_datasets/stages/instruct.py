@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from u2s_datasets import columns, images, values
-from u2s_datasets import criteria as criteria_
 from u2s_datasets.errors import RowError, SetupError
-from u2s_datasets.leaks import telling
 from u2s_datasets.parts import Backend, Message, Request
+from u2s_datasets.privacy import criteria as criteria_
+from u2s_datasets.privacy.identifying_text import telling
+from u2s_datasets.privacy.private_words import Draft, Private, leaks, private_of, read_of, settle
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import places
 from u2s_datasets.stages.answers import parse_instruction
 from u2s_datasets.stages.ask import ask
-from u2s_datasets.stages.leak_check import Draft, Private, leaks, private_of, read_of, settle
 from u2s_datasets.stages.prompts import criteria_lines, render
 from u2s_datasets.stages.step import Step, each_row, note_failures, recall_failure
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from u2s_datasets import criteria as criteria_
 from u2s_datasets.parts import Backend, Message, Request
+from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.rows import Row
 from u2s_datasets.stages.answers import parse_score
 from u2s_datasets.stages.ask import ask

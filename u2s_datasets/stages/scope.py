@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from u2s_datasets import vispr
 from u2s_datasets.catalog import known_categories
-from u2s_datasets.criteria import CRITERIA, Criteria
 from u2s_datasets.parts import Category
+from u2s_datasets.privacy import vispr_attributes as vispr
+from u2s_datasets.privacy.criteria import CRITERIA, Criteria
 
 BEYOND = {
     "people": {"bodies": "people without a visible face: backs, bodies, hands, tattoos, skin"},

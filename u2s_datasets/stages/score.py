@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from u2s_datasets import columns, images, values
-from u2s_datasets import criteria as criteria_
 from u2s_datasets.errors import SetupError, UnreadableImage
 from u2s_datasets.metrics.encoders import ImageTextEncoder, LpipsNetwork
 from u2s_datasets.metrics.face_encoders import FaceEncoder
 from u2s_datasets.parts import Backend, Detection, Detector
+from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import measures
 from u2s_datasets.stages.attempts import absolute

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from u2s_datasets import vispr
 from u2s_datasets.columns import ERROR, JUDGED, LEAK
 from u2s_datasets.errors import SetupError
+from u2s_datasets.privacy import vispr_attributes as vispr
 
 Criteria = tuple[tuple[str, str], ...]
 """(name, words) of each, as the steps hold them: ordered, hashable, part of the fingerprint."""

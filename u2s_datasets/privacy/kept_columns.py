@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from u2s_datasets import columns, leaks
+from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
+from u2s_datasets.privacy import identifying_text
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -112,15 +113,15 @@ def _look(name: str, feature: Any) -> str | None:
     """Why a column's names, classes or types may identify."""
     from datasets import ClassLabel
 
-    if leaks.telling_name(name):
+    if identifying_text.telling_name(name):
         return "its name"
     for field in _field_names(feature):
-        if leaks.telling_name(field):
+        if identifying_text.telling_name(field):
             return f"the name of its field {field!r}"
     for _, leaf in _leaves(name, feature):
         if isinstance(leaf, ClassLabel):
             for label in leaf.names:
-                if kind := leaks.telling(label):
+                if kind := identifying_text.telling(label):
                     return f"class {label!r} holds {kind}"
         elif leaf.dtype.startswith(_DATED):
             return f"its type {leaf.dtype}"

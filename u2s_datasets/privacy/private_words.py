@@ -24,8 +24,8 @@ from typing import Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import RowError
-from u2s_datasets.leaks import CAMEL, Folded
 from u2s_datasets.parts import Backend, Request
+from u2s_datasets.privacy.identifying_text import CAMEL, Folded
 from u2s_datasets.rows import Row
 from u2s_datasets.stages.ask import objection
 from u2s_datasets.stages.step import each, each_row
