@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from u2s_datasets.metrics.encoders import ImageTextEncoder
-from u2s_datasets.metrics.face_encoders import FaceEncoder
-from u2s_datasets.metrics.privacy import Face
 from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor
+from u2s_datasets.parts.metrics.encoders import ImageTextEncoder
+from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
+from u2s_datasets.parts.metrics.privacy import Face
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from u2s_datasets.editors import batches
 from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError
 from u2s_datasets.images import feather
-from u2s_datasets.metrics.quality import ssim
 from u2s_datasets.parts import Edit
+from u2s_datasets.parts.editors import batches
+from u2s_datasets.parts.metrics.quality import ssim
 from u2s_datasets.stages.step import each
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")

@@ -9,8 +9,8 @@ from parts import RedSquares, picture
 
 import u2s_datasets as u2s
 from u2s_datasets import images
-from u2s_datasets.catalog import category_of, known_categories
 from u2s_datasets.parts import Category, Detection
+from u2s_datasets.parts.catalog import category_of, known_categories
 
 
 @dataclass(frozen=True)

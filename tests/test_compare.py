@@ -18,7 +18,7 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.evaluate import evaluate_run
 from u2s_datasets.metrics.compare import beats, compare
 from u2s_datasets.metrics.plots import Point, tradeoff
-from u2s_datasets.metrics.significance import holm, signed_rank
+from u2s_datasets.parts.metrics.intervals import holm, signed_rank
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ pytest.importorskip("diffusers", reason="diffusers is not installed: pip install
 import torch
 
 import u2s_datasets as u2s
-from u2s_datasets import checkpoints
 from u2s_datasets.errors import MissingWeights, SetupError
-from u2s_datasets.weights import WEIGHTS
+from u2s_datasets.parts import checkpoints
+from u2s_datasets.parts.weights import WEIGHTS
 
 torch.set_num_threads(1)
 NAN, INF = float("nan"), float("inf")

@@ -8,20 +8,20 @@ import pytest
 from parts import picture
 from PIL import Image
 
-from u2s_datasets import catalog
 from u2s_datasets.errors import MissingWeights, SetupError
+from u2s_datasets.parts import catalog
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
 open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed: pip install 'u2s_datasets[models]'")
 library = pytest.importorskip("lpips", reason="lpips is not installed: pip install 'u2s_datasets[models]'")
 
-import tiny_metrics  # noqa: E402
+import tiny_metrics
 
-import u2s_datasets as u2s  # noqa: E402
-from u2s_datasets.evaluate import evaluate_run  # noqa: E402
-from u2s_datasets.metrics.encoders import ClipEncoder, LpipsNetwork  # noqa: E402
-from u2s_datasets.metrics.quality import clip_similarity  # noqa: E402
-from u2s_datasets.samples import write_samples  # noqa: E402
+import u2s_datasets as u2s
+from u2s_datasets.evaluate import evaluate_run
+from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
+from u2s_datasets.parts.metrics.quality import clip_similarity
+from u2s_datasets.samples import write_samples
 
 torch.set_num_threads(1)
 

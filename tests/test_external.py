@@ -29,9 +29,9 @@ from skimage import data
 import u2s_datasets as u2s
 from u2s_datasets import cli
 from u2s_datasets import columns as c
-from u2s_datasets.catalog import EDITORS, make
 from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError
 from u2s_datasets.parts import Edit
+from u2s_datasets.parts.catalog import EDITORS, make
 
 GOOD = """
 import sys

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import skimage.data
 
-from u2s_datasets.detectors.faces import Faces
 from u2s_datasets.errors import MissingExtra, MissingWeights
-from u2s_datasets.metrics.face_encoders import InsightFace, OnnxFaces, square
-from u2s_datasets.metrics.privacy import match_faces
+from u2s_datasets.parts.detectors.faces import Faces
+from u2s_datasets.parts.metrics.face_encoders import InsightFace, OnnxFaces, square
+from u2s_datasets.parts.metrics.privacy import match_faces
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
 
-import tiny_metrics  # noqa: E402
+import tiny_metrics
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pytest
 import skimage
 from PIL import Image
 
-from u2s_datasets.detectors import faces
-from u2s_datasets.detectors.engine import OnnxModel, import_openvino
-from u2s_datasets.detectors.faces import Faces
 from u2s_datasets.errors import SetupError
+from u2s_datasets.parts.detectors import faces
+from u2s_datasets.parts.detectors.engine import OnnxModel, import_openvino
+from u2s_datasets.parts.detectors.faces import Faces
 
 FACES = Faces()
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import u2s_datasets as u2s
-from u2s_datasets.fingerprint import ROOT, SHAPES_ROWS, shaping_files
+from u2s_datasets.parts.fingerprint import ROOT, SHAPES_ROWS, shaping_files
 
 PROGRAM = "import u2s_datasets as u; from datasets.fingerprint import Hasher; print(Hasher.hash(u.Anonymize()))"
 INSIDE = (
     "stages/inspect.py",
     "images/encoding.py",
-    "detectors/engine.py",
+    "parts/detectors/engine.py",
     "stages/prompts/flag.txt",
     "privacy/kept_columns.py",
 )

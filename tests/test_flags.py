@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from u2s_datasets.metrics import flags
+from u2s_datasets.parts.metrics import flags
 
 TRUTH = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], dtype=bool)
 FLAGS = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0], dtype=bool)

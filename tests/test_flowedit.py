@@ -17,11 +17,11 @@ from skimage import data
 
 import u2s_datasets as u2s
 from u2s_datasets import columns
-from u2s_datasets.editors import batches
-from u2s_datasets.editors.diffusion import pixels_of
-from u2s_datasets.editors.flowedit import FlowEdit
 from u2s_datasets.errors import EditFailed, MissingWeights, PartlyFailed, SetupError
 from u2s_datasets.parts import Edit
+from u2s_datasets.parts.editors import batches
+from u2s_datasets.parts.editors.diffusion import pixels_of
+from u2s_datasets.parts.editors.flowedit import FlowEdit
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'u2s_datasets[models]'")

@@ -11,13 +11,16 @@ from skimage import data
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'u2s_datasets[models]'")
 
-import tiny_diffusion_unet  # noqa: E402
+import tiny_diffusion_unet
 
-from u2s_datasets.editors import batches, unet  # noqa: E402
-from u2s_datasets.editors.diffusion import pixels_of  # noqa: E402
-from u2s_datasets.editors.freeprompt import FreePrompt, encoded, invert, sample  # noqa: E402
-from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError  # noqa: E402
-from u2s_datasets.parts import Edit  # noqa: E402
+from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError
+from u2s_datasets.parts import Edit
+from u2s_datasets.parts.editors import (
+    batches,
+    unet,
+)
+from u2s_datasets.parts.editors.diffusion import pixels_of
+from u2s_datasets.parts.editors.freeprompt import FreePrompt, encoded, invert, sample
 
 torch.set_num_threads(1)
 TARGET = "a man with short black hair in a green coat"

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from u2s_datasets.editors import batches
-from u2s_datasets.editors.instruct_edit import InstructEdit, fitted, unfitted
-from u2s_datasets.editors.instruct_families import FAMILIES, canvas_for
 from u2s_datasets.errors import EditFailed, MissingWeights, PartlyFailed, SetupError
-from u2s_datasets.metrics.quality import ssim
 from u2s_datasets.parts import Edit
+from u2s_datasets.parts.editors import batches
+from u2s_datasets.parts.editors.instruct_edit import InstructEdit, fitted, unfitted
+from u2s_datasets.parts.editors.instruct_families import FAMILIES, canvas_for
+from u2s_datasets.parts.metrics.quality import ssim
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'u2s_datasets[models]'")

@@ -10,7 +10,7 @@ from scipy.stats import beta
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError, UnparsableAnswer
-from u2s_datasets.metrics.privacy import (
+from u2s_datasets.parts.metrics.privacy import (
     RACES,
     Face,
     match_faces,
@@ -19,8 +19,8 @@ from u2s_datasets.metrics.privacy import (
     text_similarity,
     text_similarity_of_the_paper,
 )
-from u2s_datasets.metrics.quality import clip_ratio, clip_similarity
-from u2s_datasets.metrics.reidentification import group_ranks, ranks, rate
+from u2s_datasets.parts.metrics.quality import clip_ratio, clip_similarity
+from u2s_datasets.parts.metrics.reidentification import group_ranks, ranks, rate
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import judge
 from u2s_datasets.stages.readings import parse_races, parse_text
@@ -212,7 +212,7 @@ def i_of(row: Row) -> int:
 
 def marker(row: Row) -> str:
     """How the scripted backend sees this row's original."""
-    from u2s_datasets.backends.scripted import transcript
+    from u2s_datasets.parts.backends.scripted import transcript
 
     return (
         transcript(judge.judge_request(row.decoded.pixels, row.decoded.pixels)).split("<image")[1].split(">")[0].strip()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from u2s_datasets import columns as c
 from u2s_datasets import metrics_reference as reference
-from u2s_datasets.metrics.scores import SCALES
+from u2s_datasets.parts.metrics.definitions import SCALES
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "metrics.md"
 

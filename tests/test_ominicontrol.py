@@ -19,10 +19,10 @@ from skimage import data
 
 import u2s_datasets as u2s
 from u2s_datasets import columns
-from u2s_datasets.editors import batches
-from u2s_datasets.editors.ominicontrol import OminiControl
 from u2s_datasets.errors import EditFailed, MissingWeights, PartlyFailed, SetupError
 from u2s_datasets.parts import Edit
+from u2s_datasets.parts.editors import batches
+from u2s_datasets.parts.editors.ominicontrol import OminiControl
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'u2s_datasets[models]'")
@@ -113,7 +113,7 @@ def test_the_public_implementation_gives_the_same(models, lora, name):
 def test_a_lora_of_nothing_is_the_models_own_weights_on_the_source(models, lora, tmp_path):
     class Plain(OminiControl):
         def around(self, pipeline):
-            from u2s_datasets.editors.flux_branches import Branches
+            from u2s_datasets.parts.editors.flux_branches import Branches
 
             flux, branches = super().around(pipeline)
             return flux, Branches(branches.base, branches.base)
@@ -126,7 +126,7 @@ def test_a_lora_of_nothing_is_the_models_own_weights_on_the_source(models, lora,
 
 
 def test_without_a_source_the_branches_are_fluxs_own_two_and_the_lora_touches_neither(editor):
-    from u2s_datasets.editors.flux_branches import Branch, embedded
+    from u2s_datasets.parts.editors.flux_branches import Branch, embedded
 
     _, branches = editor.loaded
     base = branches.base
@@ -152,7 +152,7 @@ def test_without_a_source_the_branches_are_fluxs_own_two_and_the_lora_touches_ne
 
 
 def test_the_lora_is_on_the_sources_layers_alone_and_all_other_weights_are_shared(editor):
-    from u2s_datasets.editors.lora import LowRank
+    from u2s_datasets.parts.editors.lora import LowRank
 
     _, branches = editor.loaded
     assert not [m for m in branches.base.modules() if isinstance(m, LowRank)]

@@ -17,9 +17,9 @@ from urllib.request import urlopen
 import pytest
 from PIL import Image
 
-from u2s_datasets.backends.openai_backend import OpenAIBackend
 from u2s_datasets.errors import RowError, SetupError
 from u2s_datasets.parts import CUT, Message, Request
+from u2s_datasets.parts.backends.openai_backend import OpenAIBackend
 
 FLAGS = ("TRUE", "FALSE")
 

@@ -9,7 +9,7 @@ from datasets import load_dataset
 from PIL import Image
 
 from u2s_datasets import cli
-from u2s_datasets.backends.scripted import Scripted
+from u2s_datasets.parts.backends.scripted import Scripted
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'u2s_datasets[models]'")

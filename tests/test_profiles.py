@@ -8,14 +8,15 @@ import pytest
 from parts import Rewriter
 
 import u2s_datasets as u2s
-from u2s_datasets import catalog, cli, workers
-from u2s_datasets.checkpoints import _own_rank
-from u2s_datasets.editors.instruct_families import FAMILIES
+from u2s_datasets import cli, workers
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError, together
+from u2s_datasets.parts import catalog
+from u2s_datasets.parts.checkpoints import _own_rank
+from u2s_datasets.parts.editors.instruct_families import FAMILIES
+from u2s_datasets.parts.weights import WEIGHTS, gigabytes, pinned
 from u2s_datasets.pipeline import parts_of
 from u2s_datasets.profiles import build
 from u2s_datasets.recipes import RECIPES
-from u2s_datasets.weights import WEIGHTS, gigabytes, pinned
 from u2s_datasets.workers import Workers, chunks_of, default_number
 
 

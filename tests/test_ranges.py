@@ -4,7 +4,7 @@ import pytest
 from parts import picture
 
 import u2s_datasets as u2s
-from u2s_datasets import catalog
+from u2s_datasets.parts import catalog
 
 
 @pytest.mark.parametrize(
@@ -29,9 +29,9 @@ def test_a_detector_that_could_find_nothing_does_not_begin(detector):
 @pytest.mark.parametrize(
     ("kind", "name", "entries"),
     [
-        ("detector", "u2s_datasets.editors.redact:Redact", catalog.DETECTORS),
-        ("editor", "u2s_datasets.detectors.faces:Faces", catalog.EDITORS),
-        ("backend", "u2s_datasets.detectors.faces:Faces", catalog.BACKENDS),
+        ("detector", "u2s_datasets.parts.editors.redact:Redact", catalog.DETECTORS),
+        ("editor", "u2s_datasets.parts.detectors.faces:Faces", catalog.EDITORS),
+        ("backend", "u2s_datasets.parts.detectors.faces:Faces", catalog.BACKENDS),
     ],
 )
 def test_a_part_of_another_kind_is_refused(kind, name, entries):

@@ -8,10 +8,10 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from u2s_datasets.editors.redact import METHODS, Redact, regions
 from u2s_datasets.errors import EditFailed, SetupError
 from u2s_datasets.images import grow_evenly, grow_head, grow_line
 from u2s_datasets.parts import Detection, Edit
+from u2s_datasets.parts.editors.redact import METHODS, Redact, regions
 
 FACE = (175.0, 65.0, 280.0, 190.0)
 """The astronaut's face."""
@@ -199,7 +199,7 @@ def test_a_box_that_came_out_as_it_went_in_is_a_failure():
 
 
 def test_paint_that_is_not_finite_is_a_failure(monkeypatch):
-    monkeypatch.setattr("u2s_datasets.editors.redact._inpaint", lambda *_: np.full((125, 105, 3), np.nan))
+    monkeypatch.setattr("u2s_datasets.parts.editors.redact._inpaint", lambda *_: np.full((125, 105, 3), np.nan))
     with pytest.raises(EditFailed, match="not finite"):
         redact(astronaut(), FACE)
 

@@ -28,9 +28,9 @@ from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError, SetupError, U2SError
 from u2s_datasets.metrics import private_page
 from u2s_datasets.metrics.report import Report, report, write_reports
-from u2s_datasets.metrics.scores import GOALS, MEANINGS, SCALES, Score
 from u2s_datasets.metrics.summary import summarize
 from u2s_datasets.metrics.svg import thumbnail
+from u2s_datasets.parts.metrics.definitions import GOALS, MEANINGS, SCALES, Score
 
 NAMES = ("astronaut", "coffee", "chelsea", "rocket", "page", "text", "brick")
 HOSTILE = "<script>alert(1)</script>"

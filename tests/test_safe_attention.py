@@ -11,18 +11,21 @@ from skimage import data
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'u2s_datasets[models]'")
 
-import tiny_diffusion_unet  # noqa: E402
-import transformers  # noqa: E402
-from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker  # noqa: E402
-from safetensors import safe_open  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
+import tiny_diffusion_unet
+import transformers
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-import u2s_datasets as u2s  # noqa: E402
-from u2s_datasets import columns as c  # noqa: E402
-from u2s_datasets.editors import batches, safe_modules  # noqa: E402
-from u2s_datasets.editors.safe_attention import FILE, SafeInstructPix2Pix  # noqa: E402
-from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError  # noqa: E402
-from u2s_datasets.parts import Edit  # noqa: E402
+import u2s_datasets as u2s
+from u2s_datasets import columns as c
+from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError
+from u2s_datasets.parts import Edit
+from u2s_datasets.parts.editors import (
+    batches,
+    safe_modules,
+)
+from u2s_datasets.parts.editors.safe_attention import FILE, SafeInstructPix2Pix
 
 torch.set_num_threads(1)
 # diffusers' ancestral Euler hands a tensor to numpy in a way that numpy 2 wants otherwise

@@ -5,9 +5,9 @@ import pickle
 import pytest
 from PIL import Image
 
-from u2s_datasets.backends.scripted import Scripted, transcript
 from u2s_datasets.errors import RowError, SetupError
 from u2s_datasets.parts import Message, Request
+from u2s_datasets.parts.backends.scripted import Scripted, transcript
 
 
 def ask(colour: str, words: str = "private?") -> Request:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from u2s_datasets.backends.tokens import first_tokens
-from u2s_datasets.backends.transformers_backend import TransformersBackend
 from u2s_datasets.errors import MissingWeights, SetupError
 from u2s_datasets.parts import CUT, Message, Request
+from u2s_datasets.parts.backends.tokens import first_tokens
+from u2s_datasets.parts.backends.transformers_backend import TransformersBackend
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
 pytest.importorskip("transformers", reason="transformers is not installed: pip install 'u2s_datasets[models]'")

@@ -16,9 +16,9 @@ from test_stage1 import review
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
-from u2s_datasets.backends.scripted import transcript
 from u2s_datasets.errors import UnparsableAnswer
-from u2s_datasets.metrics.privacy import RACES, race_entropy, text_recall, text_similarity
+from u2s_datasets.parts.backends.scripted import transcript
+from u2s_datasets.parts.metrics.privacy import RACES, race_entropy, text_recall, text_similarity
 from u2s_datasets.stages.answers import parse_flag, parse_score
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.judge import judge_request

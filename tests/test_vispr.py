@@ -17,7 +17,7 @@ from PIL import Image
 
 import u2s_datasets as u2s
 from u2s_datasets import cli, vispr_evaluation
-from u2s_datasets.catalog import known_categories
+from u2s_datasets.parts.catalog import known_categories
 from u2s_datasets.privacy import criteria
 from u2s_datasets.privacy import vispr_attributes as vispr
 from u2s_datasets.stages.scope import scope

@@ -10,11 +10,10 @@ import pytest
 from PIL import Image
 
 import u2s_datasets as u2s
-from u2s_datasets import catalog, checkpoints
 from u2s_datasets import columns as c
-from u2s_datasets.backends.vllm_backend import VLLMBackend, answer, conversation, sampling, weighing, weights
 from u2s_datasets.errors import MissingExtra, RowError, SetupError
-from u2s_datasets.parts import CUT, Message, Request
+from u2s_datasets.parts import CUT, Message, Request, catalog, checkpoints
+from u2s_datasets.parts.backends.vllm_backend import VLLMBackend, answer, conversation, sampling, weighing, weights
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ("vllm", "torch"))
 needs_vllm = pytest.mark.skipif(not INSTALLED, reason="vllm is not installed: pip install 'u2s_datasets[vllm]'")
@@ -165,7 +164,7 @@ def test_prompts_are_those_of_the_transformers_backend(checkpoint_folders, kind)
     from vllm.entrypoints.offline_utils import OfflineInferenceMixin
     from vllm.renderers import renderer_from_config
 
-    from u2s_datasets.backends.transformers_backend import TransformersBackend
+    from u2s_datasets.parts.backends.transformers_backend import TransformersBackend
 
     folder = str(checkpoint_folders[kind])
     pictures = () if kind == "causal_lm" else (RED,)
@@ -202,7 +201,7 @@ def begun_and_not(n: int) -> list[Request]:
 @needs_vllm
 @pytest.mark.filterwarnings("ignore")
 def test_answers_are_those_of_the_transformers_backend_in_any_order(checkpoint_folders):
-    from u2s_datasets.backends.transformers_backend import TransformersBackend
+    from u2s_datasets.parts.backends.transformers_backend import TransformersBackend
 
     backend = on_cpu(checkpoint_folders["causal_lm"])
     other = TransformersBackend(str(checkpoint_folders["causal_lm"]))

@@ -10,9 +10,9 @@ from typing import Any
 import tiny_models
 import torch
 
-from u2s_datasets.backends.scripted import Scripted
-from u2s_datasets.backends.transformers_backend import TransformersBackend
 from u2s_datasets.parts import Backend, Request
+from u2s_datasets.parts.backends.scripted import Scripted
+from u2s_datasets.parts.backends.transformers_backend import TransformersBackend
 from u2s_datasets.rows import Row
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect

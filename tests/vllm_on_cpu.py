@@ -18,7 +18,7 @@ from vllm.v1.executor import Executor
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.outputs import LogprobsLists, ModelRunnerOutput
 
-from u2s_datasets.backends.vllm_backend import VLLMBackend
+from u2s_datasets.parts.backends.vllm_backend import VLLMBackend
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from u2s_datasets import bench_weights, catalog, checkpoints
-from u2s_datasets.editors import batches
-from u2s_datasets.editors.batches import Prepared
-from u2s_datasets.editors.diffusion import DiffusionEditor, Once, placed
+from u2s_datasets import bench_weights
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Edit
+from u2s_datasets.parts import Edit, catalog, checkpoints
+from u2s_datasets.parts.editors import batches
+from u2s_datasets.parts.editors.batches import Prepared
+from u2s_datasets.parts.editors.diffusion import DiffusionEditor, Once, placed
 
 _TEXTS = (
     "A woman with long red hair in a blue uniform stands before a shop whose sign can be read.",

@@ -14,11 +14,11 @@ from PIL import Image
 
 from u2s_datasets import images
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError
-from u2s_datasets.metrics import privacy
-from u2s_datasets.metrics.encoders import ClipEncoder, LpipsNetwork
-from u2s_datasets.metrics.face_encoders import InsightFace
-from u2s_datasets.metrics.quality import clip_similarity
-from u2s_datasets.metrics.reidentification import ranks
+from u2s_datasets.parts.metrics import privacy
+from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
+from u2s_datasets.parts.metrics.face_encoders import InsightFace
+from u2s_datasets.parts.metrics.quality import clip_similarity
+from u2s_datasets.parts.metrics.reidentification import ranks
 from u2s_datasets.rows import Row
 from u2s_datasets.samples import PHOTOS, write_samples
 from u2s_datasets.sources import FolderSource

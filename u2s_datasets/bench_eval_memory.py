@@ -25,7 +25,7 @@ from PIL import Image
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.metrics.encoders import ImageTextEncoder
+from u2s_datasets.parts.metrics.encoders import ImageTextEncoder
 
 WIDTH, SIDE, SHARD = 768, 64, 256
 _MEBI = 2**20

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from u2s_datasets import columns as c
-from u2s_datasets.metrics import cheating, privacy, quality, reidentification
-from u2s_datasets.metrics.encoders import ClipEncoder, LpipsNetwork
-from u2s_datasets.metrics.face_encoders import InsightFace, OnnxFaces
-from u2s_datasets.metrics.scores import COUNT, GOALS, MEANINGS, SCALES
+from u2s_datasets.parts.metrics import cheating, privacy, quality, reidentification
+from u2s_datasets.parts.metrics.definitions import COUNT, GOALS, MEANINGS, SCALES
+from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
+from u2s_datasets.parts.metrics.face_encoders import InsightFace, OnnxFaces
 from u2s_datasets.stages import judge
 
 _OCR = "nothing: PP-OCR by rapidocr, in its wheel (Apache-2.0); or a model that sees"

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from u2s_datasets import catalog, columns, roles, values
+from u2s_datasets import columns, roles
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Editor, Part
+from u2s_datasets.parts import Editor, Part, catalog, checks
 from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.recipes import RECIPES
 from u2s_datasets.roles import Backends
@@ -127,7 +127,7 @@ def build(
     to_inspect, to_caption, to_instruct = _told(name, bool(backends), asked, method)
     if detectors is not None:
         to_inspect["detectors"] = tuple(
-            catalog.make("detector", d, catalog.DETECTORS) for d in values.names("detectors", detectors)
+            catalog.make("detector", d, catalog.DETECTORS) for d in checks.names("detectors", detectors)
         )
     inspect = Inspect(backend=backends.get("inspect"), **to_inspect)
     edits = roles.editor_of(

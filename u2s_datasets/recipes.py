@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from u2s_datasets.weights import WEIGHTS, gigabytes
+from u2s_datasets.parts.weights import WEIGHTS, gigabytes
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from u2s_datasets import catalog
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Backend, Editor
+from u2s_datasets.parts import Backend, Editor, catalog
+from u2s_datasets.parts.weights import WEIGHTS, pinned
 from u2s_datasets.recipes import Recipe
-from u2s_datasets.weights import WEIGHTS, pinned
 
 Backends = str | Mapping[str, str] | None
 """What runs the language models: one name for all roles, or a name per role."""

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import U2SError
-from u2s_datasets.fingerprint import code_digest
 from u2s_datasets.output import Output
 from u2s_datasets.parts import Part
+from u2s_datasets.parts.fingerprint import code_digest
 from u2s_datasets.pipeline import Pipeline, parts_of
 from u2s_datasets.profiles import Profile
 from u2s_datasets.sources import Item, Source

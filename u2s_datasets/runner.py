@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from u2s_datasets import columns, values
+from u2s_datasets import columns
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.output import Output, check_apart
-from u2s_datasets.parts import Editor
+from u2s_datasets.parts import Editor, checks
 from u2s_datasets.pools import pools_of
 from u2s_datasets.privacy.criteria import Given
 from u2s_datasets.profiles import Profile, profile
@@ -212,4 +212,4 @@ def _check_read(source: Source, chosen: Profile) -> None:
 def _check_numbers(**numbers: int | None) -> None:
     for name, value in numbers.items():
         if value is not None:
-            values.whole(name, value)
+            checks.whole(name, value)

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets import values
 from u2s_datasets.addresses import local_path
 from u2s_datasets.errors import SetupError
 from u2s_datasets.folders import FolderSource, kind_of_no_image, walk
+from u2s_datasets.parts import checks
 from u2s_datasets.privacy.kept_columns import check_kept
 from u2s_datasets.remote import remote_parquet
 from u2s_datasets.source import Item, Source
@@ -50,7 +50,7 @@ def open_source(
         SetupError: there is no such source, split or column, it holds no row, or a kept column may not leave.
     """
     path = local_path(src)
-    keep, allow = values.names("keep", keep), values.names("allow", allow)
+    keep, allow = checks.names("keep", keep), checks.names("allow", allow)
     if path is None:
         source: Source = remote_parquet(src, split, image_column, keep)
     elif "://" in src:

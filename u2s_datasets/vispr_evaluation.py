@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from u2s_datasets import catalog, columns, profiles
+from u2s_datasets import columns, profiles
 from u2s_datasets.errors import SetupError
-from u2s_datasets.metrics import flags
+from u2s_datasets.parts import catalog
+from u2s_datasets.parts.metrics import flags
 from u2s_datasets.privacy import criteria
 from u2s_datasets.privacy import vispr_attributes as vispr
 from u2s_datasets.profiles import Profile

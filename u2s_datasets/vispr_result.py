@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.metrics import flags
 from u2s_datasets.metrics.page import write_whole
 from u2s_datasets.metrics.tables import Table, text_table
+from u2s_datasets.parts.metrics import flags
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import Any, Generic, TypeVar
 
 import cv2
 
-from u2s_datasets import checkpoints
 from u2s_datasets.errors import SetupError
+from u2s_datasets.parts import checkpoints
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")

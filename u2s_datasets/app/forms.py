@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from u2s_datasets import catalog
 from u2s_datasets import profiles as named_profiles
-from u2s_datasets.editors import redact
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Part
+from u2s_datasets.parts import Part, catalog
+from u2s_datasets.parts.editors import redact
 from u2s_datasets.privacy.criteria import load_criteria
 from u2s_datasets.profiles import NAMES, Profile
 from u2s_datasets.stages import anonymize

@@ -16,7 +16,7 @@ from u2s_datasets import columns as c
 from u2s_datasets.app import actions, mirror
 from u2s_datasets.app import fields as f
 from u2s_datasets.app import samples as s
-from u2s_datasets.metrics.scores import GOALS, SCALES
+from u2s_datasets.parts.metrics.definitions import GOALS, SCALES
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
 

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from u2s_datasets import catalog, columns
+from u2s_datasets import columns
 from u2s_datasets.addresses import local_path, without_keys
 from u2s_datasets.commands.words import (
     add_judgement,
@@ -19,6 +19,7 @@ from u2s_datasets.commands.words import (
     options,
     pools,
 )
+from u2s_datasets.parts import catalog
 
 
 def add(commands: Any, help_class: Any) -> None:

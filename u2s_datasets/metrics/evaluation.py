@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from u2s_datasets.metrics.gallery import Attack
-from u2s_datasets.metrics.scores import FEW
+from u2s_datasets.parts.metrics.definitions import FEW
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from u2s_datasets.metrics.reidentification import Rate, group_ranks, rate
+from u2s_datasets.parts.metrics.reidentification import Rate, group_ranks, rate
 
 KS = (1, 5)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.metrics.flags import METRICS
 from u2s_datasets.metrics.plots import Line, curves
 from u2s_datasets.metrics.svg import printable
 from u2s_datasets.metrics.tables import Table
+from u2s_datasets.parts.metrics.flags import METRICS
 
 MOST = 100
 """Points of a curve that are kept: it has one per different score, which is more than a plot can show."""

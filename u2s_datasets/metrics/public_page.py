@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from u2s_datasets import columns as c
 from u2s_datasets.metrics.evaluation_page import evaluation_sections
 from u2s_datasets.metrics.page import banner, frame, picture, scope, section, side_by_side, status_bar, verdict
-from u2s_datasets.metrics.scores import FEW, MEANINGS
 from u2s_datasets.metrics.svg import esc, histogram
 from u2s_datasets.metrics.tables import REASONS, Table, html_table, number, ranked
+from u2s_datasets.parts.metrics.definitions import FEW, MEANINGS
 
 if TYPE_CHECKING:
     from u2s_datasets.metrics.summary import Summary

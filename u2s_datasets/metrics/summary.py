@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
 from u2s_datasets.metrics import missing
-from u2s_datasets.metrics.privacy import RaceEntropy, race_entropy
-from u2s_datasets.metrics.scores import SCALES, Score
+from u2s_datasets.parts.metrics.definitions import SCALES, Score
+from u2s_datasets.parts.metrics.privacy import RaceEntropy, race_entropy
 
 if TYPE_CHECKING:
     from PIL import Image

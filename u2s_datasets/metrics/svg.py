@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from u2s_datasets import columns as c
-from u2s_datasets.metrics.scores import Score
+from u2s_datasets.parts.metrics.definitions import Score
 
 _COUNTS = {*c.FACES, c.RESIDUAL_FACES, c.RESIDUAL_TEXT}
 _OPEN = {c.CLIP_SIMILARITY, c.CLIP_RATIO, c.LPIPS, *_COUNTS}

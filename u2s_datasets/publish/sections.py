@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.metrics.scores import MEANINGS as SCORES
-from u2s_datasets.metrics.scores import SCALES
+from u2s_datasets.parts.metrics.definitions import MEANINGS as SCORES
+from u2s_datasets.parts.metrics.definitions import SCALES
 
 UNKNOWN = "not recorded"
 UNMEASURED = "not measured"

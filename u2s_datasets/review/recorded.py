@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets import catalog, roles
+from u2s_datasets import roles
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Detector, Editor
+from u2s_datasets.parts import Detector, Editor, catalog
 from u2s_datasets.pipeline import parts_of
 from u2s_datasets.profiles import Profile
 from u2s_datasets.review import decisions as d

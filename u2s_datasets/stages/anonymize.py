@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from u2s_datasets import columns, images, values
-from u2s_datasets.editors.redact import Redact
+from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError, SetupError
-from u2s_datasets.parts import Detection, Detector, Editor
+from u2s_datasets.parts import Detection, Detector, Editor, checks
+from u2s_datasets.parts.editors.redact import Redact
 from u2s_datasets.rows import Row
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
@@ -79,12 +79,12 @@ class Anonymize(Step):
 
     def check(self) -> None:
         """Raises `SetupError` for a part, format, number or prior that cannot work, then checks the parts."""
-        values.instance("editor", self.editor, Editor, "u2s.Redact(method='solid')")
-        values.instance("inspect", self.inspect, Inspect, "u2s.Inspect()")
-        values.instance("caption", self.caption, Caption, "u2s.Caption()")
-        values.instance("instruct", self.instruct, Instruct, "u2s.Instruct()")
-        values.whole("attempts", self.attempts)
-        values.whole("seed", self.seed, least=None)
+        checks.instance("editor", self.editor, Editor, "u2s.Redact(method='solid')")
+        checks.instance("inspect", self.inspect, Inspect, "u2s.Inspect()")
+        checks.instance("caption", self.caption, Caption, "u2s.Caption()")
+        checks.instance("instruct", self.instruct, Instruct, "u2s.Instruct()")
+        checks.whole("attempts", self.attempts)
+        checks.whole("seed", self.seed, least=None)
         if self.format not in FORMATS:
             raise SetupError(f"format={self.format!r} is unknown; use one of: {', '.join(FORMATS)}")
         if self.prior not in PRIORS:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from u2s_datasets import columns, values
+from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Backend, Message, Request
+from u2s_datasets.parts import Backend, Message, Request, checks
 from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.privacy.private_words import Draft, Private, private_of, settle
 from u2s_datasets.rows import Row
@@ -44,7 +44,7 @@ class Caption(Step):
 
     def check(self) -> None:
         """Raises `SetupError` for a backend that takes no images, or for criteria that are none."""
-        values.instance("backend", self.backend, Backend, values.BACKEND, optional=True)
+        checks.instance("backend", self.backend, Backend, checks.BACKEND, optional=True)
         if self.backend is not None and not self.backend.sees:
             raise SetupError(f"backend={type(self.backend).__name__} takes no images; give one that sees")
         criteria_.check(self.criteria)

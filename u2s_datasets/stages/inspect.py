@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from u2s_datasets import columns, values
-from u2s_datasets.catalog import category_of, known_categories
-from u2s_datasets.detectors.faces import Faces
-from u2s_datasets.detectors.text import Text
+from u2s_datasets import columns
 from u2s_datasets.errors import RowError, SetupError
-from u2s_datasets.parts import Backend, Category, Detection, Detector, Grow, Message, Request
+from u2s_datasets.parts import Backend, Category, Detection, Detector, Grow, Message, Request, checks
+from u2s_datasets.parts.catalog import category_of, known_categories
+from u2s_datasets.parts.detectors.faces import Faces
+from u2s_datasets.parts.detectors.text import Text
 from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.rows import Row
 from u2s_datasets.stages.answers import parse_flag
@@ -60,15 +60,15 @@ class Inspect(Step):
 
     def check(self) -> None:
         """Raises `SetupError` where there is nothing to inspect with, or a value that cannot work."""
-        values.instances("detectors", self.detectors, Detector, "u2s.Faces()")
-        values.instance("backend", self.backend, Backend, values.BACKEND, optional=True)
+        checks.instances("detectors", self.detectors, Detector, "u2s.Faces()")
+        checks.instance("backend", self.backend, Backend, checks.BACKEND, optional=True)
         if not self.detectors and self.backend is None:
             raise SetupError("detectors=() inspects nothing; give at least one, such as u2s.Faces(), or a backend")
         if self.backend is not None and not self.backend.sees:
             raise SetupError(f"backend={type(self.backend).__name__} takes no images; give one that sees")
         if self.method not in METHODS:
             raise SetupError(f"method={self.method!r} is unknown; use one of: {', '.join(METHODS)}")
-        values.number("threshold", self.threshold)
+        checks.number("threshold", self.threshold)
         if not 0 < self.threshold <= 1:
             raise SetupError(f"threshold={self.threshold!r} is not in (0, 1]; the lower, the more is flagged")
         criteria_.check(self.criteria)

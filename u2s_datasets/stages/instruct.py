@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from u2s_datasets import columns, images, values
+from u2s_datasets import columns, images
 from u2s_datasets.errors import RowError, SetupError
-from u2s_datasets.parts import Backend, Message, Request
+from u2s_datasets.parts import Backend, Message, Request, checks
 from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.privacy.identifying_text import telling
 from u2s_datasets.privacy.private_words import Draft, Private, leaks, private_of, read_of, settle
@@ -64,8 +64,8 @@ class Instruct(Step):
 
     def check(self) -> None:
         """Raises `SetupError` for groups or criteria that are none."""
-        values.instance("backend", self.backend, Backend, values.BACKEND, optional=True)
-        values.whole("seed", self.seed, least=None)
+        checks.instance("backend", self.backend, Backend, checks.BACKEND, optional=True)
+        checks.whole("seed", self.seed, least=None)
         if isinstance(self.groups, str) and self.groups != "paper":
             raise SetupError(f"groups={self.groups!r} is unknown; use 'paper' or a tuple of your own groups")
         if not all(isinstance(group, str) and group.strip() for group in self.groups):

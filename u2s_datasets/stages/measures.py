@@ -17,12 +17,12 @@ import numpy as np
 from PIL import Image
 
 from u2s_datasets import columns
-from u2s_datasets.metrics import privacy
-from u2s_datasets.metrics.encoders import ImageTextEncoder, LpipsNetwork
-from u2s_datasets.metrics.face_encoders import FaceEncoder
-from u2s_datasets.metrics.privacy import Face, match_faces
-from u2s_datasets.metrics.quality import clip_ratio, clip_similarity, ssim
 from u2s_datasets.parts import Backend
+from u2s_datasets.parts.metrics import privacy
+from u2s_datasets.parts.metrics.encoders import ImageTextEncoder, LpipsNetwork
+from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
+from u2s_datasets.parts.metrics.privacy import Face, match_faces
+from u2s_datasets.parts.metrics.quality import clip_ratio, clip_similarity, ssim
 from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import judge

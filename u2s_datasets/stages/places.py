@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from u2s_datasets.catalog import known_categories
 from u2s_datasets.parts import Box, Category
+from u2s_datasets.parts.catalog import known_categories
 
 _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")

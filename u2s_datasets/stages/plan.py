@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from u2s_datasets import columns, images
-from u2s_datasets.editors.redact import regions
 from u2s_datasets.errors import EditFailed, RowError
 from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor, Grow
+from u2s_datasets.parts.editors.redact import regions
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import verify
 

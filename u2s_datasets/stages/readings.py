@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from u2s_datasets.errors import UnparsableAnswer
-from u2s_datasets.metrics.privacy import NO_TEXT, RACES
+from u2s_datasets.parts.metrics.privacy import NO_TEXT, RACES
 from u2s_datasets.stages import marks
 
 NO_HUMAN = "NO_HUMAN"

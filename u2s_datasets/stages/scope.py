@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from u2s_datasets.catalog import known_categories
 from u2s_datasets.parts import Category
+from u2s_datasets.parts.catalog import known_categories
 from u2s_datasets.privacy import vispr_attributes as vispr
 from u2s_datasets.privacy.criteria import CRITERIA, Criteria
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from u2s_datasets import columns, images, values
+from u2s_datasets import columns, images
 from u2s_datasets.errors import SetupError, UnreadableImage
-from u2s_datasets.metrics.encoders import ImageTextEncoder, LpipsNetwork
-from u2s_datasets.metrics.face_encoders import FaceEncoder
-from u2s_datasets.parts import Backend, Detection, Detector
+from u2s_datasets.parts import Backend, Detection, Detector, checks
+from u2s_datasets.parts.metrics.encoders import ImageTextEncoder, LpipsNetwork
+from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.rows import Row
 from u2s_datasets.stages import measures
@@ -70,14 +70,14 @@ class Score(Step):
 
     def check(self) -> None:
         """Raises `SetupError` for a part of another kind or a backend that takes no images, then checks the parts."""
-        values.instance("inspect", self.inspect, Inspect, "u2s.Inspect()", optional=True)
+        checks.instance("inspect", self.inspect, Inspect, "u2s.Inspect()", optional=True)
         for name, kind in (("clip", ImageTextEncoder), ("lpips", LpipsNetwork), ("faces", FaceEncoder)):
             part = getattr(self, name)
             if part is not None and not isinstance(part, kind):
                 raise SetupError(f"{name}={type(part).__name__} is no {kind.__name__}; give one that is")
         for name in ("judge", "reader", "people"):
             backend = getattr(self, name)
-            values.instance(name, backend, Backend, values.BACKEND, optional=True)
+            checks.instance(name, backend, Backend, checks.BACKEND, optional=True)
             if backend is not None and not backend.sees:
                 raise SetupError(f"{name}={type(backend).__name__} takes no images; give one that sees")
         super().check()

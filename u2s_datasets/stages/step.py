@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from u2s_datasets import checkpoints, columns, rows
+from u2s_datasets import columns, rows
 from u2s_datasets.errors import MissingExtra, MissingWeights, PartlyFailed, RowError, SetupError, together
-from u2s_datasets.parts import Detection, Part
+from u2s_datasets.parts import Detection, Part, checkpoints
 from u2s_datasets.rows import Row
 
 log = logging.getLogger(__name__)
