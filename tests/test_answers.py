@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from u2s_datasets.errors import UnparsableAnswer
 from u2s_datasets.parts import CUT
 from u2s_datasets.stages import answers
-from u2s_datasets.stages.answers import ReviewItem, UnparsableAnswer, parse_caption
-from u2s_datasets.stages.captions import FORM
+from u2s_datasets.stages.answers import FORM, ReviewItem, parse_caption
 
 SAYS_FALSE = [
     "FALSE",

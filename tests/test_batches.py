@@ -10,7 +10,7 @@ from u2s_datasets.images import feather
 from u2s_datasets.parts import Edit
 from u2s_datasets.parts.editors import batches
 from u2s_datasets.parts.metrics.quality import ssim
-from u2s_datasets.stages.step import each
+from u2s_datasets.stages.base import each
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
 

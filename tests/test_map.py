@@ -15,7 +15,7 @@ from parts import RedSquares, Touchy, picture
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
-from u2s_datasets.rows import EncodedImage
+from u2s_datasets.stages.batch import EncodedImage
 from u2s_datasets.stages.inspect import Inspect
 
 RED = u2s.Anonymize(inspect=Inspect(detectors=(RedSquares(),)), format="png")

@@ -21,9 +21,9 @@ from u2s_datasets.parts.metrics.privacy import (
 )
 from u2s_datasets.parts.metrics.quality import clip_ratio, clip_similarity
 from u2s_datasets.parts.metrics.reidentification import group_ranks, ranks, rate
-from u2s_datasets.rows import Row
-from u2s_datasets.stages import judge
-from u2s_datasets.stages.readings import parse_races, parse_text
+from u2s_datasets.stages import vlm_questions
+from u2s_datasets.stages.answers import parse_races, parse_text
+from u2s_datasets.stages.batch import Row
 
 
 def vectors(n: int, seed: int = 0, d: int = 16) -> np.ndarray:
@@ -169,7 +169,7 @@ def test_the_interval_is_clopper_and_pearsons():
 
 def test_the_judge_sees_both_images_in_order():
     before, after = picture(), picture(red=True)
-    message = judge.judge_request(before, after).messages[0]
+    message = vlm_questions.judge_request(before, after).messages[0]
     assert message.content[0] is before and message.content[1] is after
     assert "ANONYMIZATION_SCORE" in message.content[2] and "people" in message.content[2]
 
@@ -201,7 +201,7 @@ def test_a_judge_that_fails_on_one_row_leaves_the_others():
     backend = u2s.Scripted(
         answers=((rf"{marker(rows[1])}", RowError("no", "no_answer")),), default="ANONYMIZATION_SCORE: 85/100"
     )
-    assert judge.vlm_scores(backend, rows) == [85.0, None, 85.0]
+    assert vlm_questions.vlm_scores(backend, rows) == [85.0, None, 85.0]
     assert rows[1].failure is not None and rows[0].failure is None
     assert c.VLM_SCORE not in rows[0].fields
 
@@ -215,5 +215,8 @@ def marker(row: Row) -> str:
     from u2s_datasets.parts.backends.scripted import transcript
 
     return (
-        transcript(judge.judge_request(row.decoded.pixels, row.decoded.pixels)).split("<image")[1].split(">")[0].strip()
+        transcript(vlm_questions.judge_request(row.decoded.pixels, row.decoded.pixels))
+        .split("<image")[1]
+        .split(">")[0]
+        .strip()
     )

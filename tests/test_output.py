@@ -20,10 +20,10 @@ from u2s_datasets import images
 from u2s_datasets.evaluate import evaluate_run
 from u2s_datasets.output import Output, check_apart, row_id
 from u2s_datasets.pipeline import Pipeline
-from u2s_datasets.profiles import profile
 from u2s_datasets.review.decisions import apply_reviews, decide, places
 from u2s_datasets.runner import rewrite_reports
 from u2s_datasets.sources import Item
+from u2s_datasets.stages.profiles import profile
 
 SHARDS = {**QUICK, "shard_size": 2}
 

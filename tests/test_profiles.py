@@ -15,8 +15,8 @@ from u2s_datasets.parts.checkpoints import _own_rank
 from u2s_datasets.parts.editors.instruct_families import FAMILIES
 from u2s_datasets.parts.weights import WEIGHTS, gigabytes, pinned
 from u2s_datasets.pipeline import parts_of
-from u2s_datasets.profiles import build
-from u2s_datasets.recipes import RECIPES
+from u2s_datasets.stages.profiles import build
+from u2s_datasets.stages.recipes import RECIPES
 from u2s_datasets.workers import Workers, chunks_of, default_number
 
 

@@ -20,13 +20,13 @@ from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.app import forms
 from u2s_datasets.evaluate import evaluate_run
-from u2s_datasets.profiles import profile
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
 from u2s_datasets.review.recorded import run_profile
 from u2s_datasets.review.reedit import reedit
 from u2s_datasets.review.rewrite import Change, replace_rows
 from u2s_datasets.review.risk import residual_risk
+from u2s_datasets.stages.profiles import profile
 
 QUICK = {"detectors": ["parts:RedSquares"], "num_proc": 1, "shard_size": 5, "keep": ["label"]}
 

@@ -13,8 +13,8 @@ from u2s_datasets import columns as c
 from u2s_datasets.parts.backends.scripted import transcript
 from u2s_datasets.parts.metrics.privacy import text_similarity
 from u2s_datasets.parts.metrics.quality import ssim
-from u2s_datasets.rows import Row
 from u2s_datasets.stages import score
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import Inspect
 
 

@@ -15,8 +15,8 @@ from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.errors import RowError
 from u2s_datasets.parts import Detection
-from u2s_datasets.rows import Row
-from u2s_datasets.stages import verify
+from u2s_datasets.stages import residue
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import Inspect
 
 RED = Inspect(detectors=(RedSquares(),))
@@ -160,8 +160,8 @@ def test_a_change_of_tone_is_no_rewriting():
     for after in (np.clip(before * 0.8 + 20, 0, 255), np.clip(before.astype(int) + 14, 0, 255)):
         after = after.astype(np.uint8)
         assert np.abs(before.astype(int) - after).mean() > 10
-        assert verify.remaining([], before, after, [box], absolute=False) == [box]
-    assert verify.remaining([], before, np.roll(before, 40, axis=1), [box], absolute=False) == []
+        assert residue.remaining([], before, after, [box], absolute=False) == [box]
+    assert residue.remaining([], before, np.roll(before, 40, axis=1), [box], absolute=False) == []
 
 
 def test_some_changed_pixels_prove_nothing_of_a_program_that_looks_for_itself():
@@ -169,7 +169,7 @@ def test_some_changed_pixels_prove_nothing_of_a_program_that_looks_for_itself():
     before = data.astronaut()
     after = np.asarray(Image.open(io.BytesIO(images.encode(Image.fromarray(before), "jpeg"))))
     box = Detection("face", (170.0, 70.0, 280.0, 190.0), 1.0)
-    assert verify.remaining([], before, after, [box], absolute=True, obedient=False) == [box]
+    assert residue.remaining([], before, after, [box], absolute=True, obedient=False) == [box]
 
 
 def test_a_picture_flagged_as_a_whole_that_comes_back_as_it_was_is_withheld():
@@ -384,7 +384,7 @@ def test_a_review_that_cannot_be_read_withholds_its_row_alone(review, score):
 def test_nothing_shows_that_a_box_outside_the_image_is_gone():
     before, after = np.asarray(picture()), 255 - np.asarray(picture())
     outside, thin = (500.0, 500.0, 600.0, 600.0), (10.2, 10.0, 10.4, 30.0)
-    for hidden in (verify.painted, verify.moved):
+    for hidden in (residue.painted, residue.moved):
         assert not hidden(before, after, outside)
         assert hidden(before, after, thin) and not hidden(before, before, thin)
 

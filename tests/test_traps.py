@@ -21,7 +21,7 @@ from u2s_datasets.parts.backends.scripted import transcript
 from u2s_datasets.parts.metrics.privacy import RACES, race_entropy, text_recall, text_similarity
 from u2s_datasets.stages.answers import parse_flag, parse_score
 from u2s_datasets.stages.inspect import Inspect
-from u2s_datasets.stages.judge import judge_request
+from u2s_datasets.stages.vlm_questions import judge_request
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from u2s_datasets.parts import Backend, Request
 from u2s_datasets.parts.backends.scripted import Scripted
 from u2s_datasets.parts.backends.transformers_backend import TransformersBackend
-from u2s_datasets.rows import Row
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct

@@ -13,7 +13,7 @@ from typing import Any
 _LAZY = {
     "Anonymize": "stages.anonymize",
     "Caption": "stages.caption",
-    "Gate": "stages.gate",
+    "Gate": "stages.quality_gate",
     "Inspect": "stages.inspect",
     "Instruct": "stages.instruct",
     "Score": "stages.score",
@@ -47,11 +47,11 @@ _LAZY = {
     "FreePrompt": "parts.editors.freeprompt",
     "SafeInstructPix2Pix": "parts.editors.safe_attention",
     "load_criteria": "privacy.criteria",
-    "Profile": "profiles",
+    "Profile": "stages.profiles",
     "apply_reviews": "review.decisions",
     "from_fiftyone": "fiftyone_io",
     "to_fiftyone": "fiftyone_io",
-    "profile": "profiles",
+    "profile": "stages.profiles",
     "VisprResult": "vispr_result",
     "evaluate_vispr": "vispr_evaluation",
     "Report": "metrics.report",
@@ -81,7 +81,7 @@ __all__ = sorted([*_LAZY, *_STEPS])
 
 def __getattr__(name: str) -> Any:
     if name in _STEPS:
-        value = getattr(importlib.import_module("u2s_datasets.profiles").profile(), name)
+        value = getattr(importlib.import_module("u2s_datasets.stages.profiles").profile(), name)
     elif name in _LAZY:
         value = getattr(importlib.import_module(f"u2s_datasets.{_LAZY[name]}"), name)
     else:

@@ -24,11 +24,11 @@ from typing import Any
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Detector
-from u2s_datasets.profiles import Profile, profile
-from u2s_datasets.rows import Row
 from u2s_datasets.runner import run
 from u2s_datasets.samples import PHOTOS, write_samples
 from u2s_datasets.sources import FolderSource, Item
+from u2s_datasets.stages.batch import Row
+from u2s_datasets.stages.profiles import Profile, profile
 from u2s_datasets.workers import Workers, default_number
 
 _MEBI = 2**20

@@ -19,10 +19,10 @@ from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
 from u2s_datasets.parts.metrics.face_encoders import InsightFace
 from u2s_datasets.parts.metrics.quality import clip_similarity
 from u2s_datasets.parts.metrics.reidentification import ranks
-from u2s_datasets.rows import Row
 from u2s_datasets.samples import PHOTOS, write_samples
 from u2s_datasets.sources import FolderSource
 from u2s_datasets.stages import measures
+from u2s_datasets.stages.batch import Row
 
 _GALLERY, _WIDTH = 10_000, 768
 _WORDS = ["the", "fire", "exit", "is", "at", "gate", "twelve", "please", "mind", "the", "step"]

@@ -19,9 +19,9 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Request, checkpoints
 from u2s_datasets.parts.backends.tokens import first_tokens
 from u2s_datasets.parts.backends.transformers_backend import TransformersBackend, _Loaded
-from u2s_datasets.rows import Row
 from u2s_datasets.samples import write_samples
 from u2s_datasets.sources import FolderSource
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import CHOICES, LEAD, METHODS, Inspect
 
 _CONTROLS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

@@ -52,7 +52,7 @@ def _try_detectors() -> int:
     """Load both engines and look at a grey picture, so that "works" is not a guess."""
     import numpy as np
 
-    from u2s_datasets.profiles import profile
+    from u2s_datasets.stages.profiles import profile
 
     works = 0
     for engine, where in (("onnxruntime", ".map"), ("openvino", "u2s anonymize")):

@@ -18,9 +18,9 @@ from u2s_datasets.evaluate_rows import original_of
 from u2s_datasets.metrics.run_folder import Folder
 from u2s_datasets.metrics.summary import Original
 from u2s_datasets.parts.metrics.definitions import UNTOUCHED
-from u2s_datasets.rows import Row
+from u2s_datasets.stages.base import each
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.score import Score
-from u2s_datasets.stages.step import each
 
 CONTROLS = 16
 """Rows on which the controls are measured: they are to show that a metric works, not to estimate anything."""

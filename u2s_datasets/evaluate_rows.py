@@ -22,10 +22,10 @@ from u2s_datasets.metrics.missing import UNMEASURED
 from u2s_datasets.metrics.page import side_by_side
 from u2s_datasets.metrics.run_folder import EVALUATED, WHOLE, Folder, read
 from u2s_datasets.metrics.summary import Original, summarize
-from u2s_datasets.rows import Row
+from u2s_datasets.stages.base import each
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.measures import standing_in
 from u2s_datasets.stages.score import Score
-from u2s_datasets.stages.step import each
 
 AT_ONCE = 16
 _READ = (c.ROW_ID, c.SOURCE, c.STATUS, c.PRIVACY_FLAG, c.PRIVACY_REVIEW, c.PUBLIC_CAPTION, *c.SCORE, *c.RACE)

@@ -13,7 +13,7 @@ from u2s_datasets.parts.metrics import cheating, privacy, quality, reidentificat
 from u2s_datasets.parts.metrics.definitions import COUNT, GOALS, MEANINGS, SCALES
 from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
 from u2s_datasets.parts.metrics.face_encoders import InsightFace, OnnxFaces
-from u2s_datasets.stages import judge
+from u2s_datasets.stages import vlm_questions
 
 _OCR = "nothing: PP-OCR by rapidocr, in its wheel (Apache-2.0); or a model that sees"
 _MODEL = "a model that sees, such as InternVL3.5-8B-HF (Apache-2.0)"
@@ -47,7 +47,7 @@ ENTRIES = (
     *(_row(name, "privacy", "a count", function, _FACES) for name, function in _COUNTS.items()),
     _row(c.TEXT_SIMILARITY, "privacy", "[0, 1]", privacy.text_similarity, _OCR),
     _row(c.TEXT_RECALL, "privacy", "[0, 1]", privacy.text_recall, _OCR),
-    _row(c.VLM_SCORE, "privacy", "[0, 100]", judge.vlm_scores, _MODEL),
+    _row(c.VLM_SCORE, "privacy", "[0, 100]", vlm_questions.vlm_scores, _MODEL),
     _row(c.RESIDUAL_FACES, "privacy", "a count", None, _DETECTOR),
     _row(c.RESIDUAL_TEXT, "privacy", "a count", None, _OCR),
     Entry("race entropy", "privacy, over the set", "[0, 1]", "higher", privacy.race_entropy, _MODEL),

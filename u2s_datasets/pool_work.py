@@ -20,10 +20,10 @@ from u2s_datasets.errors import RowError
 from u2s_datasets.images.decoding import MAX_PIXELS
 from u2s_datasets.parts import Detection, Part
 from u2s_datasets.pipeline import Pipeline, parts_of
-from u2s_datasets.profiles import Profile
-from u2s_datasets.rows import Row
 from u2s_datasets.sources import Item
 from u2s_datasets.stages import score
+from u2s_datasets.stages.batch import Row
+from u2s_datasets.stages.profiles import Profile
 from u2s_datasets.workers import Workers, chunks_of
 
 PIPELINE, INSPECT, INSTRUCT, ANONYMIZE = "pipeline", "inspect", "instruct", "anonymize"

@@ -11,7 +11,7 @@ from typing import Any
 from u2s_datasets.errors import SetupError
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.pool_work import PoolWork, pool_names
-from u2s_datasets.profiles import Profile
+from u2s_datasets.stages.profiles import Profile
 from u2s_datasets.stretches import LONGEST
 from u2s_datasets.workers import WORKER_BYTES
 

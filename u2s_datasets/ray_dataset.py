@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from u2s_datasets import profiles
 from u2s_datasets.blocks import UserBlocks
 from u2s_datasets.errors import SetupError
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.pools import Pool
+from u2s_datasets.stages import profiles
 
 if TYPE_CHECKING:
     from ray.data import Dataset

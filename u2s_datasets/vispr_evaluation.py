@@ -22,16 +22,17 @@ from typing import Any
 
 import numpy as np
 
-from u2s_datasets import columns, profiles
+from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import catalog
 from u2s_datasets.parts.metrics import flags
 from u2s_datasets.privacy import criteria
 from u2s_datasets.privacy import vispr_attributes as vispr
-from u2s_datasets.profiles import Profile
-from u2s_datasets.roles import Backends
-from u2s_datasets.rows import Row
+from u2s_datasets.stages import profiles
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import Inspect
+from u2s_datasets.stages.model_roles import Backends
+from u2s_datasets.stages.profiles import Profile
 from u2s_datasets.vispr_answers import Answer, AnswerFile, Answers
 from u2s_datasets.vispr_dataset import Example, read_split
 from u2s_datasets.vispr_result import Measured, VisprResult, free

@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from u2s_datasets import profiles as named_profiles
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Part, catalog
 from u2s_datasets.parts.editors import redact
 from u2s_datasets.privacy.criteria import load_criteria
-from u2s_datasets.profiles import NAMES, Profile
 from u2s_datasets.stages import anonymize
 from u2s_datasets.stages import inspect as inspect_stage
-from u2s_datasets.stages.step import Step
+from u2s_datasets.stages import profiles as named_profiles
+from u2s_datasets.stages.base import Step
+from u2s_datasets.stages.profiles import NAMES, Profile
 
 SEPARATOR = "__"
 _WORDS = {

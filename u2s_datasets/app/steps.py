@@ -16,9 +16,9 @@ from u2s_datasets.app import samples as s
 from u2s_datasets.app.actions import boxes_of
 from u2s_datasets.app.media import Media, is_placeholder
 from u2s_datasets.errors import SetupError
-from u2s_datasets.rows import Row
 from u2s_datasets.stages.anonymize import Anonymize
-from u2s_datasets.stages.step import Step
+from u2s_datasets.stages.base import Step
+from u2s_datasets.stages.batch import Row
 
 STEPS = ("inspect", "caption", "instruct", "anonymize", "score")
 BATCH = 16

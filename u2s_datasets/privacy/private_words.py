@@ -26,9 +26,9 @@ from u2s_datasets import columns
 from u2s_datasets.errors import RowError
 from u2s_datasets.parts import Backend, Request
 from u2s_datasets.privacy.identifying_text import CAMEL, Folded
-from u2s_datasets.rows import Row
-from u2s_datasets.stages.ask import objection
-from u2s_datasets.stages.step import each, each_row
+from u2s_datasets.stages.base import each, each_row
+from u2s_datasets.stages.batch import Row
+from u2s_datasets.stages.query import objection
 
 _OURS = (columns.ERROR, columns.LEAK)
 _WORD = re.compile(r"[^\W_]+")

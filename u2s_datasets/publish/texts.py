@@ -11,7 +11,7 @@ from u2s_datasets.privacy.identifying_text import strings
 from u2s_datasets.privacy.private_words import leaks as leaking
 from u2s_datasets.privacy.private_words import named, private_of
 from u2s_datasets.publish.candidates import Candidate
-from u2s_datasets.stages import places
+from u2s_datasets.stages import generic_captions
 
 WRITTEN = (c.PUBLIC_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION)
 """Columns whose words this program or a model wrote; a kept column's words are the user's."""
@@ -57,9 +57,8 @@ def said(candidate: Candidate, kept: tuple[str, ...], size: tuple[int, int]) -> 
 
 def _caption(candidate: Candidate, size: tuple[int, int]) -> str:
     """The private caption, or "" where it is the generic one, which names places in the picture and nothing else."""
-    found = places.regions([item for item in candidate.review if item.get("box") is not None], size)
-    generic = f"A {places.shape(size)} photo" + (f" with {places.phrase(found)}" if found else "") + "."
-    return "" if candidate.caption == generic else candidate.caption
+    found = generic_captions.regions([item for item in candidate.review if item.get("box") is not None], size)
+    return "" if candidate.caption == generic_captions.caption(found, size) else candidate.caption
 
 
 def contains(text: str, private: str) -> bool:

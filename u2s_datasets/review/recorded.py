@@ -13,17 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets import roles
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Detector, Editor, catalog
 from u2s_datasets.pipeline import parts_of
-from u2s_datasets.profiles import Profile
 from u2s_datasets.review import decisions as d
+from u2s_datasets.stages import model_roles
 from u2s_datasets.stages.anonymize import Anonymize
 from u2s_datasets.stages.caption import Caption
-from u2s_datasets.stages.gate import Gate
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
+from u2s_datasets.stages.profiles import Profile
+from u2s_datasets.stages.quality_gate import Gate
 from u2s_datasets.stages.score import Score
 
 REMEDY = "pass a profile of your own, as chosen=…"
@@ -60,7 +60,7 @@ def run_profile(folder: Path, **options: Any) -> Profile:
 def _editor(given: str | Editor | None, options: Mapping[str, Any] | None) -> Editor | None:
     if given is None and options:
         raise SetupError(f"editor_options={dict(options)!r} are for the editor that is named with them; say editor=…")
-    return None if given is None else roles.editor_of(given, None, {}, options or {})
+    return None if given is None else model_roles.editor_of(given, None, {}, options or {})
 
 
 def _named(names: Sequence[str] | None) -> list[Detector] | None:

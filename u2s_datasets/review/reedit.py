@@ -17,13 +17,13 @@ from u2s_datasets.damaged import read_table
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Box
 from u2s_datasets.pipeline import Pipeline
-from u2s_datasets.profiles import Profile
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
 from u2s_datasets.review.recorded import run_profile
 from u2s_datasets.review.rewrite import Change, replace_rows
 from u2s_datasets.source import Item, Source
 from u2s_datasets.stages.plan import USER
+from u2s_datasets.stages.profiles import Profile
 
 BOXES = "review_boxes"
 """Column by which a curator's boxes reach the step."""

@@ -13,13 +13,13 @@ from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError, SetupError
 from u2s_datasets.parts import Detection, Detector, Editor, checks
 from u2s_datasets.parts.editors.redact import Redact
-from u2s_datasets.rows import Row
+from u2s_datasets.stages.base import Step, each, each_row, recall_failure, sound
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
 from u2s_datasets.stages.plan import CLASS_NAME, PRIORS, USER, Plan, check_review, given_boxes
-from u2s_datasets.stages.step import Step, each, each_row, recall_failure, sound
-from u2s_datasets.stages.verify import WHOLE
+from u2s_datasets.stages.residue import WHOLE
 
 FORMATS = ("auto", *images.ENCODED_FORMATS)
 

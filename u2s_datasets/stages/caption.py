@@ -10,13 +10,12 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Backend, Message, Request, checks
 from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.privacy.private_words import Draft, Private, private_of, settle
-from u2s_datasets.rows import Row
-from u2s_datasets.stages import places
-from u2s_datasets.stages.answers import Captions, parse_caption
-from u2s_datasets.stages.ask import ask
-from u2s_datasets.stages.captions import FORM
+from u2s_datasets.stages import generic_captions
+from u2s_datasets.stages.answers import FORM, Captions, parse_caption
+from u2s_datasets.stages.base import Step, each_row, note_failures, recall_failure
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.prompts import criteria_lines, render
-from u2s_datasets.stages.step import Step, each_row, note_failures, recall_failure
+from u2s_datasets.stages.query import ask
 
 MAX_ITEMS, MAX_TOKENS = 10, 50
 """What the prompt asks for, as in the paper."""
@@ -102,8 +101,8 @@ class Caption(Step):
 def _caption(row: Row) -> None:
     review = row.fields.get(columns.PRIVACY_REVIEW) or []
     size = row.decoded.pixels.size
-    found = places.regions(review, size)
-    public = f"A {places.shape(size)} photo" + (f" with {places.phrase(found)}" if found else "") + "."
+    found = generic_captions.regions(review, size)
+    public = generic_captions.caption(found, size)
     read = [item["item"] for item in review if item["category"] == "text" and item["item"]]
     row.fields[columns.PUBLIC_CAPTION] = public
     if row.fields.get(columns.PRIVACY_FLAG) is not False:

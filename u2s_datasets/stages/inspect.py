@@ -15,12 +15,12 @@ from u2s_datasets.parts.catalog import category_of, known_categories
 from u2s_datasets.parts.detectors.faces import Faces
 from u2s_datasets.parts.detectors.text import Text
 from u2s_datasets.privacy import criteria as criteria_
-from u2s_datasets.rows import Row
 from u2s_datasets.stages.answers import parse_flag
-from u2s_datasets.stages.ask import ask
+from u2s_datasets.stages.base import Step, each, each_row, sound
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.prompts import criteria_lines, render
+from u2s_datasets.stages.query import ask
 from u2s_datasets.stages.scope import scope
-from u2s_datasets.stages.step import Step, each, each_row, sound
 
 METHODS = ("choose", "generate")
 CHOICES = ("TRUE", "FALSE")

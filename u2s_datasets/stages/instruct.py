@@ -12,12 +12,12 @@ from u2s_datasets.parts import Backend, Message, Request, checks
 from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.privacy.identifying_text import telling
 from u2s_datasets.privacy.private_words import Draft, Private, leaks, private_of, read_of, settle
-from u2s_datasets.rows import Row
-from u2s_datasets.stages import places
+from u2s_datasets.stages import generic_captions
 from u2s_datasets.stages.answers import parse_instruction
-from u2s_datasets.stages.ask import ask
+from u2s_datasets.stages.base import Step, each_row, note_failures, recall_failure
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.prompts import criteria_lines, render
-from u2s_datasets.stages.step import Step, each_row, note_failures, recall_failure
+from u2s_datasets.stages.query import ask
 
 MAX_INSTRUCTION_WORDS, MAX_CAPTION_WORDS = 45, 50
 """What the prompts ask for, as in the paper."""
@@ -174,11 +174,10 @@ def _public_caption(row: Row) -> str:
 
 def _instruct(row: Row) -> None:
     caption = row.fields.get(columns.PUBLIC_CAPTION)
-    found = places.regions(row.fields.get(columns.PRIVACY_REVIEW) or [], row.decoded.pixels.size)
+    found = generic_captions.regions(row.fields.get(columns.PRIVACY_REVIEW) or [], row.decoded.pixels.size)
     if row.fields.get(columns.PRIVACY_FLAG) is False:
         row.fields[columns.EDIT_CAPTION] = caption
     elif found:
-        row.fields[columns.EDIT_INSTRUCTION] = f"Hide {places.phrase(found)} and keep everything else as it is."
-        row.fields[columns.EDIT_CAPTION] = f"A {places.shape(row.decoded.pixels.size)} photo in which " + (
-            f"{places.phrase(found)} cannot be made out."
-        )
+        regions, shape = generic_captions.phrase(found), generic_captions.shape(row.decoded.pixels.size)
+        row.fields[columns.EDIT_INSTRUCTION] = f"Hide {regions} and keep everything else as it is."
+        row.fields[columns.EDIT_CAPTION] = f"A {shape} photo in which {regions} cannot be made out."

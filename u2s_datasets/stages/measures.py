@@ -24,9 +24,9 @@ from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.parts.metrics.privacy import Face, match_faces
 from u2s_datasets.parts.metrics.quality import clip_ratio, clip_similarity, ssim
 from u2s_datasets.privacy import criteria as criteria_
-from u2s_datasets.rows import Row
-from u2s_datasets.stages import judge
-from u2s_datasets.stages.step import each, each_row
+from u2s_datasets.stages import vlm_questions
+from u2s_datasets.stages.base import each, each_row
+from u2s_datasets.stages.batch import Row
 
 
 @contextmanager
@@ -124,14 +124,14 @@ def _faces(row: Row, before: list[Face], after: list[Face], same: float, paper_c
 def weigh(backend: Backend, batch: Sequence[Row], criteria: criteria_.Criteria) -> None:
     """Write `vlm_score`."""
     with standing_in(batch, columns.VLM_SCORE) as rows:
-        for row, value in zip(rows, judge.vlm_scores(backend, rows, criteria), strict=True):
+        for row, value in zip(rows, vlm_questions.vlm_scores(backend, rows, criteria), strict=True):
             row.fields[columns.VLM_SCORE] = value
 
 
 def read(backend: Backend, batch: Sequence[Row], paper_compat: bool = False) -> None:
     """Write `text_similarity` and `text_recall` from what a model reads in both images."""
     with standing_in(batch, columns.TEXT_SIMILARITY) as rows:
-        before, after = (judge.texts(backend, rows, edited) for edited in (False, True))
+        before, after = (vlm_questions.texts(backend, rows, edited) for edited in (False, True))
         for row, old, new in zip(rows, before, after, strict=True):
             if old is not None and new is not None:
                 row.fields |= texts(old, new, paper_compat)
@@ -150,7 +150,7 @@ def see_people(backend: Backend, batch: Sequence[Row]) -> None:
     """Write `race_before` and `race_after`, from which the set's entropy comes."""
     for name, edited in ((columns.RACE_BEFORE, False), (columns.RACE_AFTER, True)):
         with standing_in(batch, name) as rows:
-            for row, value in zip(rows, judge.races(backend, rows, edited), strict=True):
+            for row, value in zip(rows, vlm_questions.races(backend, rows, edited), strict=True):
                 row.fields[name] = value
 
 

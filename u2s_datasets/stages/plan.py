@@ -13,8 +13,8 @@ from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, RowError
 from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor, Grow
 from u2s_datasets.parts.editors.redact import regions
-from u2s_datasets.rows import Row
-from u2s_datasets.stages import verify
+from u2s_datasets.stages import residue
+from u2s_datasets.stages.batch import Row
 
 CLASS_NAME = "class_name"
 PRIORS = (columns.PRIVATE_CAPTION, CLASS_NAME, columns.PUBLIC_CAPTION, columns.EDIT_INSTRUCTION, columns.EDIT_CAPTION)
@@ -150,11 +150,11 @@ class Plan:
             editor: the one that made it.
             condemned: whether the model still flags it, after redaction; none where it was not asked.
         """
-        whole = [verify.whole(self.row.array)] if self._everywhere(editor) else []
+        whole = [residue.whole(self.row.array)] if self._everywhere(editor) else []
         hidden = [*self.hidden, *whole]
-        left = verify.remaining(found, self.row.array, self.edited, hidden, editor.redacts, editor.obeys_boxes)
+        left = residue.remaining(found, self.row.array, self.edited, hidden, editor.redacts, editor.obeys_boxes)
         if condemned:
-            left.append(verify.whole(self.row.array))
+            left.append(residue.whole(self.row.array))
         self.cleared = condemned is False
         self.residue = list(dict.fromkeys(left))  # what was hidden before and is found again counts once
         self.row.residue = self.residue

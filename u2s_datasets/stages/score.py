@@ -15,11 +15,11 @@ from u2s_datasets.parts import Backend, Detection, Detector, checks
 from u2s_datasets.parts.metrics.encoders import ImageTextEncoder, LpipsNetwork
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.privacy import criteria as criteria_
-from u2s_datasets.rows import Row
 from u2s_datasets.stages import measures
 from u2s_datasets.stages.attempts import absolute
+from u2s_datasets.stages.base import Step, each, each_row, sound
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import Inspect
-from u2s_datasets.stages.step import Step, each, each_row, sound
 
 log = logging.getLogger(__name__)
 _told: set[str] = set()

@@ -9,9 +9,9 @@ from typing import Generic, TypeVar
 
 from u2s_datasets.errors import RowError, UnparsableAnswer
 from u2s_datasets.parts import CUT, Backend, Message, Request
-from u2s_datasets.rows import Row
+from u2s_datasets.stages.base import each, each_row
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.prompts import render
-from u2s_datasets.stages.step import each, each_row
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

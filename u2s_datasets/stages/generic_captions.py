@@ -51,6 +51,11 @@ def regions(review: Sequence[dict[str, Any]], size: tuple[int, int]) -> dict[str
     return dict(sorted(found.items()))
 
 
+def caption(found: dict[str, list[str]], size: tuple[int, int]) -> str:
+    """The public caption of a picture of which nothing but its `regions` is told."""
+    return f"A {shape(size)} photo" + (f" with {phrase(found)}" if found else "") + "."
+
+
 def phrase(found: dict[str, list[str]]) -> str:
     """The regions in one phrase, such as "two faces (centre, upper left) and one piece of text (lower right)"."""
     parts = [

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from u2s_datasets import columns, rows
+from u2s_datasets import columns
 from u2s_datasets.errors import MissingExtra, MissingWeights, PartlyFailed, RowError, SetupError, together
 from u2s_datasets.parts import Detection, Part, checkpoints
-from u2s_datasets.rows import Row
+from u2s_datasets.stages.batch import Row, rows_of, with_columns
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,9 +44,9 @@ class Step(Part):
         """
         checkpoints.use_rank(rank)
         self.check()
-        batch_rows = rows.rows_of(batch, self.image_column, self.inputs(), self.required())
+        batch_rows = rows_of(batch, self.image_column, self.inputs(), self.required())
         self.run(batch_rows)
-        return rows.with_columns(batch, batch_rows, self.answers(set(batch)))
+        return with_columns(batch, batch_rows, self.answers(set(batch)))
 
     def run(self, batch: Sequence[Row]) -> None:
         """Write this step's columns into the rows. A row that fails says so in itself; only `SetupError` is raised."""

@@ -7,18 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from u2s_datasets import columns, roles
+from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Editor, Part, catalog, checks
 from u2s_datasets.privacy import criteria as criteria_
-from u2s_datasets.recipes import RECIPES
-from u2s_datasets.roles import Backends
+from u2s_datasets.stages import model_roles
 from u2s_datasets.stages.anonymize import Anonymize
 from u2s_datasets.stages.caption import Caption
-from u2s_datasets.stages.gate import Gate
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
+from u2s_datasets.stages.model_roles import Backends
 from u2s_datasets.stages.plan import PRIORS
+from u2s_datasets.stages.quality_gate import Gate
+from u2s_datasets.stages.recipes import RECIPES
 from u2s_datasets.stages.score import Score
 
 NAMES = {name: recipe.words for name, recipe in RECIPES.items()}
@@ -120,9 +121,9 @@ def build(
     if not isinstance(name, str) or name not in RECIPES:
         raise SetupError(f"unknown profile {name!r}; use one of: {', '.join(NAMES)}")
     recipe = RECIPES[name]
-    chosen = roles.weights_of(recipe, name, editor, models or {}, small)
+    chosen = model_roles.weights_of(recipe, name, editor, models or {}, small)
     placed = {key: value for key, value in {"dtype": dtype, "device": device}.items() if value is not None}
-    backends = roles.backends_of(recipe, chosen, backend, placed, name)
+    backends = model_roles.backends_of(recipe, chosen, backend, placed, name)
     asked = {"criteria": criteria, "threshold": threshold, "method": method, "groups": groups}
     to_inspect, to_caption, to_instruct = _told(name, bool(backends), asked, method)
     if detectors is not None:
@@ -130,10 +131,10 @@ def build(
             catalog.make("detector", d, catalog.DETECTORS) for d in checks.names("detectors", detectors)
         )
     inspect = Inspect(backend=backends.get("inspect"), **to_inspect)
-    edits = roles.editor_of(
+    edits = model_roles.editor_of(
         recipe.editor if editor is None else editor, chosen.get("edit"), placed, editor_options or {}
     )
-    roles.check_placed(placed, [*backends.values(), *(() if edits is editor else (edits,))], name)
+    model_roles.check_placed(placed, [*backends.values(), *(() if edits is editor else (edits,))], name)
     anonymize = Anonymize(
         editor=edits,
         inspect=inspect,

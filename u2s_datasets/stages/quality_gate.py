@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from u2s_datasets import columns, rows
+from u2s_datasets import columns
 from u2s_datasets.errors import ResidueFound, RowError, SetupError
-from u2s_datasets.rows import Row
 from u2s_datasets.stages.attempts import absolute, last_attempt
-from u2s_datasets.stages.step import Step
+from u2s_datasets.stages.base import Step
+from u2s_datasets.stages.batch import Row, rows_of, with_columns
 
 Limits = tuple[tuple[str, float], ...]
 _RESIDUAL = (columns.RESIDUAL_FACES, columns.RESIDUAL_TEXT)
@@ -57,13 +57,13 @@ class Gate(Step):
     def __call__(self, batch: Mapping[str, Any], rank: int | None = None) -> Any:
         """The batch with the images, states and notes of the rows that fail; see `Step`."""
         self.check()
-        made = rows.rows_of(batch, self.image_column, self.reads, (columns.STATUS,))
+        made = rows_of(batch, self.image_column, self.reads, (columns.STATUS,))
         for row in made:
             row.fields[columns.ANONYMIZED_IMAGE] = row.image
         self.run(made)
         names = self.answers(set(batch))
         if getattr(batch, "pa_table", None) is not None:
-            return rows.with_columns(batch, made, names)
+            return with_columns(batch, made, names)
         return {name: [row.fields.get(name) for row in made] for name in names}  # images as they came
 
     def check(self) -> None:

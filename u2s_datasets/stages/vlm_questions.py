@@ -11,11 +11,10 @@ from PIL import Image
 
 from u2s_datasets.parts import Backend, Message, Request
 from u2s_datasets.privacy import criteria as criteria_
-from u2s_datasets.rows import Row
-from u2s_datasets.stages.answers import parse_score
-from u2s_datasets.stages.ask import ask
+from u2s_datasets.stages.answers import parse_races, parse_score, parse_text
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.prompts import criteria_lines, render
-from u2s_datasets.stages.readings import parse_races, parse_text
+from u2s_datasets.stages.query import ask
 
 
 def judge_request(before: Image.Image, after: Image.Image, criteria: criteria_.Criteria = criteria_.DEFAULT) -> Request:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from u2s_datasets.errors import UnparsableAnswer
-from u2s_datasets.stages import marks
+from u2s_datasets.stages.answers import markup
 
 MAX_ITEMS = 32
 MAX_ITEM_CHARS = 600
@@ -60,7 +60,7 @@ def parse_caption(text: str) -> Captions:
         UnparsableAnswer: a section is missing, given twice, empty (the review may say "none"), a refusal, an echo
             of the prompt, of several paragraphs, or longer than the limits.
     """
-    bare = marks.unfenced(marks.thought_and_answer(text)[1])
+    bare = markup.unfenced(markup.thought_and_answer(text)[1])
     sections = _json_sections(bare) if bare.startswith("{") else _headed_sections(bare)
     for key, words in _SECTIONS.items():
         if key not in sections:
@@ -73,7 +73,7 @@ def parse_caption(text: str) -> Captions:
 
 
 def _json_sections(text: str) -> dict[str, Any]:
-    return {marks.key(name): value for name, value in marks.json_object(text).items() if value is not None}
+    return {markup.key(name): value for name, value in markup.json_object(text).items() if value is not None}
 
 
 def _headed_sections(text: str) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _headed_sections(text: str) -> dict[str, Any]:
     ends = [*(head.start() for head in heads), len(text)][1:]
     sections: dict[str, Any] = {}
     for head, end in zip(heads, ends, strict=True):
-        name, content = marks.key(head.group(1)), marks.unruled(text[head.end() : end])
+        name, content = markup.key(head.group(1)), markup.unruled(text[head.end() : end])
         if content and sections.setdefault(name, content) != content:
             raise UnparsableAnswer(f"the {_SECTIONS[name]} is given twice: give each section once")
     return sections
@@ -90,9 +90,9 @@ def _headed_sections(text: str) -> dict[str, Any]:
 def _caption(section: Any, what: str) -> str:
     text = section if isinstance(section, str) else ""
     paragraphs = [p for p in re.split(r"\n\s*\n", text) if re.search(r"\w", p)]
-    if len(paragraphs) > 1 or sum(line.strip() != marks.unbulleted(line) for line in text.splitlines()) > 1:
+    if len(paragraphs) > 1 or sum(line.strip() != markup.unbulleted(line) for line in text.splitlines()) > 1:
         raise UnparsableAnswer(f"the {what} has several paragraphs: write one, and nothing after it")
-    return marks.prose(section, what, MAX_CAPTION_WORDS)
+    return markup.prose(section, what, MAX_CAPTION_WORDS)
 
 
 _NO_ITEM = re.compile(r"\W*(?:none|n/?a|nothing|no items?)(?: (?:found|visible|identified|detected))?\W*", re.I)
@@ -120,7 +120,7 @@ def _entry(entry: dict[str, Any]) -> dict[str, str]:
 def _items(lines: list[str]) -> list[dict[str, str]]:
     items: list[dict[str, str]] = []
     for name, value in (pair for line in lines for pair in _fields(line)):
-        words = marks.flattened(value).strip(" ,;|(-–—")
+        words = markup.flattened(value).strip(" ,;|(-–—")
         if not re.search(r"\w", words) or (len(lines) == 1 and _NO_ITEM.fullmatch(words)):
             continue
         last = items[-1] if items else {}
@@ -137,5 +137,5 @@ def _fields(line: str) -> Iterable[tuple[str, str]]:
             return ()
         names = ("item", "category", "reason") if len(cells) > 2 else ("item", "reason")
         return zip((*names, *["reason"] * len(cells)), cells, strict=False)
-    before, *rest = _FIELD.split(marks.unbulleted(line))
+    before, *rest = _FIELD.split(markup.unbulleted(line))
     return [("item", before), *zip((name.lower() for name in rest[::2]), rest[1::2], strict=True)]

@@ -9,7 +9,7 @@ import re
 
 from u2s_datasets.errors import UnparsableAnswer
 from u2s_datasets.parts.metrics.privacy import NO_TEXT, RACES
-from u2s_datasets.stages import marks
+from u2s_datasets.stages.answers import markup
 
 NO_HUMAN = "NO_HUMAN"
 
@@ -26,14 +26,14 @@ def parse_text(text: str) -> list[str]:
     Raises:
         UnparsableAnswer: there is neither text under the heading nor NO_TEXT.
     """
-    bare = marks.unfenced(marks.thought_and_answer(text)[1])
-    if marks.peeled(bare).rstrip(".") == NO_TEXT:
+    bare = markup.unfenced(markup.thought_and_answer(text)[1])
+    if markup.peeled(bare).rstrip(".") == NO_TEXT:
         return []
     heading = _HEADING.match(bare)
     if heading is None:
         raise UnparsableAnswer("the heading is missing: reply with ### TEXT and the text, or with NO_TEXT")
     lines = [line.strip() for line in bare[heading.end() :].replace("[unclear]", " ").splitlines()]
-    if marks.peeled(" ".join(lines)).rstrip(".") == NO_TEXT:
+    if markup.peeled(" ".join(lines)).rstrip(".") == NO_TEXT:
         return []
     if not any(lines):
         raise UnparsableAnswer("there is no text under the heading: reply with the text, or with NO_TEXT")
@@ -49,14 +49,14 @@ def parse_races(text: str) -> list[str]:
     Raises:
         UnparsableAnswer: there is no heading, no name, or a name that the prompt does not offer.
     """
-    bare = marks.unfenced(marks.thought_and_answer(text)[1])
-    if marks.peeled(bare).rstrip(".") == NO_HUMAN:
+    bare = markup.unfenced(markup.thought_and_answer(text)[1])
+    if markup.peeled(bare).rstrip(".") == NO_HUMAN:
         return []
     said = _RACE.findall(bare)
     if len(said) != 1 or NO_HUMAN in bare:
         raise UnparsableAnswer("reply with ### GENDER and ### RACE, each with its words, or with NO_HUMAN")
     offered = {name.casefold(): name for name in RACES}
-    names = [marks.peeled(word).strip(" .").casefold() for word in said[0].split(",")]
+    names = [markup.peeled(word).strip(" .").casefold() for word in said[0].split(",")]
     if unknown := [name for name in names if name not in offered]:
         raise UnparsableAnswer(f"{len(unknown)} races are none of: {', '.join(RACES)}")
     return list(dict.fromkeys(offered[name] for name in names))

@@ -9,7 +9,7 @@ from typing import Any
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Backend, Editor, catalog
 from u2s_datasets.parts.weights import WEIGHTS, pinned
-from u2s_datasets.recipes import Recipe
+from u2s_datasets.stages.recipes import Recipe
 
 Backends = str | Mapping[str, str] | None
 """What runs the language models: one name for all roles, or a name per role."""

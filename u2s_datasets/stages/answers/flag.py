@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 
 from u2s_datasets.errors import UnparsableAnswer
-from u2s_datasets.stages import marks
-from u2s_datasets.stages.captions import Captions, ReviewItem, parse_caption
+from u2s_datasets.stages.answers import markup
+from u2s_datasets.stages.answers.caption import Captions, ReviewItem, parse_caption
 
 __all__ = [
     "Captions",
@@ -56,12 +56,12 @@ def parse_flag(text: str) -> bool:
     Raises:
         UnparsableAnswer: anything else: no flag or several, a part of a word, a refusal, a hedge, an echo.
     """
-    thought, answer = marks.thought_and_answer(text)
+    thought, answer = markup.thought_and_answer(text)
     if _is_lone_false(answer):
         concluded = _FLAGS.findall(thought)
         if concluded and concluded[-1].upper() == "TRUE":
             raise UnparsableAnswer("the thinking ends in TRUE and the answer is FALSE: decide on one")
-        if thought and (not thought.lstrip(marks.BLANK).startswith("<think>") or thought.count("think>") > 1):
+        if thought and (not thought.lstrip(markup.BLANK).startswith("<think>") or thought.count("think>") > 1):
             raise UnparsableAnswer("something stands before the thinking: reply with the flag and nothing else")
         return False
     if re.search("fals", answer, re.IGNORECASE):
@@ -72,21 +72,21 @@ def parse_flag(text: str) -> bool:
 
 
 def _is_lone_false(answer: str) -> bool:
-    whole = marks.unfenced(answer)
-    bare = marks.unbulleted(marks.unruled(whole))
-    return not whole.endswith("---") and marks.balanced(bare) and _unlabelled(bare) in _LONE_FALSE
+    whole = markup.unfenced(answer)
+    bare = markup.unbulleted(markup.unruled(whole))
+    return not whole.endswith("---") and markup.balanced(bare) and _unlabelled(bare) in _LONE_FALSE
 
 
 def _unlabelled(text: str) -> str:
     while True:
-        inner = marks.peeled(_LABEL.sub("", marks.peeled(_STOP.sub("", text)), count=1))
+        inner = markup.peeled(_LABEL.sub("", markup.peeled(_STOP.sub("", text)), count=1))
         if inner == text:
             return text
         text = inner
 
 
 def _says_true(line: str) -> bool:
-    bare = marks.peeled(marks.unbulleted(marks.unfenced(line)))
+    bare = markup.peeled(markup.unbulleted(markup.unfenced(line)))
     value = _unlabelled(bare)
     first = _TRUE_FIRST.match(value)
     if first and (_LABEL.match(bare) or first["word"] == "TRUE" or not re.search(r"\w", value[first.end() :])):
@@ -113,9 +113,9 @@ def parse_score(text: str) -> float:
     Raises:
         UnparsableAnswer: no score, several, one on another scale or out of range.
     """
-    _, answer = marks.thought_and_answer(text)
-    bare = marks.unbulleted(marks.unruled(marks.unfenced(answer)).replace("*", ""))
-    lone = _LONE_SCORE.fullmatch(marks.peeled(_STOP.sub("", marks.peeled(bare))))
+    _, answer = markup.thought_and_answer(text)
+    bare = markup.unbulleted(markup.unruled(markup.unfenced(answer)).replace("*", ""))
+    lone = _LONE_SCORE.fullmatch(markup.peeled(_STOP.sub("", markup.peeled(bare))))
     said = [lone.group(1)] if lone else [_labelled_score(bare, match) for match in _SCORE.finditer(bare)]
     scores = {float(number) for number in said}
     if len(scores) != 1:
@@ -153,13 +153,13 @@ def parse_instruction(text: str, max_words: int = MAX_INSTRUCTION_WORDS) -> str:
     Raises:
         UnparsableAnswer: nothing is left, a refusal, an echo of the prompt, or too many words.
     """
-    bare = marks.unfenced(marks.thought_and_answer(text)[1])
+    bare = markup.unfenced(markup.thought_and_answer(text)[1])
     if bare.startswith("{"):
-        values = [value for value in marks.json_object(bare).values() if isinstance(value, str)]
+        values = [value for value in markup.json_object(bare).values() if isinstance(value, str)]
         bare = values[0] if len(values) == 1 else ""
     bare = _COUNT.sub("", bare)
     while True:
-        shorter = _LEAD.sub("", marks.unbulleted(marks.unruled(marks.peeled(bare))).lstrip("*_`"), count=1)
+        shorter = _LEAD.sub("", markup.unbulleted(markup.unruled(markup.peeled(bare))).lstrip("*_`"), count=1)
         if shorter == bare:
-            return marks.prose(bare, "text", max_words, joint=", ")
+            return markup.prose(bare, "text", max_words, joint=", ")
         bare = shorter
