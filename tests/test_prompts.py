@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from u2s_datasets.errors import UnparsableAnswer
 from u2s_datasets.privacy.criteria import CRITERIA
 from u2s_datasets.stages import answers, prompts
 
@@ -51,12 +52,12 @@ def test_criteria_are_listed_under_their_names():
 
 @pytest.mark.parametrize("name", ["flag", "flag_one_criterion", "retry"])
 def test_a_prompt_that_is_echoed_is_never_safe(name):
-    with pytest.raises(flag.UnparsableAnswer):
+    with pytest.raises(UnparsableAnswer):
         answers.parse_flag(prompts.render(name, **VALUES[name]))
 
 
 @pytest.mark.parametrize("name", ["caption", "judge"])
 def test_an_echo_is_no_answer(name):
     parse = {"caption": answers.parse_caption, "judge": answers.parse_score}[name]
-    with pytest.raises(flag.UnparsableAnswer):
+    with pytest.raises(UnparsableAnswer):
         parse(prompts.render(name, **VALUES[name]))
