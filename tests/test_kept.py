@@ -10,7 +10,7 @@ from parts import picture
 import u2s_datasets as u2s
 from u2s_datasets import columns, images
 from u2s_datasets.privacy.kept_columns import Numbers, check_kept
-from u2s_datasets.sources import open_source
+from u2s_datasets.sources.open import open_source
 
 PIXELS = {"bytes": images.encode(picture(), "png"), "path": None}
 MOMENT = datetime.datetime(2021, 3, 4)

@@ -22,7 +22,7 @@ from u2s_datasets.output import Output, check_apart, row_id
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.review.decisions import apply_reviews, decide, places
 from u2s_datasets.runner import rewrite_reports
-from u2s_datasets.sources import Item
+from u2s_datasets.sources.open import Item
 from u2s_datasets.stages.profiles import profile
 
 SHARDS = {**QUICK, "shard_size": 2}

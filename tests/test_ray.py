@@ -28,9 +28,9 @@ from test_stage1 import SEES
 import u2s_datasets as u2s
 from u2s_datasets import blocks, cli, images, ray_runner, ray_session
 from u2s_datasets import columns as c
-from u2s_datasets.folders import FolderSource
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.pool_work import pool_names
+from u2s_datasets.sources.folder import FolderSource
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:ray.data.context"  # Ray's own settings warn of each other

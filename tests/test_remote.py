@@ -23,9 +23,9 @@ from test_runner import files_of, private_rows
 import u2s_datasets as u2s
 from u2s_datasets import cli, images
 from u2s_datasets import columns as c
-from u2s_datasets.addresses import explained, without_keys
 from u2s_datasets.output import check_apart
-from u2s_datasets.sources import open_source
+from u2s_datasets.sources.addresses import explained, without_keys
+from u2s_datasets.sources.open import open_source
 
 RED = {"detectors": ["parts:RedSquares"], "num_proc": 1, "shard_size": 8}
 

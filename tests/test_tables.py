@@ -12,8 +12,8 @@ from pyarrow import fs
 
 import u2s_datasets as u2s
 from u2s_datasets import images
-from u2s_datasets.sources import open_source
-from u2s_datasets.tables import ParquetSource
+from u2s_datasets.sources.open import open_source
+from u2s_datasets.sources.table import ParquetSource
 
 
 class Counted(LocalFileSystem):

@@ -26,7 +26,7 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Detector
 from u2s_datasets.runner import run
 from u2s_datasets.samples import PHOTOS, write_samples
-from u2s_datasets.sources import FolderSource, Item
+from u2s_datasets.sources.open import FolderSource, Item
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.profiles import Profile, profile
 from u2s_datasets.workers import Workers, default_number

@@ -20,7 +20,7 @@ from u2s_datasets.parts.metrics.face_encoders import InsightFace
 from u2s_datasets.parts.metrics.quality import clip_similarity
 from u2s_datasets.parts.metrics.reidentification import ranks
 from u2s_datasets.samples import PHOTOS, write_samples
-from u2s_datasets.sources import FolderSource
+from u2s_datasets.sources.open import FolderSource
 from u2s_datasets.stages import measures
 from u2s_datasets.stages.batch import Row
 

@@ -19,7 +19,7 @@ from u2s_datasets import columns
 from u2s_datasets.errors import RowError, SetupError
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.pool_work import State, Worker, with_bytes
-from u2s_datasets.sources import Item, Source
+from u2s_datasets.sources.open import Item, Source
 from u2s_datasets.stretches import Stretch
 
 SHARD, POSITION, ITEM, STATE, ANSWER, SECONDS = (

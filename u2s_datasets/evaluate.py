@@ -22,7 +22,7 @@ from u2s_datasets.parts import Backend, Part, catalog
 from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
 from u2s_datasets.parts.metrics.face_encoders import InsightFace
 from u2s_datasets.runner import originals_of
-from u2s_datasets.sources import open_source
+from u2s_datasets.sources.open import open_source
 from u2s_datasets.stages.score import Score, say_nothing
 
 _SCORES = {

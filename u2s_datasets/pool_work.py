@@ -20,7 +20,7 @@ from u2s_datasets.errors import RowError
 from u2s_datasets.images.decoding import MAX_PIXELS
 from u2s_datasets.parts import Detection, Part
 from u2s_datasets.pipeline import Pipeline, parts_of
-from u2s_datasets.sources import Item
+from u2s_datasets.sources.open import Item
 from u2s_datasets.stages import score
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.profiles import Profile

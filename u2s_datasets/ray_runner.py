@@ -23,7 +23,7 @@ from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.pools import Pool, fit, pools_of
 from u2s_datasets.ray_session import connected, quietly
-from u2s_datasets.sources import Source
+from u2s_datasets.sources.open import Source
 from u2s_datasets.stretches import LONGEST, InOrder, StageRates, Stretch, words_of
 
 # isort: split

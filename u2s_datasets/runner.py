@@ -15,7 +15,7 @@ from u2s_datasets.pools import pools_of
 from u2s_datasets.privacy.criteria import Given
 from u2s_datasets.review.decisions import read_manifest
 from u2s_datasets.run_plan import RunPlan, counts
-from u2s_datasets.sources import Source, open_source
+from u2s_datasets.sources.open import Source, open_source
 from u2s_datasets.stages.model_roles import Backends
 from u2s_datasets.stages.profiles import Profile, profile
 from u2s_datasets.store_output import output_at

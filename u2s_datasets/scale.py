@@ -171,7 +171,7 @@ def measure(photos: str | None, rows: int = 18) -> dict[str, float]:
     from u2s_datasets.pipeline import Pipeline
     from u2s_datasets.pool_work import with_bytes
     from u2s_datasets.samples import PHOTOS, write_samples
-    from u2s_datasets.sources import FolderSource
+    from u2s_datasets.sources.open import FolderSource
     from u2s_datasets.stages.profiles import profile
 
     with tempfile.TemporaryDirectory() as name:

@@ -20,9 +20,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets.addresses import explained, local_path, open_store, without_keys
 from u2s_datasets.errors import SetupError
 from u2s_datasets.output import WITHDRAWN, Output, check_free
+from u2s_datasets.sources.addresses import explained, local_path, open_store, without_keys
 
 _OURS = re.compile(
     r"(data|private/rows)/part-\d{5,}\.parquet|run\.json|(private/)?(report\.html|eval\.(json|md|parquet))"

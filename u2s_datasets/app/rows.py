@@ -14,7 +14,7 @@ from u2s_datasets.app.media import stored_bytes
 from u2s_datasets.damaged import read_table, readable
 from u2s_datasets.errors import SetupError
 from u2s_datasets.review import decisions as d
-from u2s_datasets.source import Source
+from u2s_datasets.sources.base import Source
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from u2s_datasets import columns
-from u2s_datasets.addresses import local_path, without_keys
 from u2s_datasets.commands.words import (
     add_judgement,
     add_weights,
@@ -20,6 +19,7 @@ from u2s_datasets.commands.words import (
     pools,
 )
 from u2s_datasets.parts import catalog
+from u2s_datasets.sources.addresses import local_path, without_keys
 
 
 def add(commands: Any, help_class: Any) -> None:

@@ -16,15 +16,9 @@ SHAPES_ROWS = (
     "images",
     "privacy",
     "stages",
-    "addresses.py",
+    "sources",
     "columns.py",
-    "folders.py",
     "pipeline.py",
-    "remote.py",
-    "source.py",
-    "sources.py",
-    "tables.py",
-    "tars.py",
 )
 """Files and folders whose code, prompts or weights decide what stands in a row. What drives, prints or publishes is
 not here: a comment in a report must not make a finished run unresumable."""

@@ -18,7 +18,7 @@ from u2s_datasets.privacy import identifying_text
 if TYPE_CHECKING:
     from datasets import Features
 
-    from u2s_datasets.source import Source
+    from u2s_datasets.sources.base import Source
 
 _RESERVED = {
     name

@@ -18,7 +18,7 @@ from u2s_datasets.privacy.kept_columns import check_kept
 from u2s_datasets.publish.audit import Audit
 from u2s_datasets.publish.candidates import DECISION, Candidate, caption_of, classes_of, rounded
 from u2s_datasets.publish.gate import Gate
-from u2s_datasets.source import Item, Source
+from u2s_datasets.sources.base import Item, Source
 
 if TYPE_CHECKING:
     from datasets import Features

@@ -19,7 +19,7 @@ from u2s_datasets.privacy.kept_columns import check_kept
 from u2s_datasets.publish.audit import read_audit
 from u2s_datasets.publish.candidates import DECISION, DECISIONS_FILE, Candidate, caption_of, classes_of, rounded
 from u2s_datasets.publish.gate import Gate
-from u2s_datasets.source import Item, Source
+from u2s_datasets.sources.base import Item, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -203,7 +203,7 @@ class RunSplit:
 
     def _source(self) -> Source | None:
         """The run's source, where it is still what the run read."""
-        from u2s_datasets.sources import open_source
+        from u2s_datasets.sources.open import open_source
 
         known = self.manifest
         if known["source_kind"] != "dataset" and not Path(known["source"]).exists():

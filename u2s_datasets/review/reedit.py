@@ -21,7 +21,7 @@ from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
 from u2s_datasets.review.recorded import run_profile
 from u2s_datasets.review.rewrite import Change, replace_rows
-from u2s_datasets.source import Item, Source
+from u2s_datasets.sources.base import Item, Source
 from u2s_datasets.stages.plan import USER
 from u2s_datasets.stages.profiles import Profile
 
@@ -159,7 +159,7 @@ def open_run_source(folder: Path, to_show: bool = False) -> Source:
     Raises:
         SetupError: it is not in its place, or was changed.
     """
-    from u2s_datasets.sources import open_source
+    from u2s_datasets.sources.open import open_source
 
     known = d.read_manifest(folder)
     place, names = known["source"], known["configuration"]["kept_columns"]

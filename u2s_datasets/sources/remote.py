@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets.addresses import explained, open_store, without_keys
 from u2s_datasets.errors import SetupError
-from u2s_datasets.tables import ParquetSource, of_split
+from u2s_datasets.sources.addresses import explained, open_store, without_keys
+from u2s_datasets.sources.table import ParquetSource, of_split
 
 
 class RemoteParquet(ParquetSource):

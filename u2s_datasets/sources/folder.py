@@ -17,7 +17,7 @@ from u2s_datasets import images
 from u2s_datasets.errors import SetupError
 from u2s_datasets.images import formats
 from u2s_datasets.privacy.kept_columns import folder_columns
-from u2s_datasets.source import Item, Source
+from u2s_datasets.sources.base import Item, Source
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns, images
 from u2s_datasets.errors import SetupError
-from u2s_datasets.source import Item, Source
+from u2s_datasets.sources.base import Item, Source
 
 if TYPE_CHECKING:
     from datasets import Features

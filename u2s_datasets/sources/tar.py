@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import images
 from u2s_datasets.errors import SetupError
-from u2s_datasets.folders import printable
 from u2s_datasets.images import formats
 from u2s_datasets.images.decoding import MAX_PIXELS
-from u2s_datasets.source import Item, Source
+from u2s_datasets.sources.base import Item, Source
+from u2s_datasets.sources.folder import printable
 
 if TYPE_CHECKING:
     from PIL import Image

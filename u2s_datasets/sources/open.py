@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets.addresses import local_path
 from u2s_datasets.errors import SetupError
-from u2s_datasets.folders import FolderSource, kind_of_no_image, walk
 from u2s_datasets.parts import checks
 from u2s_datasets.privacy.kept_columns import check_kept
-from u2s_datasets.remote import remote_parquet
-from u2s_datasets.source import Item, Source
-from u2s_datasets.tables import DatasetSource, ParquetSource, of_split
-from u2s_datasets.tars import TarSource
+from u2s_datasets.sources.addresses import local_path
+from u2s_datasets.sources.base import Item, Source
+from u2s_datasets.sources.folder import FolderSource, kind_of_no_image, walk
+from u2s_datasets.sources.remote import remote_parquet
+from u2s_datasets.sources.table import DatasetSource, ParquetSource, of_split
+from u2s_datasets.sources.tar import TarSource
 
 __all__ = ["DatasetSource", "FolderSource", "Item", "ParquetSource", "Source", "TarSource", "open_source"]
 
