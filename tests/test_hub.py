@@ -24,8 +24,8 @@ import u2s_datasets as u2s
 from u2s_datasets import cli, columns, images
 from u2s_datasets.images import same
 from u2s_datasets.images.metadata import metadata_in
-from u2s_datasets.output import Output
 from u2s_datasets.review import decisions
+from u2s_datasets.runs.writer import Output
 
 REPO = "org/photos-safe"
 

@@ -18,10 +18,10 @@ import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.evaluate import evaluate_run
-from u2s_datasets.output import Output, check_apart, row_id
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.review.decisions import apply_reviews, decide, places
 from u2s_datasets.runner import rewrite_reports
+from u2s_datasets.runs.writer import Output, check_apart, row_id
 from u2s_datasets.sources.open import Item
 from u2s_datasets.stages.profiles import profile
 
@@ -253,7 +253,7 @@ def test_run_json_is_gone_while_shards_are_missing(six, out, monkeypatch):
 
 
 def test_run_json_is_gone_where_the_report_does_not_add_up(six, tmp_path, monkeypatch):
-    monkeypatch.setattr("u2s_datasets.metrics.run_folder.Folder.check", _disagree)
+    monkeypatch.setattr("u2s_datasets.runs.reader.Folder.check", _disagree)
     with pytest.raises(u2s.U2SError, match="data/ holds"):
         u2s.run(six, tmp_path / "out", **QUICK)
     assert not (tmp_path / "out/run.json").exists()

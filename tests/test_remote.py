@@ -23,7 +23,7 @@ from test_runner import files_of, private_rows
 import u2s_datasets as u2s
 from u2s_datasets import cli, images
 from u2s_datasets import columns as c
-from u2s_datasets.output import check_apart
+from u2s_datasets.runs.writer import check_apart
 from u2s_datasets.sources.addresses import explained, without_keys
 from u2s_datasets.sources.open import open_source
 

@@ -24,8 +24,8 @@ from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
 from u2s_datasets.review.recorded import run_profile
 from u2s_datasets.review.reedit import reedit
-from u2s_datasets.review.rewrite import Change, replace_rows
 from u2s_datasets.review.risk import residual_risk
+from u2s_datasets.runs.transaction import Change, replace_rows
 from u2s_datasets.stages.profiles import profile
 
 QUICK = {"detectors": ["parts:RedSquares"], "num_proc": 1, "shard_size": 5, "keep": ["label"]}

@@ -15,13 +15,13 @@ from u2s_datasets.evaluate_rows import measure_rows
 from u2s_datasets.metrics.evaluation import Evaluation
 from u2s_datasets.metrics.inspection import read_inspection
 from u2s_datasets.metrics.report import Report, report, write_reports
-from u2s_datasets.metrics.run_folder import EVALUATED, Folder
 from u2s_datasets.metrics.summary import OVER
-from u2s_datasets.output import Output
 from u2s_datasets.parts import Backend, Part, catalog
 from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
 from u2s_datasets.parts.metrics.face_encoders import InsightFace
 from u2s_datasets.runner import originals_of
+from u2s_datasets.runs.reader import EVALUATED, Folder
+from u2s_datasets.runs.writer import Output
 from u2s_datasets.sources.open import open_source
 from u2s_datasets.stages.score import Score, say_nothing
 

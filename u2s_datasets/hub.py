@@ -13,7 +13,6 @@ from secrets import token_bytes
 from typing import Any, Literal
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.output import read_secret
 from u2s_datasets.publish.audit import checked
 from u2s_datasets.publish.build import check_name, parse_size
 from u2s_datasets.publish.card import About, model_card
@@ -23,6 +22,7 @@ from u2s_datasets.publish.job import Job, Plan, Split
 from u2s_datasets.publish.remote import HubError, Remote
 from u2s_datasets.publish.run_split import RunSplit
 from u2s_datasets.publish.send import Pushed, send
+from u2s_datasets.runs.writer import read_secret
 
 __all__ = ["About", "HubError", "Plan", "Pushed", "Refused", "model_card", "push_to_hub"]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import RowError
-from u2s_datasets.output import row_id
 from u2s_datasets.parts import Part
 from u2s_datasets.privacy import identifying_text
+from u2s_datasets.runs.writer import row_id
 from u2s_datasets.sources.open import Item
 from u2s_datasets.stages import score
 from u2s_datasets.stages.batch import Row, named

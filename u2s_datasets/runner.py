@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.output import Output, check_apart
 from u2s_datasets.parts import Editor, checks
 from u2s_datasets.pools import pools_of
 from u2s_datasets.privacy.criteria import Given
 from u2s_datasets.review.decisions import read_manifest
 from u2s_datasets.run_plan import RunPlan, counts
+from u2s_datasets.runs.object_store import output_at
+from u2s_datasets.runs.writer import Output, check_apart
 from u2s_datasets.sources.open import Source, open_source
 from u2s_datasets.stages.model_roles import Backends
 from u2s_datasets.stages.profiles import Profile, profile
-from u2s_datasets.store_output import output_at
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -167,9 +167,9 @@ def measure(photos: str | None, rows: int = 18) -> dict[str, float]:
         rows: at most so many.
     """
     from u2s_datasets import columns, images
-    from u2s_datasets.output import Output
     from u2s_datasets.pipeline import Pipeline
     from u2s_datasets.pool_work import with_bytes
+    from u2s_datasets.runs.writer import Output
     from u2s_datasets.samples import PHOTOS, write_samples
     from u2s_datasets.sources.open import FolderSource
     from u2s_datasets.stages.profiles import profile

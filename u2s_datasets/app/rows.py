@@ -11,9 +11,9 @@ from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.app.media import stored_bytes
-from u2s_datasets.damaged import read_table, readable
 from u2s_datasets.errors import SetupError
 from u2s_datasets.review import decisions as d
+from u2s_datasets.runs.files import read_table, readable
 from u2s_datasets.sources.base import Source
 
 

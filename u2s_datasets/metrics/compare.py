@@ -20,11 +20,11 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.metrics.page import frame, section, write_whole
 from u2s_datasets.metrics.plots import Point, tradeoff
 from u2s_datasets.metrics.report import Report, report
-from u2s_datasets.metrics.run_folder import Folder
 from u2s_datasets.metrics.svg import esc, printable
 from u2s_datasets.metrics.tables import Table, html_table, markdown_table, number, text_table
 from u2s_datasets.parts.metrics.definitions import COPYING, MEANINGS, SCALES
 from u2s_datasets.parts.metrics.intervals import FEWEST, SIGNIFICANT, Difference, differences_of
+from u2s_datasets.runs.reader import Folder
 
 UTILITY = (c.CLIP_SIMILARITY, c.CLIP_RATIO, c.SSIM)
 """Scores for the plot's x. More is better: of SSIM too, as pixels that were kept."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.metrics.run_folder import BATCH
+from u2s_datasets.runs.reader import BATCH
 
 if TYPE_CHECKING:
     from PIL import Image

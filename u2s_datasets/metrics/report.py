@@ -20,10 +20,10 @@ from u2s_datasets.metrics.missing import UNMEASURED
 from u2s_datasets.metrics.page import write_whole
 from u2s_datasets.metrics.private_page import private_page
 from u2s_datasets.metrics.public_page import public_page
-from u2s_datasets.metrics.run_folder import Folder, adding_up
 from u2s_datasets.metrics.summary import Original, Summary, summarize
 from u2s_datasets.metrics.tables import Table, html_table, markdown_table, tables, text_table
 from u2s_datasets.parts.metrics.definitions import FEW
+from u2s_datasets.runs.reader import Folder, adding_up
 
 _RUN = ("skipped", "verified", "inspected_criteria", "not_inspected")
 

@@ -19,7 +19,7 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.review import decisions as d
 
 if TYPE_CHECKING:
-    from u2s_datasets.output import Output
+    from u2s_datasets.runs.writer import Output
 
 SAMPLE, RESULT = "audit_sample.json", "audit.json"
 _LEAK, _CLEAN = "leak", "clean"

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
-from u2s_datasets.damaged import ANEW, read_json, read_table
 from u2s_datasets.errors import SetupError
+from u2s_datasets.runs.files import ANEW, read_json, read_table
 
 if TYPE_CHECKING:
-    from u2s_datasets.output import Output
+    from u2s_datasets.runs.writer import Output
 
 APPROVE, REJECT, PENDING, REEDIT = "approve", "reject", "pending", "re-edit"
 DECISIONS = (APPROVE, REJECT, PENDING, REEDIT)
@@ -86,7 +86,7 @@ def read_decisions(folder: str | Path) -> dict[str, dict[str, Any]]:
 @contextmanager
 def opened(folder: Path) -> Iterator[Output]:
     """The folder of a finished run, locked. Raises `SetupError` where there is none, or another writes into it."""
-    from u2s_datasets.output import Output
+    from u2s_datasets.runs.writer import Output
 
     read_manifest(folder)
     with Output(folder) as output:
@@ -193,8 +193,8 @@ def apply_reviews(folder: str | Path) -> dict[str, Any]:
     Raises:
         SetupError: there is no finished run, a file of it was changed, or another call is writing into it.
     """
-    from u2s_datasets.review.rewrite import Change, replace_rows
     from u2s_datasets.runner import rewrite_reports
+    from u2s_datasets.runs.transaction import Change, replace_rows
 
     folder = Path(folder).expanduser()
     with opened(folder) as output:

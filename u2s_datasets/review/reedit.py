@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets import columns as c
-from u2s_datasets.damaged import read_table
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Box
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
 from u2s_datasets.review.recorded import run_profile
-from u2s_datasets.review.rewrite import Change, replace_rows
+from u2s_datasets.runs.files import read_table
+from u2s_datasets.runs.transaction import Change, replace_rows
 from u2s_datasets.sources.base import Item, Source
 from u2s_datasets.stages.plan import USER
 from u2s_datasets.stages.profiles import Profile

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
-from u2s_datasets.damaged import ANEW, read_json, read_table, readable
 from u2s_datasets.errors import SetupError
+from u2s_datasets.runs.files import ANEW, read_json, read_table, readable
 
 if TYPE_CHECKING:
-    from u2s_datasets.output import Output
+    from u2s_datasets.runs.writer import Output
 
 _PLAN = "plan.json"
 _PLACES = re.compile(
@@ -89,7 +89,7 @@ class Change:
     """
 
     def __init__(self, output: Output) -> None:
-        from u2s_datasets.output import WITHDRAWN
+        from u2s_datasets.runs.writer import WITHDRAWN
 
         self.output, self.root = output, output.root
         self.stage = output.private / "next.part"

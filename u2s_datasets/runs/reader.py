@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from u2s_datasets import columns as c
-from u2s_datasets.damaged import AGAIN, readable
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.metrics.evaluation import BEYOND
 from u2s_datasets.metrics.summary import Summary, values_of
+from u2s_datasets.runs.files import AGAIN, readable
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from u2s_datasets import columns
-from u2s_datasets.binding import differences
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.review.decisions import forget_approvals, without_rejected
-from u2s_datasets.review.rewrite import roll_forward
+from u2s_datasets.runs.binding import differences
+from u2s_datasets.runs.transaction import roll_forward
 from u2s_datasets.sources.addresses import lies_in, local_path, without_keys
 
 _EVALUATION = ("eval.json", "eval.md", "private/eval.json", "private/eval.md", "private/eval.parquet")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.output import WITHDRAWN, Output, check_free
+from u2s_datasets.runs.writer import WITHDRAWN, Output, check_free
 from u2s_datasets.sources.addresses import explained, local_path, open_store, without_keys
 
 _OURS = re.compile(
