@@ -15,9 +15,9 @@ import u2s_datasets as u2s
 from u2s_datasets import cli
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.evaluate import evaluate_run
-from u2s_datasets.metrics.compare import beats, compare
-from u2s_datasets.metrics.plots import Point, tradeoff
+from u2s_datasets.evaluation.compare import beats, compare
+from u2s_datasets.evaluation.evaluate import evaluate_run
+from u2s_datasets.evaluation.report.plots import Point, tradeoff
 from u2s_datasets.parts.metrics.intervals import holm, signed_rank
 
 

@@ -18,17 +18,17 @@ import u2s_datasets as u2s
 from u2s_datasets import cli
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.evaluate import evaluate_run, parts_named
-from u2s_datasets.metrics.gallery import Gallery
-from u2s_datasets.metrics.report import Report, report
-from u2s_datasets.metrics.summary import summarize
+from u2s_datasets.evaluation.attacks import Gallery
+from u2s_datasets.evaluation.evaluate import evaluate_run, parts_named
+from u2s_datasets.evaluation.report.report import Report, report
+from u2s_datasets.evaluation.report.summary import summarize
+from u2s_datasets.evaluation.vispr.result import Measured, VisprResult
 from u2s_datasets.parts.metrics import flags
 from u2s_datasets.parts.metrics.definitions import UNTOUCHED, mean_interval
 from u2s_datasets.parts.metrics.face_encoders import OnnxFaces
 from u2s_datasets.runner import rewrite_reports
 from u2s_datasets.samples import write_samples
 from u2s_datasets.stages.inspect import Inspect
-from u2s_datasets.vispr_result import Measured, VisprResult
 
 SCORE = u2s.Score(inspect=Inspect(detectors=(RedSquares(),)), clip=Grid(), faces=Heads())
 

@@ -17,7 +17,7 @@ from test_runner import QUICK, files_of, private_rows, public_rows
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
-from u2s_datasets.evaluate import evaluate_run
+from u2s_datasets.evaluation.evaluate import evaluate_run
 from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.review.decisions import apply_reviews, decide, places
 from u2s_datasets.runner import rewrite_reports

@@ -22,9 +22,9 @@ from scipy import stats
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
+from u2s_datasets.evaluation.report.dataset_rows import DatasetRows
 from u2s_datasets.hub import About
 from u2s_datasets.images.same import untouched
-from u2s_datasets.metrics.dataset_rows import DatasetRows
 from u2s_datasets.parts.fingerprint import code_digest
 from u2s_datasets.publish import audit, card, facts, texts
 from u2s_datasets.publish.build import Builder

@@ -26,10 +26,10 @@ from PIL import Image
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError, SetupError, U2SError
-from u2s_datasets.metrics import private_page
-from u2s_datasets.metrics.report import Report, report, write_reports
-from u2s_datasets.metrics.summary import summarize
-from u2s_datasets.metrics.svg import thumbnail
+from u2s_datasets.evaluation.report import private_page
+from u2s_datasets.evaluation.report.report import Report, report, write_reports
+from u2s_datasets.evaluation.report.summary import summarize
+from u2s_datasets.evaluation.report.svg import thumbnail
 from u2s_datasets.parts.metrics.definitions import GOALS, MEANINGS, SCALES, Score
 
 NAMES = ("astronaut", "coffee", "chelsea", "rocket", "page", "text", "brick")

@@ -19,7 +19,7 @@ import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.app import forms
-from u2s_datasets.evaluate import evaluate_run
+from u2s_datasets.evaluation.evaluate import evaluate_run
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
 from u2s_datasets.review.recorded import run_profile

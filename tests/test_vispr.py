@@ -16,13 +16,14 @@ from parts import RedSquares
 from PIL import Image
 
 import u2s_datasets as u2s
-from u2s_datasets import cli, vispr_evaluation
+from u2s_datasets import cli
+from u2s_datasets.evaluation.vispr import evaluate
+from u2s_datasets.evaluation.vispr.answers import AnswerFile
+from u2s_datasets.evaluation.vispr.dataset import read_split
 from u2s_datasets.parts.catalog import known_categories
 from u2s_datasets.privacy import criteria
 from u2s_datasets.privacy import vispr_attributes as vispr
 from u2s_datasets.stages.scope import scope
-from u2s_datasets.vispr_answers import AnswerFile
-from u2s_datasets.vispr_dataset import read_split
 
 # The width of a picture tells it: labels, what the model says of everything, and (question, what it says to that).
 PICTURES = {
@@ -206,7 +207,7 @@ def test_a_written_flag_has_a_curve_of_one_point(root):
 
 
 def test_another_model_for_a_named_profile(root):
-    made = vispr_evaluation._profile("permissive", "http://127.0.0.1:9/v1", {"inspect": "served"})
+    made = evaluate._profile("permissive", "http://127.0.0.1:9/v1", {"inspect": "served"})
     assert (made.inspect.backend.model, made.inspect.backend.base_url) == ("served", "http://127.0.0.1:9/v1")
     for more in ({"backend": "vllm"}, {"models": {"inspect": "x"}}):
         with pytest.raises(u2s.SetupError, match="this one has its own"):

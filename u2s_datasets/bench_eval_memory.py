@@ -125,7 +125,7 @@ def _row(photos: Path, i: int) -> dict[str, Any]:
 
 
 def _main(folder: Path) -> None:
-    from u2s_datasets.evaluate import evaluate_run
+    from u2s_datasets.evaluation.evaluate import evaluate_run
     from u2s_datasets.stages.score import Score
 
     peak = {"anonymous_mib": 0.0, "mapped_mib": 0.0}

@@ -148,7 +148,7 @@ def _engine(ray: bool, address: str | None, pools: Mapping[str, Pool] | None, si
 
 
 def _finish(output: Output, source: Source, facts: dict[str, Any]) -> None:
-    from u2s_datasets.metrics.report import write_reports
+    from u2s_datasets.evaluation.report.report import write_reports
 
     text = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     output.write(output.root / "run.json", text.encode("utf-8", "backslashreplace"))
@@ -167,7 +167,7 @@ def rewrite_reports(out: str | Path) -> None:
     Raises:
         SetupError: the folder holds no finished run.
     """
-    from u2s_datasets.metrics.report import write_reports
+    from u2s_datasets.evaluation.report.report import write_reports
 
     root = Path(out).expanduser()
     original = originals_of(root)

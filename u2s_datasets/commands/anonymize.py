@@ -142,7 +142,7 @@ def _anonymize(a: argparse.Namespace) -> int:
 
 
 def _print_result(out: str, facts: dict[str, Any]) -> None:
-    from u2s_datasets.metrics.report import report
+    from u2s_datasets.evaluation.report.report import report
 
     path = local_path(out)
     out = str(path or without_keys(out).partition("?")[0])

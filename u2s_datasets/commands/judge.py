@@ -72,7 +72,7 @@ def _add_vispr(commands: Any, help_class: Any) -> None:
 
 
 def _report(a: argparse.Namespace) -> int:
-    from u2s_datasets.metrics.report import report
+    from u2s_datasets.evaluation.report.report import report
     from u2s_datasets.runner import rewrite_reports
 
     result = report(a.dir)
@@ -82,7 +82,7 @@ def _report(a: argparse.Namespace) -> int:
 
 
 def _eval(a: argparse.Namespace) -> int:
-    from u2s_datasets.evaluate import evaluate_run, parts_named
+    from u2s_datasets.evaluation.evaluate import evaluate_run, parts_named
 
     parts, vlm = parts_named(a.clip, a.lpips, a.faces, a.vlm)
     options = {"original": a.original, "over": a.over, "paper_compat": a.paper_compat, "seed": a.seed, "vispr": a.vispr}
@@ -92,7 +92,7 @@ def _eval(a: argparse.Namespace) -> int:
 
 
 def _compare(a: argparse.Namespace) -> int:
-    from u2s_datasets.metrics.compare import compare, page_at
+    from u2s_datasets.evaluation.compare import compare, page_at
 
     if a.out:
         page_at(a.out)
@@ -104,7 +104,7 @@ def _compare(a: argparse.Namespace) -> int:
 
 
 def _vispr(a: argparse.Namespace) -> int:
-    from u2s_datasets.vispr_evaluation import evaluate_vispr
+    from u2s_datasets.evaluation.vispr.evaluate import evaluate_vispr
 
     result = evaluate_vispr(
         a.root,

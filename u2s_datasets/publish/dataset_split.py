@@ -23,7 +23,7 @@ from u2s_datasets.sources.base import Item, Source
 if TYPE_CHECKING:
     from datasets import Features
 
-    from u2s_datasets.metrics.report import Report
+    from u2s_datasets.evaluation.report.report import Report
 
 _NEEDED = (c.ANONYMIZED_IMAGE, c.STATUS)
 _BATCH = 64
@@ -89,7 +89,7 @@ class DatasetSplit:
         """The numbers of the rows; of a stream, of those that were read."""
         from datasets import Dataset, Features
 
-        from u2s_datasets.metrics.report import report
+        from u2s_datasets.evaluation.report.report import report
 
         if self.rows is not None:
             return report(self._data.select_columns(self._measured))

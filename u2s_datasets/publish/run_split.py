@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Features
 
-    from u2s_datasets.metrics.report import Report
+    from u2s_datasets.evaluation.report.report import Report
 
 _FILE = re.compile(r"part-\d{5,}\.parquet")
 
@@ -102,7 +102,7 @@ class RunSplit:
 
     def report(self) -> Report:
         """The run's numbers. Raises `U2SError` where its files disagree."""
-        from u2s_datasets.metrics.report import report
+        from u2s_datasets.evaluation.report.report import report
 
         return report(self.folder)
 

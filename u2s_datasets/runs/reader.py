@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.metrics.evaluation import BEYOND
-from u2s_datasets.metrics.summary import Summary, values_of
+from u2s_datasets.evaluation.report.summary import Summary, values_of
+from u2s_datasets.evaluation.result import BEYOND
 from u2s_datasets.runs.files import AGAIN, readable
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.metrics.plots import Line, curves
-from u2s_datasets.metrics.svg import printable
-from u2s_datasets.metrics.tables import Table
+from u2s_datasets.evaluation.report.plots import Line, curves
+from u2s_datasets.evaluation.report.svg import printable
+from u2s_datasets.evaluation.report.tables import Table
 from u2s_datasets.parts.metrics.flags import METRICS
 
 MOST = 100

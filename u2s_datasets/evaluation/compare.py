@@ -17,11 +17,11 @@ import numpy as np
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.metrics.page import frame, section, write_whole
-from u2s_datasets.metrics.plots import Point, tradeoff
-from u2s_datasets.metrics.report import Report, report
-from u2s_datasets.metrics.svg import esc, printable
-from u2s_datasets.metrics.tables import Table, html_table, markdown_table, number, text_table
+from u2s_datasets.evaluation.report.page import frame, section, write_whole
+from u2s_datasets.evaluation.report.plots import Point, tradeoff
+from u2s_datasets.evaluation.report.report import Report, report
+from u2s_datasets.evaluation.report.svg import esc, printable
+from u2s_datasets.evaluation.report.tables import Table, html_table, markdown_table, number, text_table
 from u2s_datasets.parts.metrics.definitions import COPYING, MEANINGS, SCALES
 from u2s_datasets.parts.metrics.intervals import FEWEST, SIGNIFICANT, Difference, differences_of
 from u2s_datasets.runs.reader import Folder

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from u2s_datasets.metrics.inspection import inspection_tables
-from u2s_datasets.metrics.svg import printable
-from u2s_datasets.metrics.tables import Table, number
+from u2s_datasets.evaluation.report.inspection import inspection_tables
+from u2s_datasets.evaluation.report.svg import printable
+from u2s_datasets.evaluation.report.tables import Table, number
 from u2s_datasets.parts.metrics.definitions import UNTOUCHED
 
 _WHO = {"clip": "whole image (CLIP)", "face": "faces"}

@@ -24,6 +24,9 @@ import numpy as np
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
+from u2s_datasets.evaluation.vispr.answers import Answer, AnswerFile, Answers
+from u2s_datasets.evaluation.vispr.dataset import Example, read_split
+from u2s_datasets.evaluation.vispr.result import Measured, VisprResult, free
 from u2s_datasets.parts import catalog
 from u2s_datasets.parts.metrics import flags
 from u2s_datasets.privacy import criteria
@@ -33,9 +36,6 @@ from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.model_roles import Backends
 from u2s_datasets.stages.profiles import Profile
-from u2s_datasets.vispr_answers import Answer, AnswerFile, Answers
-from u2s_datasets.vispr_dataset import Example, read_split
-from u2s_datasets.vispr_result import Measured, VisprResult, free
 
 ALL = "all"
 RESAMPLES = 2_000

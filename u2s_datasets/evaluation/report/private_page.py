@@ -13,13 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError
-from u2s_datasets.metrics.evaluation_page import evaluation_sections
-from u2s_datasets.metrics.page import banner, frame, picture, scope, section, side_by_side, status_bar, verdict
-from u2s_datasets.metrics.svg import esc, photo, thumbnail
-from u2s_datasets.metrics.tables import REASONS, html_table, numbers
+from u2s_datasets.evaluation.report.evaluation_page import evaluation_sections
+from u2s_datasets.evaluation.report.page import (
+    banner,
+    frame,
+    picture,
+    scope,
+    section,
+    side_by_side,
+    status_bar,
+    verdict,
+)
+from u2s_datasets.evaluation.report.svg import esc, photo, thumbnail
+from u2s_datasets.evaluation.report.tables import REASONS, html_table, numbers
 
 if TYPE_CHECKING:
-    from u2s_datasets.metrics.summary import Original, Summary
+    from u2s_datasets.evaluation.report.summary import Original, Summary
 
 MOST = 40
 """Rows of each kind on the private page."""

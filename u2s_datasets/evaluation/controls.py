@@ -14,8 +14,8 @@ import numpy as np
 
 from u2s_datasets import columns as c
 from u2s_datasets import images
-from u2s_datasets.evaluate_rows import original_of
-from u2s_datasets.metrics.summary import Original
+from u2s_datasets.evaluation.measure_rows import original_of
+from u2s_datasets.evaluation.report.summary import Original
 from u2s_datasets.parts.metrics.definitions import UNTOUCHED
 from u2s_datasets.runs.reader import Folder
 from u2s_datasets.stages.base import each

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from PIL import Image
 
 from u2s_datasets import columns as c
-from u2s_datasets.metrics.svg import bar, esc, photo, thumbnail
+from u2s_datasets.evaluation.report.svg import bar, esc, photo, thumbnail
 
 if TYPE_CHECKING:
-    from u2s_datasets.metrics.summary import Summary
+    from u2s_datasets.evaluation.report.summary import Summary
 
 T = TypeVar("T")
 U = TypeVar("U")

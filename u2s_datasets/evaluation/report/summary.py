@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.metrics import missing
+from u2s_datasets.evaluation.report import missing
 from u2s_datasets.parts.metrics.definitions import SCALES, Score
 from u2s_datasets.parts.metrics.privacy import RaceEntropy, race_entropy
 

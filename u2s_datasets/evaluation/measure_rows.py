@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError
-from u2s_datasets.metrics.gallery import Attack, Gallery
-from u2s_datasets.metrics.missing import UNMEASURED
-from u2s_datasets.metrics.page import side_by_side
-from u2s_datasets.metrics.summary import Original, summarize
+from u2s_datasets.evaluation.attacks import Attack, Gallery
+from u2s_datasets.evaluation.report.missing import UNMEASURED
+from u2s_datasets.evaluation.report.page import side_by_side
+from u2s_datasets.evaluation.report.summary import Original, summarize
 from u2s_datasets.runs.reader import EVALUATED, WHOLE, Folder, read
 from u2s_datasets.stages.base import each
 from u2s_datasets.stages.batch import Row

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from u2s_datasets.metrics.svg import esc
+from u2s_datasets.evaluation.report.svg import esc
 
 _LEFT, _TOP, _WIDTH, _HEIGHT = 60, 16, 560, 300
 _LINE, _LETTER = 14, 6.2  # what a label of the style's 10 px letters takes

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from u2s_datasets.metrics.gallery import Attack
+from u2s_datasets.evaluation.attacks import Attack
 from u2s_datasets.parts.metrics.definitions import FEW
 
 

@@ -12,14 +12,23 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
-from u2s_datasets.metrics.evaluation_page import evaluation_sections
-from u2s_datasets.metrics.page import banner, frame, picture, scope, section, side_by_side, status_bar, verdict
-from u2s_datasets.metrics.svg import esc, histogram
-from u2s_datasets.metrics.tables import REASONS, Table, html_table, number, ranked
+from u2s_datasets.evaluation.report.evaluation_page import evaluation_sections
+from u2s_datasets.evaluation.report.page import (
+    banner,
+    frame,
+    picture,
+    scope,
+    section,
+    side_by_side,
+    status_bar,
+    verdict,
+)
+from u2s_datasets.evaluation.report.svg import esc, histogram
+from u2s_datasets.evaluation.report.tables import REASONS, Table, html_table, number, ranked
 from u2s_datasets.parts.metrics.definitions import FEW, MEANINGS
 
 if TYPE_CHECKING:
-    from u2s_datasets.metrics.summary import Summary
+    from u2s_datasets.evaluation.report.summary import Summary
 
 _PRIVATE_WORDS = {"seed", "secret", "token", "password", "key", "source", "src", "out", "path", "dir", "folder"} | {
     "root", "url", "user", "host", "cache"

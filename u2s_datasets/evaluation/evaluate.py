@@ -10,12 +10,12 @@ from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError
-from u2s_datasets.evaluate_controls import measure_controls
-from u2s_datasets.evaluate_rows import measure_rows
-from u2s_datasets.metrics.evaluation import Evaluation
-from u2s_datasets.metrics.inspection import read_inspection
-from u2s_datasets.metrics.report import Report, report, write_reports
-from u2s_datasets.metrics.summary import OVER
+from u2s_datasets.evaluation.controls import measure_controls
+from u2s_datasets.evaluation.measure_rows import measure_rows
+from u2s_datasets.evaluation.report.inspection import read_inspection
+from u2s_datasets.evaluation.report.report import Report, report, write_reports
+from u2s_datasets.evaluation.report.summary import OVER
+from u2s_datasets.evaluation.result import Evaluation
 from u2s_datasets.parts import Backend, Part, catalog
 from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
 from u2s_datasets.parts.metrics.face_encoders import InsightFace

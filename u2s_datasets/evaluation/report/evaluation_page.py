@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from u2s_datasets.metrics.evaluation_tables import evaluation_tables
-from u2s_datasets.metrics.inspection import inspection_plot, inspection_tables
-from u2s_datasets.metrics.page import section
-from u2s_datasets.metrics.tables import html_table
+from u2s_datasets.evaluation.report.evaluation_tables import evaluation_tables
+from u2s_datasets.evaluation.report.inspection import inspection_plot, inspection_tables
+from u2s_datasets.evaluation.report.page import section
+from u2s_datasets.evaluation.report.tables import html_table
 
 _ATTACK = (
     "An attacker who holds all originals looks for the one that an anonymized image was made from. Found at chance "

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.metrics.page import write_whole
-from u2s_datasets.metrics.tables import Table, text_table
+from u2s_datasets.evaluation.report.page import write_whole
+from u2s_datasets.evaluation.report.tables import Table, text_table
 from u2s_datasets.parts.metrics import flags
 
 

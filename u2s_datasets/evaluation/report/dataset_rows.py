@@ -14,7 +14,7 @@ from u2s_datasets.runs.reader import BATCH
 if TYPE_CHECKING:
     from PIL import Image
 
-    from u2s_datasets.metrics.summary import Summary
+    from u2s_datasets.evaluation.report.summary import Summary
 
 
 class DatasetRows:

@@ -13,15 +13,15 @@ from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import U2SError
-from u2s_datasets.metrics.dataset_rows import DatasetRows
-from u2s_datasets.metrics.evaluation_tables import evaluation_tables
-from u2s_datasets.metrics.inspection import read_inspection
-from u2s_datasets.metrics.missing import UNMEASURED
-from u2s_datasets.metrics.page import write_whole
-from u2s_datasets.metrics.private_page import private_page
-from u2s_datasets.metrics.public_page import public_page
-from u2s_datasets.metrics.summary import Original, Summary, summarize
-from u2s_datasets.metrics.tables import Table, html_table, markdown_table, tables, text_table
+from u2s_datasets.evaluation.report.dataset_rows import DatasetRows
+from u2s_datasets.evaluation.report.evaluation_tables import evaluation_tables
+from u2s_datasets.evaluation.report.inspection import read_inspection
+from u2s_datasets.evaluation.report.missing import UNMEASURED
+from u2s_datasets.evaluation.report.page import write_whole
+from u2s_datasets.evaluation.report.private_page import private_page
+from u2s_datasets.evaluation.report.public_page import public_page
+from u2s_datasets.evaluation.report.summary import Original, Summary, summarize
+from u2s_datasets.evaluation.report.tables import Table, html_table, markdown_table, tables, text_table
 from u2s_datasets.parts.metrics.definitions import FEW
 from u2s_datasets.runs.reader import Folder, adding_up
 

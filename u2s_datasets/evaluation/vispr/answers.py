@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.vispr_dataset import Example
+from u2s_datasets.evaluation.vispr.dataset import Example
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from u2s_datasets import columns as c
-from u2s_datasets.metrics.summary import UNRECORDED, Summary
-from u2s_datasets.metrics.svg import esc, printable
+from u2s_datasets.evaluation.report.summary import UNRECORDED, Summary
+from u2s_datasets.evaluation.report.svg import esc, printable
 from u2s_datasets.parts.metrics.definitions import COPYING, FEW, Score
 
 REASONS = c.REASON_CODES | {UNRECORDED: "no known reason code was recorded"}
