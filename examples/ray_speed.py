@@ -88,8 +88,8 @@ def alone(src: str, out: str) -> None:
 
 def ray(root: Path, workers: int, out: Path) -> float:
     """Rows per second of so many workers on a Ray that is already up."""
-    from u2s_datasets.ray_session import connected
-    from u2s_datasets.stretches import LONGEST
+    from u2s_datasets.executor.ordering import LONGEST
+    from u2s_datasets.executor.ray_session import connected
 
     with connected():
         facts = u2s.run(root / "all", out / f"ray{workers}", detectors=DETECTORS, ray=True, num_proc=workers)

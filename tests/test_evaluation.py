@@ -23,10 +23,10 @@ from u2s_datasets.evaluation.evaluate import evaluate_run, parts_named
 from u2s_datasets.evaluation.report.report import Report, report
 from u2s_datasets.evaluation.report.summary import summarize
 from u2s_datasets.evaluation.vispr.result import Measured, VisprResult
+from u2s_datasets.executor.run import rewrite_reports
 from u2s_datasets.parts.metrics import flags
 from u2s_datasets.parts.metrics.definitions import UNTOUCHED, mean_interval
 from u2s_datasets.parts.metrics.face_encoders import OnnxFaces
-from u2s_datasets.runner import rewrite_reports
 from u2s_datasets.samples import write_samples
 from u2s_datasets.stages.inspect import Inspect
 

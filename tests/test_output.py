@@ -18,9 +18,9 @@ import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.evaluation.evaluate import evaluate_run
-from u2s_datasets.pipeline import Pipeline
+from u2s_datasets.executor.pipeline import Pipeline
+from u2s_datasets.executor.run import rewrite_reports
 from u2s_datasets.review.decisions import apply_reviews, decide, places
-from u2s_datasets.runner import rewrite_reports
 from u2s_datasets.runs.writer import Output, check_apart, row_id
 from u2s_datasets.sources.open import Item
 from u2s_datasets.stages.profiles import profile

@@ -7,9 +7,9 @@ import pytest
 from parts import RedSquares, Rewriter
 
 import u2s_datasets as u2s
+from u2s_datasets.executor.pipeline import Pipeline
+from u2s_datasets.executor.pools import fit
 from u2s_datasets.parts.backends.scripted import Scripted
-from u2s_datasets.pipeline import Pipeline
-from u2s_datasets.pools import fit
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,17 @@ import pytest
 from parts import Rewriter
 
 import u2s_datasets as u2s
-from u2s_datasets import cli, workers
+from u2s_datasets import cli
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError, together
+from u2s_datasets.executor import local
+from u2s_datasets.executor.local import Workers, chunks_of, default_number
+from u2s_datasets.executor.pipeline import parts_of
 from u2s_datasets.parts import catalog
 from u2s_datasets.parts.checkpoints import _own_rank
 from u2s_datasets.parts.editors.instruct_families import FAMILIES
 from u2s_datasets.parts.weights import WEIGHTS, gigabytes, pinned
-from u2s_datasets.pipeline import parts_of
 from u2s_datasets.stages.profiles import build
 from u2s_datasets.stages.recipes import RECIPES
-from u2s_datasets.workers import Workers, chunks_of, default_number
 
 
 @pytest.fixture(autouse=True)
@@ -188,9 +189,9 @@ def test_one_error_is_itself_and_several_are_said_once_each():
 
 
 def test_models_get_a_process_per_gpu_and_larger_chunks(monkeypatch):
-    monkeypatch.setattr(workers.checkpoints, "gpu_count", lambda: 3)
+    monkeypatch.setattr(local.checkpoints, "gpu_count", lambda: 3)
     assert default_number(on_gpu=True) == 3
-    monkeypatch.setattr(workers.checkpoints, "gpu_count", lambda: 0)
+    monkeypatch.setattr(local.checkpoints, "gpu_count", lambda: 0)
     assert default_number(on_gpu=True) == 1
     assert max(map(len, chunks_of(range(100), lambda _: 1))) == 4
     assert max(map(len, chunks_of(range(100), lambda _: 1, on_gpu=True))) == 32

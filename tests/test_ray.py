@@ -26,10 +26,11 @@ from test_runner import files_of, private_rows
 from test_stage1 import SEES
 
 import u2s_datasets as u2s
-from u2s_datasets import blocks, cli, images, ray_runner, ray_session
+from u2s_datasets import cli, images
 from u2s_datasets import columns as c
-from u2s_datasets.pipeline import Pipeline
-from u2s_datasets.pool_work import pool_names
+from u2s_datasets.executor import ray, ray_blocks, ray_session
+from u2s_datasets.executor.pipeline import Pipeline
+from u2s_datasets.executor.pool_work import pool_names
 from u2s_datasets.sources.folder import FolderSource
 
 pytestmark = pytest.mark.filterwarnings(
@@ -141,7 +142,7 @@ class Cracked(FolderSource):
 def test_a_row_that_an_engine_error_carried_past_a_stage_is_withheld_and_no_other(here, folder):
     source = Cracked(folder, str(folder))
     source.owner = os.getpid()
-    rows = [row for _, rows in ray_runner.RayPools(size=1).map(red_pipeline(), source, [(0, 0, 40)]) for row in rows]
+    rows = [row for _, rows in ray.RayPools(size=1).map(red_pipeline(), source, [(0, 0, 40)]) for row in rows]
     assert [row[c.SOURCE] for row in rows] == source.files
     [withheld] = [row for row in rows if row[c.STATUS] == c.WITHHELD]
     assert (withheld[c.SOURCE], withheld[c.REASON]) == (source.files[20], "error")
@@ -179,14 +180,14 @@ class Short(FolderSource):
 
 def test_a_source_that_gives_fewer_rows_than_it_listed_ends_the_run(here, folder):
     with pytest.raises(u2s.U2SError, match=r"4 rows that .* listed cannot be read any more"):
-        list(ray_runner.RayPools(size=1).map(red_pipeline(), Short(folder, str(folder)), [(0, 0, 40)]))
+        list(ray.RayPools(size=1).map(red_pipeline(), Short(folder, str(folder)), [(0, 0, 40)]))
 
 
 def test_a_machine_that_cannot_see_the_source_says_so_and_withholds_nothing(here, folder):
-    [table] = ray_runner._read(None, str(folder / "elsewhere"), (0, 0, 4), 10**6)
-    assert "every machine needs the source in its place" in blocks.fault_in(table)
-    joined = pa.concat_tables([pa.table({blocks.POSITION: [1]}), table], promote_options="default")
-    assert blocks.fault_in(joined) == blocks.fault_in(table)
+    [table] = ray._read(None, str(folder / "elsewhere"), (0, 0, 4), 10**6)
+    assert "every machine needs the source in its place" in ray_blocks.fault_in(table)
+    joined = pa.concat_tables([pa.table({ray_blocks.POSITION: [1]}), table], promote_options="default")
+    assert ray_blocks.fault_in(joined) == ray_blocks.fault_in(table)
 
 
 def red_pipeline() -> Pipeline:
@@ -195,11 +196,11 @@ def red_pipeline() -> Pipeline:
 
 def test_large_files_travel_in_several_blocks(folder):
     source = FolderSource(folder, str(folder))
-    tables = list(blocks.read_blocks(source, (2, 5, 25), 3000))
+    tables = list(ray_blocks.read_blocks(source, (2, 5, 25), 3000))
     assert len(tables) > 2
-    entries = [entry for table in tables for entry in blocks.RunBlocks(None).entries(table)]
+    entries = [entry for table in tables for entry in ray_blocks.RunBlocks(None).entries(table)]
     assert [item.source for item, _ in entries] == source.files[5:25]
-    assert [p for table in tables for p in table[blocks.POSITION].to_pylist()] == list(range(5, 25))
+    assert [p for table in tables for p in table[ray_blocks.POSITION].to_pylist()] == list(range(5, 25))
     whole = [path.read_bytes() for path in (folder / name for name in source.files[5:25])]
     assert [item.image["bytes"] for item, _ in entries] == whole
 
@@ -215,7 +216,7 @@ def test_every_model_has_a_pool_and_the_rows_stay_the_same(here, folder):
     assert pool_names(profile) == ("inspect", "instruct", "anonymize")
     source = FolderSource(folder, str(folder))
     pipeline = Pipeline(profile, b"0123456789abcdef")
-    engine = ray_runner.RayPools(size=1)
+    engine = ray.RayPools(size=1)
     rows = [row for _, rows in engine.map(pipeline, source, [(0, 0, 20)]) for row in rows]
     assert rows == pipeline(list(source.read(0, 20)))
     assert {row[c.STATUS] for row in rows} >= {c.ANONYMIZED}

@@ -21,7 +21,7 @@ from parts import picture
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
-from u2s_datasets.runner import rewrite_reports
+from u2s_datasets.executor.run import rewrite_reports
 from u2s_datasets.runs.writer import row_id
 
 QUICK = {"detectors": ["parts:RedSquares"], "num_proc": 1}

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from u2s_datasets.stretches import InOrder
+from u2s_datasets.executor.ordering import InOrder
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7, 500])

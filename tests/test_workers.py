@@ -15,7 +15,7 @@ from test_runner import private_rows
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets.errors import MissingWeights
-from u2s_datasets.workers import Workers
+from u2s_datasets.executor.local import Workers
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def test_the_default_uses_processes_even_for_one_row(tmp_path):
 
 
 def test_the_default_uses_a_process_where_there_is_memory_for_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("u2s_datasets.run_plan.default_number", lambda on_gpu: 1)
+    monkeypatch.setattr("u2s_datasets.executor.plan.default_number", lambda on_gpu: 1)
     facts = u2s.run(some_pictures(tmp_path / "in", blue=(2,)), tmp_path / "out", detectors=["parts:Touchy"])
     assert (facts["reasons"], facts["rows"], facts["rates"]["workers"]) == ({"worker_died": 1}, 4, 1)
 

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
+from u2s_datasets.executor.local import Workers, default_number
+from u2s_datasets.executor.run import run
 from u2s_datasets.parts import Detector
-from u2s_datasets.runner import run
 from u2s_datasets.samples import PHOTOS, write_samples
 from u2s_datasets.sources.open import FolderSource, Item
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.profiles import Profile, profile
-from u2s_datasets.workers import Workers, default_number
 
 _MEBI = 2**20
 _CHUNK = 8

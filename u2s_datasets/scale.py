@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from u2s_datasets.stretches import LONGEST
+from u2s_datasets.executor.ordering import LONGEST
 
 IMAGES = (1_000_000, 10_000_000, 1_000_000_000)
 _DAY = 86_400
@@ -167,8 +167,8 @@ def measure(photos: str | None, rows: int = 18) -> dict[str, float]:
         rows: at most so many.
     """
     from u2s_datasets import columns, images
-    from u2s_datasets.pipeline import Pipeline
-    from u2s_datasets.pool_work import with_bytes
+    from u2s_datasets.executor.pipeline import Pipeline
+    from u2s_datasets.executor.pool_work import with_bytes
     from u2s_datasets.runs.writer import Output
     from u2s_datasets.samples import PHOTOS, write_samples
     from u2s_datasets.sources.open import FolderSource

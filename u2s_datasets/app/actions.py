@@ -12,10 +12,10 @@ from u2s_datasets.app import fields as f
 from u2s_datasets.app import mirror
 from u2s_datasets.app import samples as s
 from u2s_datasets.errors import SetupError
+from u2s_datasets.executor.recorded_profile import run_profile
 from u2s_datasets.parts import Box
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
-from u2s_datasets.review.recorded import run_profile
 from u2s_datasets.review.reedit import CHUNK, reedit
 from u2s_datasets.stages.profiles import Profile, build
 

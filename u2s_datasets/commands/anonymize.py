@@ -97,7 +97,7 @@ def _add_models(models: Any) -> None:
 
 
 def _anonymize(a: argparse.Namespace) -> int:
-    from u2s_datasets.runner import run
+    from u2s_datasets.executor.run import run
 
     facts = run(
         a.src,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from u2s_datasets.errors import SetupError
 
 if TYPE_CHECKING:
-    from u2s_datasets.pools import Pool
+    from u2s_datasets.executor.pools import Pool
 
 
 def names(value: str | None) -> list[str]:
@@ -82,7 +82,7 @@ def pools(flag: str, values: Sequence[str] | None) -> dict[str, Pool] | None:
     Raises:
         SetupError: one is no STAGE:NAME=VALUE, or the name is no field of a pool.
     """
-    from u2s_datasets.pools import Pool
+    from u2s_datasets.executor.pools import Pool
 
     found: dict[str, Pool] = {}
     for value in values or ():

@@ -16,10 +16,10 @@ from u2s_datasets.evaluation.report.inspection import read_inspection
 from u2s_datasets.evaluation.report.report import Report, report, write_reports
 from u2s_datasets.evaluation.report.summary import OVER
 from u2s_datasets.evaluation.result import Evaluation
+from u2s_datasets.executor.run import originals_of
 from u2s_datasets.parts import Backend, Part, catalog
 from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
 from u2s_datasets.parts.metrics.face_encoders import InsightFace
-from u2s_datasets.runner import originals_of
 from u2s_datasets.runs.reader import EVALUATED, Folder
 from u2s_datasets.runs.writer import Output
 from u2s_datasets.sources.open import open_source

@@ -18,7 +18,7 @@ SHAPES_ROWS = (
     "stages",
     "sources",
     "columns.py",
-    "pipeline.py",
+    "executor/pipeline.py",
 )
 """Files and folders whose code, prompts or weights decide what stands in a row. What drives, prints or publishes is
 not here: a comment in a report must not make a finished run unresumable."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.pipeline import own_names
+from u2s_datasets.executor.pipeline import own_names
 from u2s_datasets.privacy import identifying_text
 from u2s_datasets.privacy.kept_columns import check_kept
 from u2s_datasets.publish.audit import Audit

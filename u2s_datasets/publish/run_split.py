@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.pipeline import own_names
+from u2s_datasets.executor.pipeline import own_names
 from u2s_datasets.privacy.kept_columns import check_kept
 from u2s_datasets.publish.audit import read_audit
 from u2s_datasets.publish.candidates import DECISION, DECISIONS_FILE, Candidate, caption_of, classes_of, rounded

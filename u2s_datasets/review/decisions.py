@@ -193,7 +193,7 @@ def apply_reviews(folder: str | Path) -> dict[str, Any]:
     Raises:
         SetupError: there is no finished run, a file of it was changed, or another call is writing into it.
     """
-    from u2s_datasets.runner import rewrite_reports
+    from u2s_datasets.executor.run import rewrite_reports
     from u2s_datasets.runs.transaction import Change, replace_rows
 
     folder = Path(folder).expanduser()

@@ -14,11 +14,11 @@ from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
+from u2s_datasets.executor.pipeline import Pipeline
+from u2s_datasets.executor.recorded_profile import run_profile
 from u2s_datasets.parts import Box
-from u2s_datasets.pipeline import Pipeline
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
-from u2s_datasets.review.recorded import run_profile
 from u2s_datasets.runs.files import read_table
 from u2s_datasets.runs.transaction import Change, replace_rows
 from u2s_datasets.sources.base import Item, Source
@@ -83,7 +83,7 @@ def reedit(
         if progress is not None:
             progress(len(done), len(ordered))
     if done:
-        from u2s_datasets.runner import rewrite_reports
+        from u2s_datasets.executor.run import rewrite_reports
 
         rewrite_reports(folder)
     return done

@@ -127,7 +127,7 @@ def replace_rows(change: Change, rows: Mapping[str, Mapping[str, Any]], kept: Ma
     Raises:
         SetupError: a shard is not as the manifest says.
     """
-    from u2s_datasets.run_plan import counts
+    from u2s_datasets.executor.plan import counts
 
     path = change.output.private / "manifest.json"
     manifest = read_json(path, needs=frozenset({"shards"}), remedy=ANEW)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
+from u2s_datasets.executor.pipeline import parts_of
 from u2s_datasets.parts import Detector, Editor, catalog
-from u2s_datasets.pipeline import parts_of
 from u2s_datasets.review import decisions as d
 from u2s_datasets.stages import model_roles
 from u2s_datasets.stages.anonymize import Anonymize

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError, U2SError
+from u2s_datasets.executor.plan import RunPlan, counts
+from u2s_datasets.executor.pools import pools_of
 from u2s_datasets.parts import Editor, checks
-from u2s_datasets.pools import pools_of
 from u2s_datasets.privacy.criteria import Given
 from u2s_datasets.review.decisions import read_manifest
-from u2s_datasets.run_plan import RunPlan, counts
 from u2s_datasets.runs.object_store import output_at
 from u2s_datasets.runs.writer import Output, check_apart
 from u2s_datasets.sources.open import Source, open_source
@@ -23,8 +23,8 @@ from u2s_datasets.stages.profiles import Profile, profile
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from u2s_datasets.pools import Pool
-    from u2s_datasets.ray_runner import RayPools
+    from u2s_datasets.executor.pools import Pool
+    from u2s_datasets.executor.ray import RayPools
 
 
 def run(
@@ -137,7 +137,7 @@ def run(
 
 def _engine(ray: bool, address: str | None, pools: Mapping[str, Pool] | None, size: int | None) -> RayPools | None:
     if ray:
-        from u2s_datasets.ray_runner import RayPools
+        from u2s_datasets.executor.ray import RayPools
 
         return RayPools(address, pools, size)
     if address is not None:

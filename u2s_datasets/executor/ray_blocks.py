@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from u2s_datasets import columns
 from u2s_datasets.errors import RowError, SetupError
-from u2s_datasets.pipeline import Pipeline
-from u2s_datasets.pool_work import State, Worker, with_bytes
+from u2s_datasets.executor.ordering import Stretch
+from u2s_datasets.executor.pipeline import Pipeline
+from u2s_datasets.executor.pool_work import State, Worker, with_bytes
 from u2s_datasets.sources.open import Item, Source
-from u2s_datasets.stretches import Stretch
 
 SHARD, POSITION, ITEM, STATE, ANSWER, SECONDS = (
     "u2s_shard",

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.pipeline import Pipeline
-from u2s_datasets.pool_work import PoolWork, pool_names
+from u2s_datasets.executor.local import WORKER_BYTES
+from u2s_datasets.executor.ordering import LONGEST
+from u2s_datasets.executor.pipeline import Pipeline
+from u2s_datasets.executor.pool_work import PoolWork, pool_names
 from u2s_datasets.stages.profiles import Profile
-from u2s_datasets.stretches import LONGEST
-from u2s_datasets.workers import WORKER_BYTES
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import RowError
+from u2s_datasets.executor.local import Workers, chunks_of
+from u2s_datasets.executor.pipeline import Pipeline, parts_of
 from u2s_datasets.images.decoding import MAX_PIXELS
 from u2s_datasets.parts import Detection, Part
-from u2s_datasets.pipeline import Pipeline, parts_of
 from u2s_datasets.sources.open import Item
 from u2s_datasets.stages import score
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.profiles import Profile
-from u2s_datasets.workers import Workers, chunks_of
 
 PIPELINE, INSPECT, INSTRUCT, ANONYMIZE = "pipeline", "inspect", "instruct", "anonymize"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from u2s_datasets.blocks import UserBlocks
 from u2s_datasets.errors import SetupError
-from u2s_datasets.pipeline import Pipeline
-from u2s_datasets.pools import Pool
+from u2s_datasets.executor.pipeline import Pipeline
+from u2s_datasets.executor.pools import Pool
+from u2s_datasets.executor.ray_blocks import UserBlocks
 from u2s_datasets.stages import profiles
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def ray_anonymize(
         MissingExtra: Ray is not installed.
         SetupError: no such column or pool, or more workers than the cluster has room for.
     """
-    from u2s_datasets.ray_runner import through
+    from u2s_datasets.executor.ray import through
 
     chosen = profile or profiles.profile()
     chosen.anonymize.check()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError, missing_extra
-from u2s_datasets.stretches import importable
+from u2s_datasets.executor.ordering import importable
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers about this machine
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it recovers from is no news on a run's console

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import U2SError
+from u2s_datasets.executor.local import Workers, chunks_of, default_number, give_back_memory
+from u2s_datasets.executor.pipeline import Pipeline, parts_of
 from u2s_datasets.parts import Part
 from u2s_datasets.parts.fingerprint import code_digest
-from u2s_datasets.pipeline import Pipeline, parts_of
 from u2s_datasets.runs.writer import Output
 from u2s_datasets.sources.open import Item, Source
 from u2s_datasets.stages.profiles import Profile
-from u2s_datasets.workers import Workers, chunks_of, default_number, give_back_memory
 
 if TYPE_CHECKING:
-    from u2s_datasets.ray_runner import RayPools
+    from u2s_datasets.executor.ray import RayPools
 
 _VERSIONS = ("u2s_datasets", "datasets", "numpy", "onnxruntime", "openvino", "pillow", "pyarrow", "rapidocr")
 

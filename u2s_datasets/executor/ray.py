@@ -17,14 +17,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets import blocks
 from u2s_datasets.columns import STATUS, STATUSES
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.pipeline import Pipeline
-from u2s_datasets.pools import Pool, fit, pools_of
-from u2s_datasets.ray_session import connected, quietly
+from u2s_datasets.executor import ray_blocks
+from u2s_datasets.executor.ordering import LONGEST, InOrder, StageRates, Stretch, words_of
+from u2s_datasets.executor.pipeline import Pipeline
+from u2s_datasets.executor.pools import Pool, fit, pools_of
+from u2s_datasets.executor.ray_session import connected, quietly
 from u2s_datasets.sources.open import Source
-from u2s_datasets.stretches import LONGEST, InOrder, StageRates, Stretch, words_of
 
 # isort: split
 # Behind `ray_session`, which says it in words where Ray is missing.
@@ -43,13 +43,15 @@ _ATTEMPTS = 5  # one after another without a finished row
 _RETRIES = 3  # of a block that killed its worker
 
 
-def through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, given: Mapping[str, Pool] | None) -> Dataset:
+def through(
+    dataset: Dataset, kind: ray_blocks.RunBlocks | ray_blocks.UserBlocks, given: Mapping[str, Pool] | None
+) -> Dataset:
     """The dataset behind all pools of a profile; nothing runs before it is read.
 
     Raises:
         SetupError: an unknown pool, or more workers than the cluster has room for.
     """
-    own = isinstance(kind, blocks.RunBlocks)  # other readers ask for a whole core, as is Ray's default
+    own = isinstance(kind, ray_blocks.RunBlocks)  # other readers ask for a whole core, as is Ray's default
     pools = fit(kind.pipeline, given, ray.nodes(), _READER_CPUS if own else 1.0)
     last = list(pools)[-1]
     # Ray Data's own default is to try a block that kills its worker again for ever.
@@ -58,7 +60,7 @@ def through(dataset: Dataset, kind: blocks.RunBlocks | blocks.UserBlocks, given:
         for name, pool in pools.items():
             size = pool.size or 1
             dataset = dataset.map_batches(
-                blocks.Stage,
+                ray_blocks.Stage,
                 fn_constructor_args=(kind, name, name == last, pool.batch_size),
                 batch_format="pyarrow",
                 batch_size=pool.batch_size,
@@ -77,7 +79,7 @@ def _block_bytes(pools: Mapping[str, Pool]) -> int:
     """Bytes of a block, so that the cluster's memory for objects holds several for every worker; Ray splits larger."""
     room = ray.cluster_resources().get("object_store_memory", math.inf)
     workers = sum(pool.size or 1 for pool in pools.values())
-    return int(min(blocks.BLOCK_BYTES, room / (_BLOCKS * workers)))
+    return int(min(ray_blocks.BLOCK_BYTES, room / (_BLOCKS * workers)))
 
 
 class _Stretches(Datasource):
@@ -88,7 +90,7 @@ class _Stretches(Datasource):
         self.source, self.folder, self.pieces, self.block_bytes = source, folder, list(pieces), block_bytes
 
     def get_name(self) -> str:
-        return blocks.READ
+        return ray_blocks.READ
 
     def estimate_inmemory_data_size(self) -> int | None:
         return None
@@ -106,10 +108,10 @@ class _Stretches(Datasource):
 def _read(reference: Any, folder: str | None, piece: Stretch, most: int) -> Iterator[Any]:
     """The blocks of a piece. A machine that cannot see the source must not answer that its files are missing."""
     if folder is None or Path(folder).exists():
-        yield from blocks.read_blocks(_here(reference), piece, most)
+        yield from ray_blocks.read_blocks(_here(reference), piece, most)
     else:
         machine = os.uname().nodename
-        yield blocks.fault_table(
+        yield ray_blocks.fault_table(
             SetupError(
                 f"{folder!r} is not there on the machine {machine!r}; every machine needs the source in its place"
             )
@@ -182,7 +184,7 @@ class RayPools:
         self, pipeline: Pipeline, source: tuple[Any, str | None], order: InOrder, failures: int, single: bool
     ) -> Iterator[tuple[int, int, dict[str, Any]]]:
         sized = self._sized(pipeline, failures > 0)
-        self.rates.workers = {blocks.READ: max(1.0, ray.cluster_resources().get("CPU", 1.0))}
+        self.rates.workers = {ray_blocks.READ: max(1.0, ray.cluster_resources().get("CPU", 1.0))}
         self.rates.workers |= {name: pool.size or 1 for name, pool in sized.items()}
         # A failure cancels tasks in the middle of an import, which breaks their processes: take new ones.
         fresh = {"runtime_env": {"env_vars": {"U2S_FAILURES": str(failures)}}} if failures else {}
@@ -190,13 +192,13 @@ class RayPools:
         most = DataContext.get_current().target_max_block_size = _block_bytes(sized)
         stretches = _Stretches(*source, pieces, most)
         read = read_datasource(stretches, num_cpus=_READER_CPUS, override_num_blocks=len(pieces), **fresh)
-        data = through(read, blocks.RunBlocks(pipeline), sized)
+        data = through(read, ray_blocks.RunBlocks(pipeline), sized)
         # Asked to fetch ahead, Ray would keep every block back until the next one is there.
         for table in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            if fault := blocks.fault_in(table):
+            if fault := ray_blocks.fault_in(table):
                 raise SetupError(fault)
-            self.rates.add(blocks.seconds_in(table), len(table))
-            for shard, position, answer in blocks.answers_in(table):
+            self.rates.add(ray_blocks.seconds_in(table), len(table))
+            for shard, position, answer in ray_blocks.answers_in(table):
                 if answer.get(STATUS) in STATUSES:
                     yield shard, position, answer
 
@@ -216,7 +218,7 @@ class RayPools:
 def _lost(pipeline: Pipeline, source: Source, order: InOrder) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """Rows that went in, each by itself, and did not come out: they have no verdict, so they are withheld."""
     for stretch in order.missing(1):
-        for shard, position, answer in blocks.lost(pipeline, source, stretch):
+        for shard, position, answer in ray_blocks.lost(pipeline, source, stretch):
             yield from order.add(shard, position, answer)
     if order.left:
         raise U2SError(f"{order.left} rows that {source.location!r} listed cannot be read any more; is it complete?")
