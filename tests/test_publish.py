@@ -23,14 +23,14 @@ import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.evaluation.report.dataset_rows import DatasetRows
-from u2s_datasets.hub import About
 from u2s_datasets.images.same import untouched
 from u2s_datasets.parts.fingerprint import code_digest
-from u2s_datasets.publish import audit, card, facts, texts
+from u2s_datasets.publish import audit, card, facts, text_check
 from u2s_datasets.publish.build import Builder
-from u2s_datasets.publish.candidates import Candidate
+from u2s_datasets.publish.candidate import Candidate
 from u2s_datasets.publish.gate import Gate
-from u2s_datasets.publish.needles import Needles
+from u2s_datasets.publish.original_finder import Needles
+from u2s_datasets.publish.push import About
 from u2s_datasets.publish.scan import Index, folder_files, scan
 
 ORIGINAL = camera_jpeg(photo())
@@ -201,25 +201,27 @@ def test_no_photo_of_another_column_stands_in_a_report_as_the_original():
     ],
 )
 def test_a_text_that_says_a_file_s_name(text, name, says):
-    assert texts.says_name(text, name) is says
+    assert text_check.says_name(text, name) is says
 
 
 def test_a_generic_caption_may_stand_as_it_is_and_a_model_s_may_not():
     stated = {"category": "face", "item": "", "reason": "", "box": [60, 50, 90, 70], "score": 0.9}
     generic = "A landscape photo with one face (centre)."
     row = Candidate({"public_caption": generic}, "anonymized", review=[stated], caption=generic)
-    assert list(texts.said(row, (), (160, 120))) == []
+    assert list(text_check.said(row, (), (160, 120))) == []
     own = "a nurse in blue leans on a red car"
     row = Candidate({"public_caption": f"Outdoors, {own}."}, "anonymized", review=[stated], caption=own)
-    assert list(texts.said(row, (), (160, 120))) == [("public_caption", "holds the private caption")]
+    assert list(text_check.said(row, (), (160, 120))) == [("public_caption", "holds the private caption")]
 
 
 def test_a_class_that_the_user_publishes_may_be_said():
     private = {"caption": "A woman before the Eiffel Tower.", "review": []}
     public = {"public_caption": "A person before the Eiffel Tower."}
-    said = texts.said(Candidate(public, "anonymized", **private), (), (160, 120))
+    said = text_check.said(Candidate(public, "anonymized", **private), (), (160, 120))
     assert list(said) == [("public_caption", "says what was private in its image")]
-    assert list(texts.said(Candidate(public, "anonymized", classes="Eiffel Tower", **private), (), (160, 120))) == []
+    assert (
+        list(text_check.said(Candidate(public, "anonymized", classes="Eiffel Tower", **private), (), (160, 120))) == []
+    )
 
 
 def test_compressing_anew_is_no_edit_and_hiding_a_face_is_one():

@@ -65,7 +65,7 @@ def push(a: argparse.Namespace) -> int:
     """Call `push_to_hub` and print what was, or would be, published. Returns 1 where a dry run was stopped."""
     from huggingface_hub.utils import disable_progress_bars
 
-    from u2s_datasets.hub import Plan, push_to_hub
+    from u2s_datasets.publish.push import Plan, push_to_hub
 
     if a.quiet:
         disable_progress_bars()

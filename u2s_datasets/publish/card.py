@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from u2s_datasets.errors import SetupError
+from u2s_datasets.publish.card_sections import UNKNOWN, UNMEASURED, bullets, md, sections, table, template
 from u2s_datasets.publish.gate import ALLOWABLE
-from u2s_datasets.publish.sections import UNKNOWN, UNMEASURED, bullets, md, sections, table, template
 
 _STEPS = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
 _SIZES = [(10 ** (3 + step), name) for step, name in enumerate(_STEPS)]

@@ -16,8 +16,8 @@ from u2s_datasets.images import same
 from u2s_datasets.images.metadata import metadata_in
 from u2s_datasets.parts.checks import number
 from u2s_datasets.parts.metrics.definitions import SCALES
-from u2s_datasets.publish import texts
-from u2s_datasets.publish.candidates import Candidate, pixels_of, stored_bytes
+from u2s_datasets.publish import text_check
+from u2s_datasets.publish.candidate import Candidate, pixels_of, stored_bytes
 
 ALLOWABLE = {
     "audit": "published although the audit asked for is missing or too loose",
@@ -177,7 +177,7 @@ class Gate:
         if left := metadata_in(data):
             self.note("metadata", f"an image holds {', '.join(left)}", name)
         self._compare(row, name, data, picture)
-        for column, what in texts.said(row, self.kept, picture.size):
+        for column, what in text_check.said(row, self.kept, picture.size):
             self.note("text", f"{column} {what}", name)
 
     def _compare(self, row: Candidate, name: str, data: bytes, picture: Any) -> None:

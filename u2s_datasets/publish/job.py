@@ -15,7 +15,7 @@ from u2s_datasets.publish.build import Builder, Built
 from u2s_datasets.publish.card import About, dataset_card
 from u2s_datasets.publish.dataset_split import DatasetSplit
 from u2s_datasets.publish.gate import Gate, Refused
-from u2s_datasets.publish.remote import CARD, HubError
+from u2s_datasets.publish.hub import CARD, HubError
 from u2s_datasets.publish.run_split import RunSplit
 from u2s_datasets.publish.scan import Index, folder_files, scan, scan_text
 
@@ -203,7 +203,7 @@ def _sample(built: Sequence[Built], rows: int = 3) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     from u2s_datasets import columns as c
-    from u2s_datasets.publish.candidates import pixels_of
+    from u2s_datasets.publish.candidate import pixels_of
 
     if not built:
         return []

@@ -17,7 +17,7 @@ from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.executor.pipeline import own_names
 from u2s_datasets.privacy.kept_columns import check_kept
 from u2s_datasets.publish.audit import read_audit
-from u2s_datasets.publish.candidates import DECISION, DECISIONS_FILE, Candidate, caption_of, classes_of, rounded
+from u2s_datasets.publish.candidate import DECISION, DECISIONS_FILE, Candidate, caption_of, classes_of, rounded
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.sources.base import Item, Source
 

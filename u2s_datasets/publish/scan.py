@@ -16,9 +16,9 @@ from u2s_datasets import columns as c
 from u2s_datasets.images import same
 from u2s_datasets.images.metadata import metadata_in
 from u2s_datasets.privacy.identifying_text import strings
-from u2s_datasets.publish.candidates import Candidate, pixels_of, stored_bytes
-from u2s_datasets.publish.needles import Needles
-from u2s_datasets.publish.texts import contains, folded, holds_path, says_name
+from u2s_datasets.publish.candidate import Candidate, pixels_of, stored_bytes
+from u2s_datasets.publish.original_finder import Needles
+from u2s_datasets.publish.text_check import contains, folded, holds_path, says_name
 
 _MARKS = {
     b"Exif\0\0": "EXIF",

@@ -7,8 +7,8 @@ from typing import Any
 
 from u2s_datasets.publish import facts as facts_
 from u2s_datasets.publish.gate import REMEDIES, Refused
+from u2s_datasets.publish.hub import CARD, HubError, Remote
 from u2s_datasets.publish.job import Job
-from u2s_datasets.publish.remote import CARD, HubError, Remote
 from u2s_datasets.publish.scan import folder_files
 
 _OWN_FILES = {CARD, ".gitattributes", facts_.FACTS_FILE}

@@ -18,8 +18,8 @@ from u2s_datasets.publish.build import check_name, parse_size
 from u2s_datasets.publish.card import About, model_card
 from u2s_datasets.publish.dataset_split import DatasetSplit
 from u2s_datasets.publish.gate import ALLOWABLE, Refused
+from u2s_datasets.publish.hub import HubError, Remote
 from u2s_datasets.publish.job import Job, Plan, Split
-from u2s_datasets.publish.remote import HubError, Remote
 from u2s_datasets.publish.run_split import RunSplit
 from u2s_datasets.publish.send import Pushed, send
 from u2s_datasets.runs.writer import read_secret

@@ -10,7 +10,7 @@ from u2s_datasets.privacy import identifying_text
 from u2s_datasets.privacy.identifying_text import strings
 from u2s_datasets.privacy.private_words import leaks as leaking
 from u2s_datasets.privacy.private_words import named, private_of
-from u2s_datasets.publish.candidates import Candidate
+from u2s_datasets.publish.candidate import Candidate
 from u2s_datasets.stages import generic_captions
 
 WRITTEN = (c.PUBLIC_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION)
