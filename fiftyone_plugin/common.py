@@ -8,9 +8,9 @@ import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from u2s_datasets.app import forms, samples
-from u2s_datasets.app.secrets import lent
 from u2s_datasets.errors import U2SError
+from u2s_datasets.review.fiftyone_app import forms, samples
+from u2s_datasets.review.fiftyone_app.secrets import lent
 
 SECRETS = ("HF_TOKEN", "OPENAI_API_KEY")
 STORE = "u2s_privacy"

@@ -7,9 +7,9 @@ import getpass
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from u2s_datasets.app import actions, forms, panel_data, samples, steps
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.review import audit, decisions
+from u2s_datasets.review.fiftyone_app import actions, forms, panel_data, samples, steps
 
 from .common import STORE, Work, add_boxes, add_fields, add_reviewer, target_rows, values_of
 

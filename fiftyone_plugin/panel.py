@@ -7,9 +7,9 @@ import getpass
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from u2s_datasets.app import actions, panel_data
 from u2s_datasets.errors import U2SError
 from u2s_datasets.review import decisions
+from u2s_datasets.review.fiftyone_app import actions, panel_data
 
 from .common import STORE
 

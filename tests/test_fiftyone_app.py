@@ -17,8 +17,8 @@ from fiftyone_home import IGNORED, fo
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
-from u2s_datasets.app import actions, launch
 from u2s_datasets.review import decisions as d
+from u2s_datasets.review.fiftyone_app import actions, launch
 from u2s_datasets.samples import write_samples
 
 pytestmark = IGNORED

@@ -18,11 +18,11 @@ from scipy.stats import binom
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
-from u2s_datasets.app import forms
 from u2s_datasets.evaluation.evaluate import evaluate_run
 from u2s_datasets.executor.recorded_profile import run_profile
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
+from u2s_datasets.review.fiftyone_app import forms
 from u2s_datasets.review.reedit import reedit
 from u2s_datasets.review.risk import residual_risk
 from u2s_datasets.runs.transaction import Change, replace_rows

@@ -22,10 +22,10 @@ def add(commands: Any, help_class: Any) -> None:
 
 def fiftyone(a: argparse.Namespace) -> int:
     """Run the command."""
-    from u2s_datasets import fiftyone_io
+    from u2s_datasets.review.fiftyone_app import convert
 
-    fiftyone_io.require()
-    from u2s_datasets.app.launch import launch
+    convert.require()
+    from u2s_datasets.review.fiftyone_app.launch import launch
 
     dataset, session = launch(a.dir, a.name, a.media, a.port, again=a.again, browser=not a.no_browser)
     print(f"{dataset.name}: http://127.0.0.1:{a.port} (Ctrl-C ends it; decisions are kept in {a.dir}/private)")

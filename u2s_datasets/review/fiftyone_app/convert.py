@@ -49,7 +49,7 @@ def to_fiftyone(
         SetupError: no finished run or dataset, a name that is taken, or a column that FiftyOne cannot keep.
     """
     require()
-    from u2s_datasets.app import bridge
+    from u2s_datasets.review.fiftyone_app import bridge
 
     return bridge.to_fiftyone(data, name, media, image_column, overwrite, persistent, progress)
 
@@ -68,7 +68,7 @@ def from_fiftyone(view: Any) -> Dataset:
         SetupError: it was made by something else.
     """
     require()
-    from u2s_datasets.app import bridge
+    from u2s_datasets.review.fiftyone_app import bridge
 
     return bridge.from_fiftyone(view)
 

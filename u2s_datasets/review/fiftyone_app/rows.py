@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets import columns as c
-from u2s_datasets.app.media import stored_bytes
 from u2s_datasets.errors import SetupError
 from u2s_datasets.review import decisions as d
+from u2s_datasets.review.fiftyone_app.media import stored_bytes
 from u2s_datasets.runs.files import read_table, readable
 from u2s_datasets.sources.base import Source
 

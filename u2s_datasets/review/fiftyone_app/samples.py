@@ -12,11 +12,11 @@ import fiftyone as fo
 from fiftyone import ViewField as F
 
 from u2s_datasets import columns as c
-from u2s_datasets.app import fields as f
-from u2s_datasets.app.media import ANONYMIZED, ORIGINAL, Media, Stored
-from u2s_datasets.app.rows import BridgeRow
 from u2s_datasets.parts.metrics.definitions import SCALES
 from u2s_datasets.review.decisions import UNRESOLVED
+from u2s_datasets.review.fiftyone_app import fields as f
+from u2s_datasets.review.fiftyone_app.media import ANONYMIZED, ORIGINAL, Media, Stored
+from u2s_datasets.review.fiftyone_app.rows import BridgeRow
 from u2s_datasets.review.risk import residual_risk
 
 KEY = "u2s"

@@ -8,14 +8,14 @@ from typing import Any
 
 import u2s_datasets
 from u2s_datasets import columns as c
-from u2s_datasets.app import fields as f
-from u2s_datasets.app import mirror
-from u2s_datasets.app import samples as s
 from u2s_datasets.errors import SetupError
 from u2s_datasets.executor.recorded_profile import run_profile
 from u2s_datasets.parts import Box
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
+from u2s_datasets.review.fiftyone_app import fields as f
+from u2s_datasets.review.fiftyone_app import mirror
+from u2s_datasets.review.fiftyone_app import samples as s
 from u2s_datasets.review.reedit import CHUNK, reedit
 from u2s_datasets.stages.profiles import Profile, build
 

@@ -13,12 +13,12 @@ import numpy as np
 from fiftyone import ViewField as F
 
 from u2s_datasets import columns as c
-from u2s_datasets.app import actions, mirror
-from u2s_datasets.app import fields as f
-from u2s_datasets.app import samples as s
 from u2s_datasets.parts.metrics.definitions import GOALS, SCALES
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
+from u2s_datasets.review.fiftyone_app import actions, mirror
+from u2s_datasets.review.fiftyone_app import fields as f
+from u2s_datasets.review.fiftyone_app import samples as s
 
 QUEUE = 500
 """Rows of the queue that are looked up at a time."""

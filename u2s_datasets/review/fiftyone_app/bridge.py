@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import fiftyone as fo
 
 from u2s_datasets import columns as c
-from u2s_datasets.app import fields as f
-from u2s_datasets.app import samples as s
-from u2s_datasets.app.media import Media, is_placeholder
-from u2s_datasets.app.rows import DatasetRows, RunRows, features_from, features_json
 from u2s_datasets.errors import SetupError
+from u2s_datasets.review.fiftyone_app import fields as f
+from u2s_datasets.review.fiftyone_app import samples as s
+from u2s_datasets.review.fiftyone_app.media import Media, is_placeholder
+from u2s_datasets.review.fiftyone_app.rows import DatasetRows, RunRows, features_from, features_json
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,11 +10,11 @@ import fiftyone as fo
 from fiftyone import ViewField as F
 
 from u2s_datasets import columns as c
-from u2s_datasets.app import fields as f
-from u2s_datasets.app import samples as s
-from u2s_datasets.app.media import ANONYMIZED, Media, Stored, file_stem
-from u2s_datasets.app.rows import RunRows, features_from
 from u2s_datasets.errors import SetupError
+from u2s_datasets.review.fiftyone_app import fields as f
+from u2s_datasets.review.fiftyone_app import samples as s
+from u2s_datasets.review.fiftyone_app.media import ANONYMIZED, Media, Stored, file_stem
+from u2s_datasets.review.fiftyone_app.rows import RunRows, features_from
 
 _DECIDED = (c.STATUS, c.REASON, *c.REVIEW)
 

@@ -10,12 +10,12 @@ from typing import Any
 import fiftyone as fo
 
 from u2s_datasets import columns as c
-from u2s_datasets.app import fields as f
-from u2s_datasets.app import mirror
-from u2s_datasets.app import samples as s
-from u2s_datasets.app.actions import boxes_of
-from u2s_datasets.app.media import Media, is_placeholder
 from u2s_datasets.errors import SetupError
+from u2s_datasets.review.fiftyone_app import fields as f
+from u2s_datasets.review.fiftyone_app import mirror
+from u2s_datasets.review.fiftyone_app import samples as s
+from u2s_datasets.review.fiftyone_app.actions import boxes_of
+from u2s_datasets.review.fiftyone_app.media import Media, is_placeholder
 from u2s_datasets.stages.anonymize import Anonymize
 from u2s_datasets.stages.base import Step
 from u2s_datasets.stages.batch import Row

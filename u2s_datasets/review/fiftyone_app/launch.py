@@ -10,7 +10,7 @@ from typing import Any
 import fiftyone as fo
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.fiftyone_io import to_fiftyone
+from u2s_datasets.review.fiftyone_app.convert import to_fiftyone
 
 ADDRESS = "127.0.0.1"
 PANEL = "privacy_review"
@@ -88,8 +88,8 @@ def side_by_side() -> fo.Space:
 
 
 def _imported(root: Path, name: str, media: str | Path, again: bool) -> fo.Dataset:
-    from u2s_datasets.app import mirror
-    from u2s_datasets.app import samples as s
+    from u2s_datasets.review.fiftyone_app import mirror
+    from u2s_datasets.review.fiftyone_app import samples as s
 
     if not again and fo.dataset_exists(name):
         dataset = fo.load_dataset(name)
