@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from PIL import Image
 
-from u2s_datasets import cli, images
-from u2s_datasets.samples import write_samples
+from u2s_datasets import images
+from u2s_datasets.cli import main
+from u2s_datasets.cli.bench.sample_photos import write_samples
 
 SHOWN = ("people/astronaut.jpg", "things/rocket.jpg", "papers/page.jpg")
 SIDE = 360
@@ -28,8 +29,8 @@ def main(folder: Path) -> None:
     for old in (photos, out):
         shutil.rmtree(old, ignore_errors=True)
     write_samples(photos)
-    code = cli.main(["anonymize", str(photos), "--out", str(out), "--keep", "label"])
-    code = code or cli.main(["eval", str(out)])
+    code = main.main(["anonymize", str(photos), "--out", str(out), "--keep", "label"])
+    code = code or main.main(["eval", str(out)])
     if code:
         sys.exit(code)
     before_after(photos, out).save(folder / "before_after.jpg", quality=88)

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 import u2s_datasets as u2s
-from u2s_datasets.samples import write_samples
+from u2s_datasets.cli.bench.sample_photos import write_samples
 
 DETECTORS = ["faces"]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from u2s_datasets.samples import write_samples
+from u2s_datasets.cli.bench.sample_photos import write_samples
 
 
 @pytest.fixture(scope="session")

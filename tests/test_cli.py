@@ -7,27 +7,27 @@ import sys
 import pytest
 from parts import RedSquares, picture
 
-from u2s_datasets import cli
+from u2s_datasets.cli import main
 
 
 def test_anonymize_then_report_then_dry_run(photos, tmp_path, capsys):
     out = tmp_path / "safe"
     assert (
-        cli.main(["anonymize", str(photos / "people"), "--out", str(out), "--detectors", "faces", "--limit", "2"]) == 0
+        main.main(["anonymize", str(photos / "people"), "--out", str(out), "--detectors", "faces", "--limit", "2"]) == 0
     )
     printed = capsys.readouterr().out
     assert "2 rows = 0 safe + 2 anonymized + 0 withheld" in printed
     assert str(out / "report.html") in printed
-    assert cli.main(["report", str(out), "--json"]) == 0
+    assert main.main(["report", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 2
-    assert cli.main(["anonymize", str(photos), "--out", str(tmp_path / "no"), "--dry-run", "-q"]) == 0
+    assert main.main(["anonymize", str(photos), "--out", str(tmp_path / "no"), "--dry-run", "-q"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 9
     assert not (tmp_path / "no").exists()
 
 
 def test_unverified_output_says_so(photos, tmp_path, capsys):
     call = ["anonymize", str(photos / "things"), "--out", str(tmp_path / "o"), "--detectors", "faces", "--no-verify"]
-    assert cli.main(call) == 0
+    assert main.main(call) == 0
     assert "UNVERIFIED" in capsys.readouterr().out
     assert json.loads((tmp_path / "o/run.json").read_text())["verified"] is False
     assert "not inspected again" in (tmp_path / "o/report.html").read_text().lower()
@@ -66,7 +66,7 @@ def test_unverified_output_says_so(photos, tmp_path, capsys):
 def test_wrong_words_exit_with_two_and_one_line(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     picture().save("one.png")
-    assert cli.main(words) == 2
+    assert main.main(words) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("u2s: ") and message in captured.err and captured.err.count("\n") == 1
@@ -89,21 +89,21 @@ class Stopped(RedSquares):
 def test_ctrl_c_promises_to_go_on_where_that_is_so(words, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     picture().save("one.png")
-    assert cli.main([*words, "--detectors", "test_cli:Stopped"]) == 130
+    assert main.main([*words, "--detectors", "test_cli:Stopped"]) == 130
     assert capsys.readouterr().err == says
 
 
 def test_doctor_and_profiles_tell_what_is_here(capsys):
-    assert cli.main(["doctor"]) == 0
+    assert main.main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert printed.count(" works") == 4
     assert "extra models" in printed
-    assert cli.main(["profiles"]) == 0
+    assert main.main(["profiles"]) == 0
     assert "does not look for" in capsys.readouterr().out
 
 
 def test_bench_prints_a_table_and_a_line_of_json():
-    call = [sys.executable, "-m", "u2s_datasets.cli", "bench", "--rows", "18", "--detectors", "faces"]
+    call = [sys.executable, "-m", "u2s_datasets.cli.main", "bench", "--rows", "18", "--detectors", "faces"]
     lines = subprocess.run(call, check=True, capture_output=True, text=True).stdout.splitlines()
     facts = json.loads(lines[-1])
     assert facts["rows"] == 18
@@ -115,11 +115,11 @@ def test_versus_runs_the_other_command_on_the_same_photos(tmp_path, capsys):
     other = tmp_path / "other"
     other.write_text('#!/bin/sh\nfor f in "$@"; do test -s "$f" || exit 3; done\n')
     other.chmod(0o755)
-    assert cli.main(["bench", "--rows", "4", "--versus", str(other)]) == 0
+    assert main.main(["bench", "--rows", "4", "--versus", str(other)]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert facts["rows"] == 4
     assert set(facts["times_as_fast"]) == {"other", "verified", "unverified"}
-    assert cli.main(["bench", "--versus", "no-such-program"]) == 2
+    assert main.main(["bench", "--versus", "no-such-program"]) == 2
 
 
 def test_without_ray_there_is_one_line_and_no_run(photos, tmp_path):

@@ -18,10 +18,10 @@ library = pytest.importorskip("lpips", reason="lpips is not installed: pip insta
 import tiny_metrics
 
 import u2s_datasets as u2s
+from u2s_datasets.cli.bench.sample_photos import write_samples
 from u2s_datasets.evaluation.evaluate import evaluate_run
 from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
 from u2s_datasets.parts.metrics.quality import clip_similarity
-from u2s_datasets.samples import write_samples
 
 torch.set_num_threads(1)
 

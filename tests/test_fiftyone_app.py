@@ -17,9 +17,9 @@ from fiftyone_home import IGNORED, fo
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
+from u2s_datasets.cli.bench.sample_photos import write_samples
 from u2s_datasets.review import decisions as d
 from u2s_datasets.review.fiftyone_app import actions, launch
-from u2s_datasets.samples import write_samples
 
 pytestmark = IGNORED
 
@@ -155,7 +155,7 @@ def test_the_command_serves_a_run_until_it_is_stopped(run, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    call = [sys.executable, "-m", "u2s_datasets.cli", "fiftyone", str(run), "--no-browser", "--port", str(port)]
+    call = [sys.executable, "-m", "u2s_datasets.cli.main", "fiftyone", str(run), "--no-browser", "--port", str(port)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen([*call, "--name", "served"], **pipes) as one:
         for line in one.stdout:

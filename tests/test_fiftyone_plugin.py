@@ -25,11 +25,11 @@ from test_runner import public_rows
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
+from u2s_datasets.cli.bench.sample_photos import write_samples
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
 from u2s_datasets.review.fiftyone_app import actions, forms, launch, panel_data, steps
 from u2s_datasets.review.fiftyone_app.secrets import lent
-from u2s_datasets.samples import write_samples
 
 pytestmark = IGNORED
 

@@ -325,6 +325,6 @@ def test_the_wheel_carries_the_templates_and_finds_them(tmp_path):
 
 
 def test_the_command_has_help():
-    call = [sys.executable, "-m", "u2s_datasets.cli", "push", "--help"]
+    call = [sys.executable, "-m", "u2s_datasets.cli.main", "push", "--help"]
     done = subprocess.run(call, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("usage: u2s push") and "asked for" in done.stdout

@@ -157,7 +157,7 @@ def test_the_command_and_what_it_publishes_say_nothing_private(workers, tmp_path
         red(width).save(tmp_path / "photos" / f"{width}.png")
     out = tmp_path / "out"
     parts = ["--detectors", "test_quiet:Reading", "--editor", "test_quiet:Talkative", "--num-proc", workers]
-    done = started("-m", "u2s_datasets.cli", "anonymize", str(tmp_path / "photos"), "--out", str(out), *parts)
+    done = started("-m", "u2s_datasets.cli.main", "anonymize", str(tmp_path / "photos"), "--out", str(out), *parts)
     assert "11 rows = 0 safe + 9 anonymized + 2 withheld" in done.stdout
     public = [path for path in out.rglob("*") if path.is_file() and "private" not in path.parts]
     tables = [pq.read_table(path) for path in public if path.suffix == ".parquet"]

@@ -26,8 +26,9 @@ from test_runner import files_of, private_rows
 from test_stage1 import SEES
 
 import u2s_datasets as u2s
-from u2s_datasets import cli, images
 from u2s_datasets import columns as c
+from u2s_datasets import images
+from u2s_datasets.cli import main
 from u2s_datasets.executor import ray, ray_blocks, ray_session
 from u2s_datasets.executor.pipeline import Pipeline
 from u2s_datasets.executor.pool_work import pool_names
@@ -287,7 +288,7 @@ def test_the_driver_is_killed_and_started_again(folder, key, tmp_path):
     words = ["anonymize", str(folder), "--secret", str(key), "--ray", "--detectors", "parts:Slow"]
     words += ["--shard-size", "4", "-q", "--num-proc", "2", "--limit", "24", "--out"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    call = [sys.executable, "-m", "u2s_datasets.cli", *words, str(tmp_path / "out")]
+    call = [sys.executable, "-m", "u2s_datasets.cli.main", *words, str(tmp_path / "out")]
     process = subprocess.Popen(call, env=environment)
     wait_for_shards(tmp_path / "out", 2)
     process.kill()
@@ -303,7 +304,7 @@ def test_the_driver_is_killed_and_started_again(folder, key, tmp_path):
 
 def test_the_command_names_the_bottleneck(here, folder, tmp_path, capsys):
     call = ["anonymize", str(folder), "--out", str(tmp_path / "out"), "--ray", "--detectors", "parts:RedSquares"]
-    assert cli.main([*call, "--pool", "pipeline:size=2,num_cpus=0.5"]) == 0
+    assert main.main([*call, "--pool", "pipeline:size=2,num_cpus=0.5"]) == 0
     printed = capsys.readouterr().out
     assert "40 rows = " in printed
     assert printed.count("<- bottleneck") == 1 and "stage pipeline   2 x" in printed

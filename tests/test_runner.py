@@ -139,7 +139,7 @@ def test_twenty_kills_change_nothing(tmp_path, photos):
     for copy in range(6):
         shutil.copytree(photos, folder / str(copy))
     (tmp_path / "key").write_text("0123456789abcdef" * 4)
-    call = [sys.executable, "-m", "u2s_datasets.cli", "anonymize", str(folder), "--secret", str(tmp_path / "key")]
+    call = [sys.executable, "-m", "u2s_datasets.cli.main", "anonymize", str(folder), "--secret", str(tmp_path / "key")]
     options = ["--shard-size", "3", "-q", "--detectors", "faces", "--out"]
 
     def start(out: str) -> subprocess.Popen:

@@ -116,7 +116,16 @@ def test_the_default_uses_a_process_where_there_is_memory_for_one(tmp_path, monk
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path, photos):
-    call = [sys.executable, "-m", "u2s_datasets.cli", "anonymize", str(photos), "--out", str(tmp_path / "out"), "-q"]
+    call = [
+        sys.executable,
+        "-m",
+        "u2s_datasets.cli.main",
+        "anonymize",
+        str(photos),
+        "--out",
+        str(tmp_path / "out"),
+        "-q",
+    ]
     process = subprocess.Popen(call, start_new_session=True)
     group = process.pid
     deadline = time.monotonic() + 60

@@ -167,10 +167,10 @@ def measure(photos: str | None, rows: int = 18) -> dict[str, float]:
         rows: at most so many.
     """
     from u2s_datasets import columns, images
+    from u2s_datasets.cli.bench.sample_photos import PHOTOS, write_samples
     from u2s_datasets.executor.pipeline import Pipeline
     from u2s_datasets.executor.pool_work import with_bytes
     from u2s_datasets.runs.writer import Output
-    from u2s_datasets.samples import PHOTOS, write_samples
     from u2s_datasets.sources.open import FolderSource
     from u2s_datasets.stages.profiles import profile
 

@@ -142,7 +142,7 @@ def _record_review(u2s: object, out: Path) -> None:
 
 def _command(path: Path, words: list[str]) -> None:
     """Run one command of `u2s` and keep its exit status and what it printed."""
-    program = "import sys; from u2s_datasets.cli import main; sys.exit(main())"
+    program = "import sys; from u2s_datasets.cli.main import main; sys.exit(main())"
     if not (Path.cwd() / "u2s_datasets" / "cli.py").exists():
         program = program.replace("cli import", "cli.main import")
     path.parent.mkdir(exist_ok=True)

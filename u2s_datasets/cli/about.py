@@ -30,6 +30,6 @@ def _profiles(_: argparse.Namespace) -> int:
 
 
 def _doctor(_: argparse.Namespace) -> int:
-    from u2s_datasets.doctor import examine
+    from u2s_datasets.cli.doctor import examine
 
     return examine()

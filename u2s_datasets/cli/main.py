@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from u2s_datasets.commands import about, anonymize, bench, fiftyone, judge, push
+from u2s_datasets.cli import about, anonymize, fiftyone, push
 from u2s_datasets.errors import SetupError, U2SError
 
 _RESUMED = ("anonymize", "push", "vispr")

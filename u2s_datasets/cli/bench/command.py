@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from u2s_datasets.commands.words import names, numbers
+from u2s_datasets.cli.arguments import names, numbers
 from u2s_datasets.errors import SetupError
 
 
@@ -84,7 +84,7 @@ def _add_bench_eval(commands: Any, help_class: Any) -> None:
 
 
 def _bench(a: argparse.Namespace) -> int:
-    from u2s_datasets.bench import bench, versus
+    from u2s_datasets.cli.bench.run import bench, versus
 
     if a.versus is not None:
         versus(a.versus, a.src, a.rows)
@@ -94,7 +94,7 @@ def _bench(a: argparse.Namespace) -> int:
 
 
 def _bench_stage1(a: argparse.Namespace) -> int:
-    from u2s_datasets.bench_stage1 import bench
+    from u2s_datasets.cli.bench.stage1 import bench
 
     batches = numbers("--batch", a.batch)
     bench(a.src, model=a.model, random_weights=a.random_weights, dtype=a.dtype, batches=batches, rows=a.rows)
@@ -102,7 +102,7 @@ def _bench_stage1(a: argparse.Namespace) -> int:
 
 
 def _bench_edit(a: argparse.Namespace) -> int:
-    from u2s_datasets.bench_edit import bench
+    from u2s_datasets.cli.bench.edit import bench
 
     bench(
         a.editor,
@@ -117,8 +117,8 @@ def _bench_edit(a: argparse.Namespace) -> int:
 
 
 def _bench_eval(a: argparse.Namespace) -> int:
-    from u2s_datasets.bench_eval import bench_eval
-    from u2s_datasets.bench_eval_memory import bench_memory
+    from u2s_datasets.cli.bench.eval import bench_eval
+    from u2s_datasets.cli.bench.eval_memory import bench_memory
 
     if a.memory and a.src is not None:
         raise SetupError(f"--memory makes its own rows; leave {a.src!r} out")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from u2s_datasets.commands.words import add_judgement, add_weights, backends, by_role, criteria, given
+from u2s_datasets.cli.arguments import add_judgement, add_weights, backends, by_role, criteria, given
 
 
 def add(commands: Any, help_class: Any) -> None:

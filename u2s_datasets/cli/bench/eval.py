@@ -13,13 +13,13 @@ import numpy as np
 from PIL import Image
 
 from u2s_datasets import images
+from u2s_datasets.cli.bench.sample_photos import PHOTOS, write_samples
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError
 from u2s_datasets.parts.metrics import privacy
 from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
 from u2s_datasets.parts.metrics.face_encoders import InsightFace
 from u2s_datasets.parts.metrics.quality import clip_similarity
 from u2s_datasets.parts.metrics.reidentification import ranks
-from u2s_datasets.samples import PHOTOS, write_samples
 from u2s_datasets.sources.open import FolderSource
 from u2s_datasets.stages import measures
 from u2s_datasets.stages.batch import Row

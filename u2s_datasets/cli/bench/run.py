@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from u2s_datasets.cli.bench.sample_photos import PHOTOS, write_samples
 from u2s_datasets.errors import SetupError
 from u2s_datasets.executor.local import Workers, default_number
 from u2s_datasets.executor.run import run
 from u2s_datasets.parts import Detector
-from u2s_datasets.samples import PHOTOS, write_samples
 from u2s_datasets.sources.open import FolderSource, Item
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.profiles import Profile, profile
@@ -105,7 +105,7 @@ def versus(command: str, src: str | None = None, rows: int = 64, rounds: int = 3
     words = shlex.split(command)
     if not words or shutil.which(words[0]) is None:
         raise SetupError(f"there is no command {command!r}; install it in an environment of its own and give its path")
-    ours = [sys.executable, "-m", "u2s_datasets.cli", "anonymize"]
+    ours = [sys.executable, "-m", "u2s_datasets.cli.main", "anonymize"]
     seconds: dict[str, list[float]] = {"other": [], "verified": [], "unverified": []}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from u2s_datasets import columns
-from u2s_datasets.commands.words import (
+from u2s_datasets.cli.arguments import (
     add_judgement,
     add_weights,
     backends,

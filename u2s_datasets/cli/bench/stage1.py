@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from u2s_datasets.cli.bench.sample_photos import write_samples
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Request, checkpoints
 from u2s_datasets.parts.backends.tokens import first_tokens
 from u2s_datasets.parts.backends.transformers_backend import TransformersBackend, _Loaded
-from u2s_datasets.samples import write_samples
 from u2s_datasets.sources.open import FolderSource
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import CHOICES, LEAD, METHODS, Inspect
