@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-SRC := u2s_datasets tests examples fiftyone_plugin
+SRC := u2s_datasets docs/scripts tests examples fiftyone_plugin
 FIFTYONE_TESTS := tests/test_fiftyone_io.py tests/test_fiftyone_plugin.py tests/test_fiftyone_app.py
 MODEL_TESTS = $(shell grep -l 'is not installed: pip install' tests/test_*.py)
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from u2s_datasets import images
-from u2s_datasets.cli import main
+from u2s_datasets.cli import main as command
 from u2s_datasets.cli.bench.sample_photos import write_samples
 
 SHOWN = ("people/astronaut.jpg", "things/rocket.jpg", "papers/page.jpg")
@@ -29,8 +29,8 @@ def main(folder: Path) -> None:
     for old in (photos, out):
         shutil.rmtree(old, ignore_errors=True)
     write_samples(photos)
-    code = main.main(["anonymize", str(photos), "--out", str(out), "--keep", "label"])
-    code = code or main.main(["eval", str(out)])
+    code = command.main(["anonymize", str(photos), "--out", str(out), "--keep", "label"])
+    code = code or command.main(["eval", str(out)])
     if code:
         sys.exit(code)
     before_after(photos, out).save(folder / "before_after.jpg", quality=88)

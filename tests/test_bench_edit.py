@@ -8,14 +8,14 @@ pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_da
 
 import torch
 
-from u2s_datasets.cli import main
 from u2s_datasets.cli.bench import random_weights
+from u2s_datasets.cli.main import main
 
 
 @pytest.mark.parametrize("editor", sorted(random_weights.PIPELINES))
 def test_batches_are_measured_beside_the_usual_order_of_calls(editor, capsys):
     words = ["bench", "edit", "--editor", editor, "--random-weights", "--batch", "1,2", "--size", "64", "--steps", "3"]
-    assert main.main(words) == 0
+    assert main(words) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert facts["weights"] == "random, tiny"
     reference, *ours = facts["measured"]
@@ -54,12 +54,12 @@ def test_the_full_ones_are_as_large_as_the_real_ones():
     ],
 )
 def test_wrong_words_are_named(words, message, capsys):
-    assert main.main(["bench", "edit", *words]) == 2
+    assert main(["bench", "edit", *words]) == 2
     said = capsys.readouterr().err
     assert message in said and len(said.splitlines()) == 1
 
 
 def test_the_smallest_picture_is_measured_too(capsys):
     words = ["--random-weights", "tiny", "--size", "1", "--batch", "1", "--steps", "1"]
-    assert main.main(["bench", "edit", "--editor", "instruct_edit", *words]) == 0
+    assert main(["bench", "edit", "--editor", "instruct_edit", *words]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["measured"][1]["images_per_second"] > 0

@@ -6,12 +6,12 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
 
-from u2s_datasets.cli import main
 from u2s_datasets.cli.bench.stage1 import RandomQwen3VL, _qwen3_vl
+from u2s_datasets.cli.main import main
 
 
 def test_a_flag_costs_one_pass_and_no_token(capsys):
-    assert main.main(["bench", "stage1", "--random-weights", "tiny", "--batch", "1,3", "--rows", "5"]) == 0
+    assert main(["bench", "stage1", "--random-weights", "tiny", "--batch", "1,3", "--rows", "5"]) == 0
     printed = capsys.readouterr().out
     facts = json.loads(printed.splitlines()[-1])
     counts = {(m["method"], m["batch"]): m for m in facts["measured"]}
@@ -42,12 +42,12 @@ def test_the_large_one_is_as_large_as_the_real_one():
     ],
 )
 def test_wrong_words_are_named(words, message, capsys):
-    assert main.main(["bench", "stage1", *words]) == 2
+    assert main(["bench", "stage1", *words]) == 2
     said = capsys.readouterr().err
     assert message in said and len(said.splitlines()) == 1
 
 
 def test_an_unknown_size_is_named(capsys):
-    assert main.main(["bench", "stage1", "--random-weights", "70b"]) == 2
+    assert main(["bench", "stage1", "--random-weights", "70b"]) == 2
     assert "'70b'" in capsys.readouterr().err
     assert RandomQwen3VL("tiny").config()["part"] == "RandomQwen3VL"

@@ -7,27 +7,25 @@ import sys
 import pytest
 from parts import RedSquares, picture
 
-from u2s_datasets.cli import main
+from u2s_datasets.cli.main import main
 
 
 def test_anonymize_then_report_then_dry_run(photos, tmp_path, capsys):
     out = tmp_path / "safe"
-    assert (
-        main.main(["anonymize", str(photos / "people"), "--out", str(out), "--detectors", "faces", "--limit", "2"]) == 0
-    )
+    assert main(["anonymize", str(photos / "people"), "--out", str(out), "--detectors", "faces", "--limit", "2"]) == 0
     printed = capsys.readouterr().out
     assert "2 rows = 0 safe + 2 anonymized + 0 withheld" in printed
     assert str(out / "report.html") in printed
-    assert main.main(["report", str(out), "--json"]) == 0
+    assert main(["report", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 2
-    assert main.main(["anonymize", str(photos), "--out", str(tmp_path / "no"), "--dry-run", "-q"]) == 0
+    assert main(["anonymize", str(photos), "--out", str(tmp_path / "no"), "--dry-run", "-q"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 9
     assert not (tmp_path / "no").exists()
 
 
 def test_unverified_output_says_so(photos, tmp_path, capsys):
     call = ["anonymize", str(photos / "things"), "--out", str(tmp_path / "o"), "--detectors", "faces", "--no-verify"]
-    assert main.main(call) == 0
+    assert main(call) == 0
     assert "UNVERIFIED" in capsys.readouterr().out
     assert json.loads((tmp_path / "o/run.json").read_text())["verified"] is False
     assert "not inspected again" in (tmp_path / "o/report.html").read_text().lower()
@@ -66,7 +64,7 @@ def test_unverified_output_says_so(photos, tmp_path, capsys):
 def test_wrong_words_exit_with_two_and_one_line(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     picture().save("one.png")
-    assert main.main(words) == 2
+    assert main(words) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("u2s: ") and message in captured.err and captured.err.count("\n") == 1
@@ -89,16 +87,16 @@ class Stopped(RedSquares):
 def test_ctrl_c_promises_to_go_on_where_that_is_so(words, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     picture().save("one.png")
-    assert main.main([*words, "--detectors", "test_cli:Stopped"]) == 130
+    assert main([*words, "--detectors", "test_cli:Stopped"]) == 130
     assert capsys.readouterr().err == says
 
 
 def test_doctor_and_profiles_tell_what_is_here(capsys):
-    assert main.main(["doctor"]) == 0
+    assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
     assert printed.count(" works") == 4
     assert "extra models" in printed
-    assert main.main(["profiles"]) == 0
+    assert main(["profiles"]) == 0
     assert "does not look for" in capsys.readouterr().out
 
 
@@ -115,16 +113,16 @@ def test_versus_runs_the_other_command_on_the_same_photos(tmp_path, capsys):
     other = tmp_path / "other"
     other.write_text('#!/bin/sh\nfor f in "$@"; do test -s "$f" || exit 3; done\n')
     other.chmod(0o755)
-    assert main.main(["bench", "--rows", "4", "--versus", str(other)]) == 0
+    assert main(["bench", "--rows", "4", "--versus", str(other)]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert facts["rows"] == 4
     assert set(facts["times_as_fast"]) == {"other", "verified", "unverified"}
-    assert main.main(["bench", "--versus", "no-such-program"]) == 2
+    assert main(["bench", "--versus", "no-such-program"]) == 2
 
 
 def test_without_ray_there_is_one_line_and_no_run(photos, tmp_path):
     out = tmp_path / "safe"
-    program = "import sys; sys.modules['ray'] = None; from u2s_datasets import cli; sys.exit(cli.main(sys.argv[1:]))"
+    program = "import sys; sys.modules['ray'] = None; from u2s_datasets.cli.main import main; sys.exit(main())"
     call = [sys.executable, "-c", program, "anonymize", str(photos), "--out", str(out), "--ray"]
     done = subprocess.run(call, capture_output=True, text=True)
     assert done.returncode == 2

@@ -13,7 +13,7 @@ from test_report import Strict, build, mixed, parsed
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
-from u2s_datasets.cli import main
+from u2s_datasets.cli.main import main
 from u2s_datasets.errors import SetupError
 from u2s_datasets.evaluation.compare import beats, compare
 from u2s_datasets.evaluation.evaluate import evaluate_run
@@ -48,9 +48,9 @@ def test_rows_are_matched_by_source_although_their_ids_differ(runs):
 
 def test_the_page_has_the_plot_and_is_private(runs, tmp_path, capsys):
     call = ["compare", str(runs / "solid"), str(runs / "blur"), "--out", str(tmp_path / "c.html"), "--json"]
-    assert main.main([*call, "--x", c.SSIM, "--y", c.LPIPS]) == 0
+    assert main([*call, "--x", c.SSIM, "--y", c.LPIPS]) == 0
     assert json.loads(capsys.readouterr().out)["tradeoff"]["points"] == []  # nobody measured lpips
-    assert main.main([*call, "--x", c.SSIM, "--y", c.CLIP_RATIO]) == 0
+    assert main([*call, "--x", c.SSIM, "--y", c.CLIP_RATIO]) == 0
     points = json.loads(capsys.readouterr().out)["tradeoff"]["points"]
     assert {p["run"] for p in points} == {"solid", "blur"} and any(p["front"] for p in points)
     page = (tmp_path / "c.html").read_text()
@@ -68,7 +68,7 @@ def test_what_cannot_be_compared(runs, tmp_path):
     with pytest.raises(SetupError, match="the same folder twice"):
         compare([runs / "solid", runs / "solid"])
     for name in (tmp_path, tmp_path / "page.jpg", tmp_path / "nowhere/page.html"):
-        assert main.main(["compare", str(runs / "solid"), str(runs / "blur"), "--out", str(name)]) == 2
+        assert main(["compare", str(runs / "solid"), str(runs / "blur"), "--out", str(name)]) == 2
     assert not (tmp_path / "nowhere").exists()
 
 

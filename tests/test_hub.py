@@ -22,7 +22,7 @@ from published import ABOUT, ANONYMIZE, FEATURES, anonymized, changed, source_ro
 
 import u2s_datasets as u2s
 from u2s_datasets import columns, images
-from u2s_datasets.cli import main
+from u2s_datasets.cli.main import main
 from u2s_datasets.images import same
 from u2s_datasets.images.metadata import metadata_in
 from u2s_datasets.review import decisions
@@ -681,15 +681,15 @@ def test_it_becomes_public_only_where_that_is_said_and_at_the_very_end(data, hub
 
 def test_the_command(small_run, hub, capsys):
     about = ["--license", "cc0-1.0", "--source-dataset", "ORG/raw", "--source-license", "cc-by-4.0", "-q"]
-    assert main.main(["push", str(small_run), REPO, "--dry-run", *about]) == 0
+    assert main(["push", str(small_run), REPO, "--dry-run", *about]) == 0
     printed = capsys.readouterr().out
     assert "data/train-00000-of-00001.parquet" in printed and "nothing stands against it" in printed
     assert hub.requests == []
-    assert main.main(["push", str(small_run), REPO, "--dry-run", "-q"]) == 1
+    assert main(["push", str(small_run), REPO, "--dry-run", "-q"]) == 1
     assert "stopped by facts" in capsys.readouterr().out
-    assert main.main(["push", str(small_run), REPO, "-q"]) == 1
+    assert main(["push", str(small_run), REPO, "-q"]) == 1
     assert "not published, nothing was uploaded" in capsys.readouterr().err
-    assert main.main(["push", f"faces={small_run}", REPO, "--tag", "v1", *about]) == 0
+    assert main(["push", f"faces={small_run}", REPO, "--tag", "v1", *about]) == 0
     assert "private dataset org/photos-safe: 3 files" in capsys.readouterr().out
     card = DatasetCard.load(REPO, repo_type="dataset")
     card.validate(repo_type="dataset")

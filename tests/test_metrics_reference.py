@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
+from docs.scripts import write_metrics_doc as reference
 from u2s_datasets import columns as c
-from u2s_datasets import metrics_reference as reference
 from u2s_datasets.parts.metrics.definitions import SCALES
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "metrics.md"
 
 
 def test_the_document_is_current():
-    again = "run: python -m u2s_datasets.metrics_reference > docs/metrics.md"
+    again = "run: python docs/scripts/write_metrics_doc.py > docs/metrics.md"
     assert DOCUMENT.read_text(encoding="utf-8") == reference.markdown(), again
 
 

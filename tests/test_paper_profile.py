@@ -8,7 +8,7 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
-from u2s_datasets.cli import main
+from u2s_datasets.cli.main import main
 from u2s_datasets.parts.backends.scripted import Scripted
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
@@ -115,7 +115,7 @@ def check(four: Path, out: Path, editor: str) -> None:
 
 def test_paper(four, models, tmp_path, capsys):
     out = tmp_path / "safe"
-    assert main.main(call(four, out, "paper", models, "sd3")) == 0
+    assert main(call(four, out, "paper", models, "sd3")) == 0
     assert "4 rows = 2 safe + 2 anonymized + 0 withheld" in capsys.readouterr().out
     check(four, out, "FlowEdit")
     facts = json.loads((out / "run.json").read_text())
@@ -126,12 +126,12 @@ def test_paper(four, models, tmp_path, capsys):
 def test_permissive_and_again_and_with_other_weights(four, models, tmp_path, capsys):
     out = tmp_path / "safe"
     words = call(four, out, "permissive", models, "klein", "-q", "--num-proc", "1")
-    assert main.main(words) == 0
+    assert main(words) == 0
     check(four, out, "InstructEdit")
     before = {path.name: path.read_bytes() for path in (out / "data").iterdir()}
-    assert main.main(words) == 0
+    assert main(words) == 0
     assert {path.name: path.read_bytes() for path in (out / "data").iterdir()} == before
     config = models["klein"] / "transformer" / "config.json"
     config.write_text(config.read_text() + "\n")
-    assert main.main(words) == 2
+    assert main(words) == 2
     assert "other" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 from parts import Rewriter
 
 import u2s_datasets as u2s
-from u2s_datasets.cli import main
+from u2s_datasets.cli.main import main
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError, together
 from u2s_datasets.executor import local
 from u2s_datasets.executor.local import Workers, chunks_of, default_number
@@ -37,7 +37,7 @@ def test_everything_that_is_missing_is_said_at_once(name):
 
 
 def test_the_command_line_says_it_too_and_writes_nothing(tmp_path, photos, capsys):
-    assert main.main(["anonymize", str(photos), "--out", str(tmp_path / "o"), "--profile", "permissive"]) == 2
+    assert main(["anonymize", str(photos), "--out", str(tmp_path / "o"), "--profile", "permissive"]) == 2
     assert capsys.readouterr().err.count("hf download") == 3
     assert not (tmp_path / "o").exists()
 
@@ -165,12 +165,12 @@ def test_a_folder_may_have_any_name_and_has_no_commit(tmp_path):
     ],
 )
 def test_flags_that_say_no_role_are_named(flags, words, tmp_path, capsys):
-    assert main.main(["anonymize", ".", "--out", str(tmp_path / "o"), "--profile", "paper", *flags]) == 2
+    assert main(["anonymize", ".", "--out", str(tmp_path / "o"), "--profile", "paper", *flags]) == 2
     assert words in capsys.readouterr().err
 
 
 def test_profiles_tells_weights_licences_memory_and_commands(capsys):
-    assert main.main(["profiles"]) == 0
+    assert main(["profiles"]) == 0
     printed = capsys.readouterr().out
     for recipe in RECIPES.values():
         for model in recipe.models.values():

@@ -28,8 +28,9 @@ from test_stage1 import SEES
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
-from u2s_datasets.cli import main
-from u2s_datasets.executor import ray, ray_blocks, ray_session
+from u2s_datasets.cli.main import main
+from u2s_datasets.executor import ray as ray_engine
+from u2s_datasets.executor import ray_blocks, ray_session
 from u2s_datasets.executor.pipeline import Pipeline
 from u2s_datasets.executor.pool_work import pool_names
 from u2s_datasets.sources.folder import FolderSource
@@ -140,10 +141,10 @@ class Cracked(FolderSource):
         return super().read(start, stop)
 
 
-def test_a_row_that_an_engine_error_carried_past_a_stage_is_withheld_and_no_other(here, folder):
+def test_a_row_that_an_ray_engineerror_carried_past_a_stage_is_withheld_and_no_other(here, folder):
     source = Cracked(folder, str(folder))
     source.owner = os.getpid()
-    rows = [row for _, rows in ray.RayPools(size=1).map(red_pipeline(), source, [(0, 0, 40)]) for row in rows]
+    rows = [row for _, rows in ray_engine.RayPools(size=1).map(red_pipeline(), source, [(0, 0, 40)]) for row in rows]
     assert [row[c.SOURCE] for row in rows] == source.files
     [withheld] = [row for row in rows if row[c.STATUS] == c.WITHHELD]
     assert (withheld[c.SOURCE], withheld[c.REASON]) == (source.files[20], "error")
@@ -162,7 +163,7 @@ class Deadly(RedSquares):
 
 
 def test_a_row_that_kills_the_worker_of_ray_is_withheld_and_does_not_stop_the_run(here, key, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_runner, "_RETRIES", 1)
+    monkeypatch.setattr(ray_engine, "_RETRIES", 1)
     (tmp_path / "in").mkdir()
     for i in range(12):
         picture(red=i % 2 == 0, corner=(0, 0, 255) if i == 5 else None, seed=i).save(tmp_path / f"in/{i:02d}.png")
@@ -181,11 +182,11 @@ class Short(FolderSource):
 
 def test_a_source_that_gives_fewer_rows_than_it_listed_ends_the_run(here, folder):
     with pytest.raises(u2s.U2SError, match=r"4 rows that .* listed cannot be read any more"):
-        list(ray.RayPools(size=1).map(red_pipeline(), Short(folder, str(folder)), [(0, 0, 40)]))
+        list(ray_engine.RayPools(size=1).map(red_pipeline(), Short(folder, str(folder)), [(0, 0, 40)]))
 
 
 def test_a_machine_that_cannot_see_the_source_says_so_and_withholds_nothing(here, folder):
-    [table] = ray._read(None, str(folder / "elsewhere"), (0, 0, 4), 10**6)
+    [table] = ray_engine._read(None, str(folder / "elsewhere"), (0, 0, 4), 10**6)
     assert "every machine needs the source in its place" in ray_blocks.fault_in(table)
     joined = pa.concat_tables([pa.table({ray_blocks.POSITION: [1]}), table], promote_options="default")
     assert ray_blocks.fault_in(joined) == ray_blocks.fault_in(table)
@@ -217,7 +218,7 @@ def test_every_model_has_a_pool_and_the_rows_stay_the_same(here, folder):
     assert pool_names(profile) == ("inspect", "instruct", "anonymize")
     source = FolderSource(folder, str(folder))
     pipeline = Pipeline(profile, b"0123456789abcdef")
-    engine = ray.RayPools(size=1)
+    engine = ray_engine.RayPools(size=1)
     rows = [row for _, rows in engine.map(pipeline, source, [(0, 0, 20)]) for row in rows]
     assert rows == pipeline(list(source.read(0, 20)))
     assert {row[c.STATUS] for row in rows} >= {c.ANONYMIZED}
@@ -304,7 +305,7 @@ def test_the_driver_is_killed_and_started_again(folder, key, tmp_path):
 
 def test_the_command_names_the_bottleneck(here, folder, tmp_path, capsys):
     call = ["anonymize", str(folder), "--out", str(tmp_path / "out"), "--ray", "--detectors", "parts:RedSquares"]
-    assert main.main([*call, "--pool", "pipeline:size=2,num_cpus=0.5"]) == 0
+    assert main([*call, "--pool", "pipeline:size=2,num_cpus=0.5"]) == 0
     printed = capsys.readouterr().out
     assert "40 rows = " in printed
     assert printed.count("<- bottleneck") == 1 and "stage pipeline   2 x" in printed

@@ -23,7 +23,7 @@ from test_runner import files_of, private_rows
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
-from u2s_datasets.cli import main
+from u2s_datasets.cli.main import main
 from u2s_datasets.runs.writer import check_apart
 from u2s_datasets.sources.addresses import explained, without_keys
 from u2s_datasets.sources.open import open_source
@@ -281,7 +281,7 @@ def test_keys_of_an_address_are_kept_nowhere_and_may_change(store, key, tmp_path
     options = ["--detectors", "parts:RedSquares", "--num-proc", "1", "--secret", str(key)]
 
     def call(src: str, out: str) -> int:
-        return main.main(["anonymize", src, "--out", out, *options])
+        return main(["anonymize", src, "--out", out, *options])
 
     assert call(store("keys"), str(tmp_path / "out")) == 0
     rotated = store("keys").replace("anyone:anything@", "somebody:something@")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from u2s_datasets import scale
+from docs.scripts import write_scale_doc as scale
 
 DOCS = Path(__file__).parents[1] / "docs"
 

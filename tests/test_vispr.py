@@ -16,7 +16,7 @@ from parts import RedSquares
 from PIL import Image
 
 import u2s_datasets as u2s
-from u2s_datasets.cli import main
+from u2s_datasets.cli.main import main
 from u2s_datasets.evaluation.vispr import evaluate
 from u2s_datasets.evaluation.vispr.answers import AnswerFile
 from u2s_datasets.evaluation.vispr.dataset import read_split
@@ -170,7 +170,7 @@ def test_the_command_writes_the_same_as_python_and_keeps_the_answers_private(roo
     caplog.set_level(logging.INFO)
     out = tmp_path / "here/vispr.json"
     call = ["vispr", "--root", str(root), "--out", str(out), "--profile", "test_vispr:SCRIPTED", "--batch-size", "3"]
-    assert main.main(call) == 0
+    assert main(call) == 0
     printed = capsys.readouterr().out
     result = u2s.evaluate_vispr(root, profile=SCRIPTED)
     assert printed == f"{result}\n\nfigures and curves  {out}\n"
@@ -252,7 +252,7 @@ def test_real_photos_through_the_default_profile(root, photos, tmp_path, capsys)
     shutil.copy(photos / "people/astronaut.jpg", root / "images/test2017/2017_31.jpg")
     shutil.copy(photos / "things/coffee.jpg", root / "images/test2017/2017_32.jpg")
     call = ["vispr", "--root", str(root), "--out", str(tmp_path / "v.json"), "--detectors", "faces", "--limit", "2"]
-    assert main.main(call) == 0
+    assert main(call) == 0
     assert "Personal opinion: not measured: the profile has no model" in capsys.readouterr().out
     face = json.loads((tmp_path / "v.json").read_text())["questions"][1]
     assert face["counts"] == {"true_positives": 1, "false_positives": 0, "false_negatives": 1, "true_negatives": 0}
@@ -307,7 +307,7 @@ def test_wrong_words_exit_with_two_and_one_line(root, tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.json").write_text('{"my": "figures"}')
     options = {"root": str(root), "out": "v.json", "profile": "test_vispr:SCRIPTED", **change}
-    assert main.main(["vispr", *(f"--{name}={value}" for name, value in options.items())]) == 2
+    assert main(["vispr", *(f"--{name}={value}" for name, value in options.items())]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
     assert re.search(words, captured.err)

@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from u2s_datasets.cli import about, anonymize, fiftyone, push
+from u2s_datasets.cli import about, anonymize, evaluate, fiftyone, push
+from u2s_datasets.cli.bench import command as bench
 from u2s_datasets.errors import SetupError, U2SError
 
 _RESUMED = ("anonymize", "push", "vispr")
@@ -54,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="u2s", description="Make image datasets safe to publish: find what is private, hide it, prove it."
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for command in (anonymize, judge, about, bench, fiftyone, push):
-        command.add(commands, _Help)
+    for room in (anonymize, evaluate, about, bench, fiftyone, push):
+        room.add(commands, _Help)
     return parser
 
 

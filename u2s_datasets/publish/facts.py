@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.parts.catalog import category_of, known_detectors
+from u2s_datasets.parts.fingerprint import code_digest
 from u2s_datasets.parts.weights import WEIGHTS
 from u2s_datasets.publish.build import Builder, Built
 from u2s_datasets.publish.dataset_split import DatasetSplit
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.publish.run_split import RunSplit
+from u2s_datasets.stages import prompts
 from u2s_datasets.stages.scope import scope
 
 FACTS_FILE = "u2s.json"
@@ -125,15 +127,12 @@ def _plain(value: Any) -> bool:
 
 def _prompts(configuration: Mapping[str, Any]) -> dict[str, str] | None:
     """Prompt -> SHA-256, where a model was asked; {} where none was; none where this is not the code that asked."""
-    from u2s_datasets.parts.fingerprint import code_digest
-
     steps = configuration["anonymize"]
     if not any(steps[step].get("backend") for step in ("inspect", "caption", "instruct")):
         return {}
     if configuration["code"] != code_digest():
         return None
-    folder = Path(__file__).parents[1] / "stages" / "prompts"
-    return {path.stem: sha256(path) for path in sorted(folder.glob("*.txt"))}
+    return {path.stem: sha256(path) for path in sorted(prompts.FOLDER.glob("*.txt"))}
 
 
 def sha256(path: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from u2s_datasets.cli.bench import random_weights
+from u2s_datasets.cli.bench.random_weights import PIPELINES, SIZES
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Edit, catalog, checkpoints
 from u2s_datasets.parts.editors import batches
@@ -89,8 +89,8 @@ def _editor(name: str, model: str | None, dtype: str, steps: int | None) -> Diff
     made = catalog.make("editor", name, catalog.EDITORS)
     if not isinstance(made, DiffusionEditor):
         raise SetupError(f"editor {name!r} runs no diffusion model; `u2s bench` times the others")
-    if not model and name not in random_weights.PIPELINES:
-        known = ", ".join(random_weights.PIPELINES)
+    if not model and name not in PIPELINES:
+        known = ", ".join(PIPELINES)
         raise SetupError(f"there are no random weights for the editor {name!r}, only for {known}; give --model")
     options: dict[str, Any] = {"dtype": dtype, "model": model or made.model}
     chosen = dataclasses.replace(made, **options | ({} if steps is None else {"num_inference_steps": steps}))
@@ -105,10 +105,10 @@ def _with_random_weights(editor: DiffusionEditor, name: str, size: str) -> Diffu
     """The same editor, whose pipeline is made here instead of read from a checkpoint."""
     import torch
 
-    if size not in random_weights.SIZES:
-        raise SetupError(f"random weights of size {size!r}: choose one of {', '.join(random_weights.SIZES)}")
+    if size not in SIZES:
+        raise SetupError(f"random weights of size {size!r}: choose one of {', '.join(SIZES)}")
     device, dtype = checkpoints.device(editor.device), getattr(torch, editor.dtype)
-    pipeline = random_weights.PIPELINES[name](size, device, dtype)
+    pipeline = PIPELINES[name](size, device, dtype)
     object.__setattr__(editor, "_loaded", editor.around(placed(pipeline, device, None, editor.compile, None)))
     return editor
 

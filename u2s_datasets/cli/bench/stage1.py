@@ -21,6 +21,7 @@ from u2s_datasets.parts import Request, checkpoints
 from u2s_datasets.parts.backends.tokens import first_tokens
 from u2s_datasets.parts.backends.transformers_backend import TransformersBackend, _Loaded
 from u2s_datasets.sources.open import FolderSource
+from u2s_datasets.stages import prompts
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import CHOICES, LEAD, METHODS, Inspect
 
@@ -114,7 +115,7 @@ def _tokenizer() -> Any:
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
-    prompt = "".join(p.read_text() for p in sorted((Path(__file__).parent / "stages" / "prompts").glob("*.txt")))
+    prompt = "".join(p.read_text() for p in sorted(prompts.FOLDER.glob("*.txt")))
     lessons = [prompt, *(f"{LEAD} {choice}" for choice in CHOICES)]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     raw.train_from_iterator(

@@ -22,7 +22,7 @@ def plugin_folder() -> Path:
     Raises:
         SetupError: this installation lacks it.
     """
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     for folder in (package / "_fiftyone_plugin", package.parent / "fiftyone_plugin"):
         if (folder / "fiftyone.yml").exists():
             return folder

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+FOLDER = Path(__file__).parent
+
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -19,7 +21,7 @@ def render(name: str, /, **values: object) -> str:
     Raises:
         ValueError: a value is missing or has no place.
     """
-    text = (Path(__file__).parent / f"{name}.txt").read_text(encoding="utf-8").strip()
+    text = (FOLDER / f"{name}.txt").read_text(encoding="utf-8").strip()
     places = set(_PLACE.findall(text))
     if places != set(values):
         raise ValueError(f"prompt {name!r} has the places {sorted(places)} and was given {sorted(values)}")

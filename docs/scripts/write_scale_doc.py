@@ -1,7 +1,7 @@
 """A plan for millions of images, computed from what one image costs.
 
-    python -m u2s_datasets.scale measure docs/scale_costs.json [PHOTOS]     measures this machine, one thread
-    python -m u2s_datasets.scale write docs/scale.md docs/scale_costs.json  computes the tables of that page
+    python docs/scripts/write_scale_doc.py measure docs/scale_costs.json [PHOTOS]     measures this machine, one thread
+    python docs/scripts/write_scale_doc.py write docs/scale.md docs/scale_costs.json  computes the tables of that page
 
 The figures of models are seconds per image on one GPU. Whoever has measured them (`u2s bench stage1`,
 `u2s bench edit`) puts them into the JSON in place of the examples there.
@@ -28,7 +28,7 @@ from u2s_datasets.executor.ordering import LONGEST
 
 IMAGES = (1_000_000, 10_000_000, 1_000_000_000)
 _DAY = 86_400
-_MARKS = "<!-- computed by u2s_datasets.scale -->", "<!-- end -->"
+_MARKS = "<!-- computed by docs/scripts/write_scale_doc.py -->", "<!-- end -->"
 _RUN = 1_000_000
 """Rows of one run at the most. Every reader holds the list of the whole source, 140 bytes and more a row, Ray plans
 1.5 ms a block before the first row, and the manifest is written anew with every shard."""

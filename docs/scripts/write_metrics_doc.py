@@ -1,11 +1,10 @@
-"""docs/metrics.md, computed from the docstrings and tables of the code: `python -m u2s_datasets.metrics_reference`."""
+"""docs/metrics.md, computed from the docstrings and tables of the code: `python docs/scripts/write_metrics_doc.py`."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from u2s_datasets import columns as c
@@ -70,7 +69,7 @@ _COMPAT = (
 
 _HEAD = """# Metrics
 
-Made by `python -m u2s_datasets.metrics_reference`; do not edit.
+Made by `python docs/scripts/write_metrics_doc.py`; do not edit.
 
 `u2s eval DIR` measures a finished run, `u2s.Score` a dataset row by row, `u2s.report` the set. The formulas are pure
 functions; the networks are parts that are given to `u2s.Score` and loaded once per process. Nothing is downloaded at
@@ -167,11 +166,6 @@ def _compat() -> str:
         "Middle Eastern and Indian."
     )
     return "\n".join(["## Where the paper's definitions differ", "", words, "", *head, *lines, ""])
-
-
-def write(path: Path) -> None:
-    """Write the document."""
-    path.write_text(markdown(), encoding="utf-8")
 
 
 if __name__ == "__main__":
