@@ -8,7 +8,6 @@ Everything is imported at first use, so that `import u2s_datasets` is light.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import Any
 
 _LAZY = {
@@ -84,7 +83,9 @@ def __getattr__(name: str) -> Any:
     if name in _STEPS:
         value = getattr(importlib.import_module("u2s_datasets.stages.profiles").profile(), name)
     elif name == "__version__":
-        value = importlib.metadata.version("u2s_datasets")
+        from importlib.metadata import version  # a third of this package's import time
+
+        value = version("u2s_datasets")
     elif name in _LAZY:
         value = getattr(importlib.import_module(f"u2s_datasets.{_LAZY[name]}"), name)
     else:
