@@ -135,7 +135,7 @@ def test_deleting_the_dataset_loses_nothing(run, tmp_path):
 
 def test_an_import_that_was_cut_is_done_again_and_a_whole_one_asks(run, tmp_path):
     dataset = u2s.to_fiftyone(run, "cut", tmp_path, persistent=False)
-    with pytest.raises(u2s.SetupError, match="say overwrite=True"):
+    with pytest.raises(u2s.SetupError, match="pass overwrite=True"):
         u2s.to_fiftyone(run, "cut", tmp_path)
     dataset.info["u2s"] = {**dataset.info["u2s"], "complete": False}
     dataset.save()
@@ -212,7 +212,7 @@ def test_the_steps_columns_of_a_dataset_come_back(photos, tmp_path):
 
 
 def test_what_cannot_be_shown_is_refused(tmp_path):
-    with pytest.raises(u2s.SetupError, match="int cannot be shown; give the folder of a run"):
+    with pytest.raises(u2s.SetupError, match="cannot show a value of type int; expected the folder of a run"):
         u2s.to_fiftyone(3, "x", tmp_path)
     with pytest.raises(u2s.SetupError, match="no finished run in"):
         u2s.to_fiftyone(tmp_path, "x", tmp_path)

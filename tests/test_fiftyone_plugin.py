@@ -29,7 +29,7 @@ from u2s_datasets.cli.bench.sample_photos import write_samples
 from u2s_datasets.review import audit
 from u2s_datasets.review.decisions import decide, unresolved
 from u2s_datasets.review.fiftyone_app import actions, forms, launch, panel_data, steps
-from u2s_datasets.review.fiftyone_app.secrets import lent
+from u2s_datasets.review.fiftyone_app.actions import lent_secrets
 from u2s_datasets.runs.decisions import APPROVE, PENDING, REEDIT, REJECT, read_decisions
 from u2s_datasets.runs.manifest import locate_rows
 
@@ -125,7 +125,7 @@ def test_a_filled_in_form_is_the_step_it_says():
     assert (step.editor.method, step.editor.cells, step.attempts, step.seed) == ("blur", 6, 2, 7)
     assert [type(part).__name__ for part in step.inspect.detectors] == ["Faces"]
     assert forms.build("anonymize") == u2s.profile().anonymize
-    with pytest.raises(u2s.SetupError, match="attempts='many' is no int"):
+    with pytest.raises(u2s.SetupError, match="invalid attempts='many'; expected a value of type int"):
         forms.build("anonymize", values={"attempts": "many"})
     with pytest.raises(u2s.SetupError, match="fill in what it needs"):
         forms.build("inspect", values={"backend": "openai"})
@@ -305,7 +305,7 @@ def test_the_panel_has_nothing_to_review_in_plain_images(finished, tmp_path):
 def test_secrets_are_lent_for_one_call_and_never_replace_what_is_set(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "mine")
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    with lent({"OPENAI_API_KEY": "theirs", "HF_TOKEN": "token"}):
+    with lent_secrets({"OPENAI_API_KEY": "theirs", "HF_TOKEN": "token"}):
         assert (os.environ["OPENAI_API_KEY"], os.environ["HF_TOKEN"]) == ("mine", "token")
     assert "HF_TOKEN" not in os.environ and os.environ["OPENAI_API_KEY"] == "mine"
 

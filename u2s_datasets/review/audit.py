@@ -56,7 +56,7 @@ def draw(folder: str | Path, n: int, seed: int, by: str) -> list[str]:
         known, entries = locate_rows(folder), read_decisions(folder)
         rows = publishable(known, entries)
         if not 1 <= n <= len(rows):
-            raise SetupError(f"n={n} of {len(rows)} publishable rows cannot be drawn; give 1 to {len(rows)}")
+            raise SetupError(f"cannot draw n={n} of {len(rows)} publishable rows; expected 1 to {len(rows)}")
         drawn = random.Random(seed).sample(sorted(rows), n)
         asked = {row: entry(PENDING, by, None, known[row].shard) for row in drawn}
         output.write(output.reviews, json_bytes(entries | asked), PRIVATE_MODE)
@@ -102,7 +102,7 @@ def finish(folder: str | Path, reviewer: str, confidence: float = 0.95) -> dict[
         What `private/audit.json` holds.
 
     Raises:
-        SetupError: there is no audit under way, or a drawn row was not judged.
+        SetupError: no audit is under way, or a drawn row was not judged.
     """
     folder = Path(folder).expanduser()
     sample = read_sample(folder)
@@ -111,7 +111,7 @@ def finish(folder: str | Path, reviewer: str, confidence: float = 0.95) -> dict[
     if waiting := sample["n"] - len(sample["judged"]):
         raise SetupError(f"{waiting} of {sample['n']} drawn rows are not judged yet; approve or reject each")
     if not reviewer.strip():
-        raise SetupError("reviewer='' names nobody; say who looked")
+        raise SetupError("reviewer='' is empty; give the name of who looked")
     leaks = sum(verdict == _LEAK for verdict in sample["judged"].values())
     result = {
         "n": sample["n"],
@@ -135,10 +135,10 @@ def drop(folder: str | Path) -> None:
 
 
 def read_sample(folder: Path) -> dict[str, Any] | None:
-    """The audit under way: n, seed, drawn row ids, judged row id -> "clean" or "leak"; none where there is none."""
+    """The audit under way: n, seed, drawn row ids, judged row id -> "clean" or "leak"; None if there is none."""
     return read_audit_file(Layout(folder).audit_sample)
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """The result of the last audit; none where there was none, or the images changed since."""
+    """The result of the last audit; None if there was none, or the images changed since."""
     return read_audit_file(Layout(folder).audit)

@@ -28,7 +28,7 @@ from u2s_datasets.runs.layout import Layout
 from u2s_datasets.runs.manifest import RowLocation, locate_rows, read_manifest
 from u2s_datasets.runs.origin import open_origin
 from u2s_datasets.runs.writer import open_finished
-from u2s_datasets.sources.base import Item, Source
+from u2s_datasets.sources.base import Source
 from u2s_datasets.stages.plan import USER
 from u2s_datasets.stages.profiles import Profile
 
@@ -59,7 +59,7 @@ def reedit(
         folder: of the run.
         rows: row ids.
         by: who asks for it.
-        chosen: the steps; those of the run, with all their settings, where none is given.
+        chosen: the steps; None for those of the run, with all their settings.
         boxes: row id -> boxes (x0, y0, x1, y1) to hide as well, in pixels of the upright image.
         progress: called with the number of rows done and of all.
         options: of `recorded.run_profile`, such as `seed=7` or `editor="solid"`; not together with `chosen`.
@@ -74,7 +74,7 @@ def reedit(
     known = locate_rows(folder)
     check_rows(folder, list(rows), known)
     if chosen is not None and options:
-        raise SetupError(f"chosen and {sorted(options)} exclude each other; give one of them")
+        raise SetupError(f"chosen and {sorted(options)} exclude each other; pass one of them")
     steps = chosen or run_profile(folder, **options)
     if not steps.anonymize.verify:
         raise SetupError("verify=False leaves the new images uninspected; pass a profile that verifies, as chosen=…")
@@ -103,38 +103,21 @@ class _Work:
     def edit(self, rows: Sequence[tuple[str, RowLocation]]) -> dict[str, dict[str, Any]]:
         """New values of rows, by row id, as a run itself makes them."""
         size = read_manifest(self.folder)["configuration"]["shard_size"]
-        items = [self._item(place, place.shard * size + place.index) for _, place in rows]
-        known = self._known({place.shard for _, place in rows})
-        given = [{BOXES: self._boxes(row), **known[row]} for row, _ in rows]
-        answers = Pipeline(self._with_boxes(), b"", kept=self.source.kept)(items, given)
-        return {row: self._answer(row, answer) for (row, _), answer in zip(rows, answers, strict=True)}
-
-    def _known(self, shards: set[int]) -> dict[str, dict[str, Any]]:
-        """row id -> what was found in it so far, as given columns."""
-        paths = [Layout(self.folder).shard("private", number) for number in sorted(shards)]
-        rows = (row for path in paths for row in read_table(path, [c.ROW_ID, *c.INSPECT]))
-        return {row[c.ROW_ID]: _found_before(row) for row in rows}
-
-    def _boxes(self, row: str) -> list[list[float]]:
-        return [list(box) for box in self.boxes.get(row, ())]
-
-    def _answer(self, row: str, answer: dict[str, Any]) -> dict[str, Any]:
-        """A new row. What was drawn joins its review, so that the next edit hides it again."""
-        review = answer.get(c.PRIVACY_REVIEW) or []
-        if answer[c.REASON] != "boxes":  # those could not be used
-            drawn = [c.review_item(USER, "", "drawn by a reviewer", box, 1.0) for box in self._boxes(row)]
-            review = [*review, *(item for item in drawn if item not in review)]
-        return {**answer, c.ROW_ID: row, c.PRIVACY_REVIEW: review}
-
-    def _item(self, place: RowLocation, position: int) -> Item:
-        item = next(self.source.read(position, position + 1))
-        if item.source != place.source:
-            raise SetupError(f"row {position} of the source is another one now; put the source back as it was")
-        return item
-
-    def _with_boxes(self) -> Profile:
+        items = []
+        for _, at in rows:
+            position = at.shard * size + at.index
+            items.append(next(self.source.read(position, position + 1)))
+            if items[-1].source != at.source:
+                raise SetupError(f"row {position} of the source has changed; put the source back as it was")
+        boxes = {row: [list(box) for box in self.boxes.get(row, ())] for row, _ in rows}
+        found: dict[str, dict[str, Any]] = {}
+        for shard in sorted({at.shard for _, at in rows}):
+            stored = read_table(Layout(self.folder).shard("private", shard), [c.ROW_ID, *c.INSPECT])
+            found |= {row[c.ROW_ID]: _found_before(row) for row in stored}
         step = dataclasses.replace(self.profile.anonymize, boxes_column=BOXES)
-        return dataclasses.replace(self.profile, anonymize=step)
+        pipeline = Pipeline(dataclasses.replace(self.profile, anonymize=step), b"", kept=self.source.kept)
+        answers = pipeline(items, [{BOXES: boxes[row], **found[row]} for row, _ in rows])
+        return {row: _with_drawn(row, answer, boxes[row]) for (row, _), answer in zip(rows, answers, strict=True)}
 
     def save(self, new: Mapping[str, Mapping[str, Any]], known: Mapping[str, RowLocation], by: str) -> None:
         """Put new rows in the place of the old, and ask for a review of each.
@@ -150,6 +133,15 @@ class _Work:
             change.write("private/reviews.json", json_bytes(read_decisions(self.folder) | asked))
             change.remove.append("private/audit.json")
             change.commit()
+
+
+def _with_drawn(row: str, answer: dict[str, Any], boxes: Sequence[list[float]]) -> dict[str, Any]:
+    """A new row. What was drawn joins its review, so that the next edit hides it again."""
+    review = answer.get(c.PRIVACY_REVIEW) or []
+    if answer[c.REASON] != "boxes":  # those could not be used
+        drawn = [c.review_item(USER, "", "drawn by a reviewer", box, 1.0) for box in boxes]
+        review = [*review, *(item for item in drawn if item not in review)]
+    return {**answer, c.ROW_ID: row, c.PRIVACY_REVIEW: review}
 
 
 def _found_before(row: Mapping[str, Any]) -> dict[str, Any]:

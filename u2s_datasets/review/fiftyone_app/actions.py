@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from u2s_datasets.stages.profiles import Profile, build
 
 
 def decide(dataset: Any, rows: Sequence[str], decision: str, by: str) -> int:
-    """Write a decision about rows down, in the output of the run and then in the database.
+    """Record a decision about rows, in the output of the run and then in the database.
 
     Args:
         dataset: a FiftyOne dataset.
@@ -95,13 +97,14 @@ def boxes_of(dataset: Any, rows: Sequence[str], field: str) -> dict[str, list[Bo
     """Boxes that a user drew, on whichever slice: row id -> (x0, y0, x1, y1) in pixels.
 
     Raises:
-        SetupError: there is no such field of detections.
+        SetupError: the dataset has no such field of detections, or its images have no metadata.
     """
     import fiftyone as fo
 
     known = dataset.get_field_schema(embedded_doc_type=fo.Detections)
     if field not in known:
-        raise SetupError(f"{field!r} is no field of Detections; use one of: {', '.join(known) or 'none is there'}")
+        expected = ", ".join(known) or "(the dataset has none)"
+        raise SetupError(f"unknown field of Detections {field!r}; expected one of: {expected}")
     view = s.flat_samples(dataset, rows)
     boxes: dict[str, list[Box]] = {}
     names = [c.ROW_ID, f"{field}.detections.bounding_box", "metadata.width", "metadata.height"]
@@ -133,7 +136,7 @@ def finish_audit(dataset: Any, reviewer: str, confidence: float) -> dict[str, An
 
 
 def why_not_publish(dataset: Any) -> list[str]:
-    """Reasons against publishing that a curator can mend, in words; the library's own gate comes after them."""
+    """Reasons against publishing that a curator can remove; the library's own gate comes after them."""
     folder = mirror.run_folder(dataset)
     if folder is None:
         return ["this dataset shows no run of `u2s anonymize`; only a run's output is published from here"]
@@ -142,36 +145,24 @@ def why_not_publish(dataset: Any) -> list[str]:
         reasons.append(f"unresolved rows, whose review was asked for and not given: {len(waiting)}")
     if (sample := audit.read_sample(folder)) is not None:
         reasons.append(f"an audit is under way: {len(sample['judged'])} of {sample['n']} rows are judged")
-    try:
-        pusher()
-    except SetupError as error:
-        reasons.append(str(error))
     return reasons
 
 
-def pusher() -> Callable[..., Any]:
-    """`u2s.push_to_hub`. Raises `SetupError` where this installation has none."""
-    try:
-        return u2s_datasets.push_to_hub
-    except (AttributeError, ImportError) as error:
-        raise SetupError("this version of u2s_datasets has no push_to_hub; install one that has") from error
-
-
 def publish(dataset: Any, repo_id: str, **options: Any) -> Any:
-    """Publish the run through `u2s.push_to_hub`, once nothing a curator can mend stands against it.
+    """Publish the run through `u2s.push_to_hub`, once no reason against it is left that a curator can remove.
 
     Raises:
-        SetupError: something does; every reason is named.
+        SetupError: reasons are left; each is named.
     """
     if reasons := why_not_publish(dataset):
         raise SetupError(f"not published: {'; '.join(reasons)}")
     folder = folder_of(dataset)
     decisions.apply_reviews(folder)
-    return pusher()(folder, repo_id, **options)
+    return u2s_datasets.push_to_hub(folder, repo_id, **options)
 
 
 def folder_of(dataset: Any) -> Path:
-    """The run that a dataset shows. Raises `SetupError` where it shows none, or the folder is gone."""
+    """The run that a dataset shows. Raises `SetupError` if it shows none, or the folder is gone."""
     folder = mirror.run_folder(dataset)
     if folder is None:
         raise SetupError(f"{dataset.name!r} shows no run; import one with `u2s fiftyone DIR` or u2s.to_fiftyone")
@@ -186,3 +177,15 @@ def progress_of(dataset: Any) -> Mapping[str, int]:
     for status, decision in zip(rows, decisions, strict=True):
         found[c.WITHHELD if status == c.WITHHELD and decision != REJECT else decision or "not asked"] += 1
     return found
+
+
+@contextmanager
+def lent_secrets(secrets: Mapping[str, str | None]) -> Iterator[None]:
+    """Set these environment variables, those with a value and not set already, for the length of one call."""
+    new = {name: value for name, value in secrets.items() if value and not os.environ.get(name)}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)

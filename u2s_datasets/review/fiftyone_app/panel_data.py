@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ class Histogram:
 
     Args:
         name: of its field.
-        goal: what is hoped for, in words.
+        goal: what is hoped for, for people.
         edges: n + 1 edges of n bars; a bar holds its lower edge, the last one both.
         counts: rows per bar.
     """
@@ -78,15 +77,11 @@ def histograms(dataset: Any) -> list[Histogram]:
     for name, values in zip(names, view.values(names) if names else [], strict=True):
         known = [value for value in values if value is not None]
         if known:
-            found.append(_histogram(name, known))
+            low, high, bars = _EDGES.get(name) or SCALES[name][1:]
+            numbers, edges = np.histogram(np.clip(known, low, high), bars, (low, high))
+            goal = GOALS.get(name, "low (less suspected)")
+            found.append(Histogram(name, goal, [float(edge) for edge in edges], [int(n) for n in numbers]))
     return found
-
-
-def _histogram(name: str, values: Sequence[float]) -> Histogram:
-    low, high, bars = _EDGES.get(name) or SCALES[name][1:]
-    numbers, edges = np.histogram(np.clip(values, low, high), bars, (low, high))
-    goal = GOALS.get(name, "low (less suspected)")
-    return Histogram(name, goal, [float(edge) for edge in edges], [int(n) for n in numbers])
 
 
 def bar_view(dataset: Any, name: str, bar: int) -> Any:
@@ -120,7 +115,7 @@ def queue(dataset: Any, audit_first: bool = True) -> list[str]:
 
 
 def pair(dataset: Any, row: str) -> dict[str, Any]:
-    """What the pair view shows of a row: both images' addresses in the App, and facts in words."""
+    """What the pair view shows of a row: both images' addresses in the App, and what is known of it."""
     sample = mirror.carriers(dataset, [row]).first()
     folder = Path(s.info_of(dataset).get("media", "/"))
     paths = [sample[name] for name in (f.ORIGINAL_PATH, f.ANONYMIZED_PATH)]

@@ -24,8 +24,8 @@ class BridgeRow:
         name: its row id.
         index: its position.
         values: the columns, without images.
-        original: the stored original; none where it cannot be had.
-        anonymized: the encoded publishable image; none where the row is withheld.
+        original: the stored original; None if it cannot be had.
+        anonymized: the encoded publishable image; None if the row is withheld.
     """
 
     name: str
@@ -82,14 +82,14 @@ def _bridged(row: StoredRow, decision: dict[str, Any]) -> BridgeRow:
 
 
 class DatasetRows:
-    """The rows of a dataset that went through the steps, as far as it did.
+    """The rows of a dataset that went through some or all of the steps.
 
     Args:
         data: a `datasets.Dataset`.
         image_column: the column of the originals; it may be absent.
 
     Raises:
-        SetupError: it is no `Dataset`, or holds further images.
+        SetupError: it is not a `Dataset`, or holds further images.
     """
 
     def __init__(self, data: Any, image_column: str = c.IMAGE) -> None:
@@ -97,12 +97,12 @@ class DatasetRows:
 
         if not isinstance(data, Dataset):
             raise SetupError(
-                f"{type(data).__name__} cannot be shown; give the folder of a run, or a datasets.Dataset "
+                f"cannot show a value of type {type(data).__name__}; expected the folder of a run, or a datasets.Dataset "
                 "(one split; collect a stream with Dataset.from_list)"
             )
         pictures = [n for n, f in data.features.items() if isinstance(f, Image)]
         if others := [n for n in pictures if n not in (image_column, c.ANONYMIZED_IMAGE)]:
-            raise SetupError(f"column {others[0]!r} holds further images; remove it, or say image_column='…'")
+            raise SetupError(f"column {others[0]!r} holds further images; remove it, or pass image_column='…'")
         for name in pictures:
             data = data.cast_column(name, Image(decode=False))
         self.data, self.image_column = data, image_column
