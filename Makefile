@@ -63,10 +63,10 @@ $(VENV)/.ray: pyproject.toml | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet -e '.[test-ray]'
 	touch $@
 
-$(VENV)/.models: pyproject.toml tests/mend_torchvision.py | $(VENV)/.dev
+$(VENV)/.models: pyproject.toml tests/helpers/mend_torchvision.py | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet -e '.[test-models]'
-	$(BIN)/python tests/mend_torchvision.py
+	$(BIN)/python tests/helpers/mend_torchvision.py
 	touch $@
 
 # FiftyOne's own database package fetches MongoDB when it is built, which it cannot do for Debian 12.

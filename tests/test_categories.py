@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from parts import RedSquares, picture
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import RedSquares, picture
 from u2s_datasets import images
 from u2s_datasets.parts import Category, Detection
 from u2s_datasets.parts.catalog import category_of, known_categories

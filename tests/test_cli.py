@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from parts import RedSquares, picture
 
+from tests.helpers.fakes import RedSquares, picture
 from u2s_datasets.cli.main import main
 
 
@@ -87,7 +87,7 @@ class Stopped(RedSquares):
 def test_ctrl_c_promises_to_go_on_where_that_is_so(words, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     picture().save("one.png")
-    assert main([*words, "--detectors", "test_cli:Stopped"]) == 130
+    assert main([*words, "--detectors", f"{__name__}:Stopped"]) == 130
     assert capsys.readouterr().err == says
 
 

@@ -6,12 +6,12 @@ import stat
 
 import numpy as np
 import pytest
-from parts import portrait
 from scipy.stats import wilcoxon
-from test_evaluation import SCORE
-from test_report import Strict, build, mixed, parsed
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import Grid, Heads, RedSquares, portrait
+from tests.helpers.html_page import Strict, parsed
+from tests.helpers.report_run import build, mixed
 from u2s_datasets import columns as c
 from u2s_datasets.cli.main import main
 from u2s_datasets.errors import SetupError
@@ -19,6 +19,9 @@ from u2s_datasets.evaluation.compare import beats, compare
 from u2s_datasets.evaluation.evaluate import evaluate_run
 from u2s_datasets.evaluation.report.plots import Point, tradeoff
 from u2s_datasets.parts.metrics.intervals import holm, signed_rank
+from u2s_datasets.stages.inspect import Inspect
+
+SCORE = u2s.Score(inspect=Inspect(detectors=(RedSquares(),)), clip=Grid(), faces=Heads())
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def runs(tmp_path_factory):
     for i in range(8):
         portrait((200, 10 * i, 250 - 30 * i), seed=i).save(root / f"photos/person-{i}.png")
     for editor in ("solid", "blur"):
-        u2s.run(root / "photos", root / editor, detectors=["parts:RedSquares"], editor=editor, num_proc=1)
+        u2s.run(root / "photos", root / editor, detectors=["tests.helpers.fakes:RedSquares"], editor=editor, num_proc=1)
         evaluate_run(root / editor, score=SCORE)
     return root
 

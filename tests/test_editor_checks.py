@@ -110,11 +110,10 @@ def test_what_is_no_number_in_range_is_named(kind, options, words, tmp_path):
 
 
 def test_an_attention_backend_that_no_layer_takes_is_refused_and_one_that_all_take_is_set(tmp_path):
-    import tiny_diffusion_dit
-    import tiny_diffusion_unet
+    from tests.helpers.tiny_models import dit, unet
 
-    sd = tiny_diffusion_unet.stable_diffusion(tmp_path / "sd")
-    sd3, flux = tiny_diffusion_dit.sd3(tmp_path / "sd3"), tiny_diffusion_dit.flux(tmp_path / "flux")
+    sd = unet.stable_diffusion(tmp_path / "sd")
+    sd3, flux = dit.sd3(tmp_path / "sd3"), dit.flux(tmp_path / "flux")
     options = {"dtype": "float32", "device": "cpu", "attention": "_native_math"}
     for editor in (u2s.FreePrompt(str(sd), **options), u2s.FlowEdit(str(sd3), **options)):
         with pytest.raises(

@@ -5,9 +5,9 @@ import warnings
 
 import numpy as np
 import pytest
-from parts import picture
 from PIL import Image
 
+from tests.helpers.fakes import picture
 from u2s_datasets.errors import MissingWeights, SetupError
 from u2s_datasets.parts import catalog
 
@@ -15,9 +15,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 open_clip = pytest.importorskip("open_clip", reason="open_clip is not installed: pip install 'u2s_datasets[models]'")
 library = pytest.importorskip("lpips", reason="lpips is not installed: pip install 'u2s_datasets[models]'")
 
-import tiny_metrics
-
 import u2s_datasets as u2s
+from tests.helpers.tiny_models import metrics as tiny_metrics
 from u2s_datasets.cli.bench.sample_photos import write_samples
 from u2s_datasets.evaluation.evaluate import evaluate_run
 from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
-from parts import Grid, Heads, RedSquares, picture, portrait
-from test_report import parsed
-from tiny_metrics import recognition
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import Grid, Heads, RedSquares, picture, portrait
+from tests.helpers.html_page import parsed
+from tests.helpers.tiny_models.metrics import recognition
 from u2s_datasets import columns as c
 from u2s_datasets.cli.bench.sample_photos import write_samples
 from u2s_datasets.cli.main import main
@@ -43,7 +43,7 @@ def done(tmp_path):
     for i in range(6):
         picture(seed=50 + i).save(photos / f"thing-{i}.png")
     (photos / "broken.png").write_bytes(b"\x89PNG no more")
-    u2s.run(photos, tmp_path / "out", detectors=["parts:RedSquares"], num_proc=1, shard_size=4)
+    u2s.run(photos, tmp_path / "out", detectors=["tests.helpers.fakes:RedSquares"], num_proc=1, shard_size=4)
     return tmp_path
 
 
@@ -195,7 +195,7 @@ def test_a_set_of_which_nothing_is_published(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/broken.png").write_bytes(b"\x89PNG no more")
     out = tmp_path / "out"
-    u2s.run(tmp_path / "in", out, detectors=["parts:RedSquares"], num_proc=1)
+    u2s.run(tmp_path / "in", out, detectors=["tests.helpers.fakes:RedSquares"], num_proc=1)
     made = evaluate_run(out, score=SCORE)
     assert made.report.rows == 1 and "1 rows" in str(made)
     assert all(r.rate is None for a in made.evaluation.attacks for r in a.rates)
@@ -214,7 +214,7 @@ def test_the_command_says_what_it_cannot_measure_and_why(done, capsys, monkeypat
 
 
 def test_parts_by_the_command_lines_words(tmp_path):
-    parts, vlm = parts_named("some/clip", "vgg.pth", "parts:Heads", "http://127.0.0.1:9/v1#judge")
+    parts, vlm = parts_named("some/clip", "vgg.pth", "tests.helpers.fakes:Heads", "http://127.0.0.1:9/v1#judge")
     assert (
         isinstance(parts["faces"], Heads) and parts["clip"].model == "some/clip" and parts["lpips"].trunk == "vgg.pth"
     )

@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from parts import RedSquares, picture
 from PIL import Image
 from skimage import data
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import RedSquares, picture
 from u2s_datasets import columns as c
 from u2s_datasets.cli.main import main
 from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError

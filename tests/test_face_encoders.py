@@ -11,7 +11,7 @@ from u2s_datasets.parts.metrics.privacy import match_faces
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
 
-import tiny_metrics
+from tests.helpers.tiny_models import metrics as tiny_metrics
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from fiftyone_home import IGNORED, fo
 
 import u2s_datasets as u2s
+from tests.helpers.fiftyone_home import IGNORED, fo
 from u2s_datasets import columns as c
 from u2s_datasets.cli.bench.sample_photos import write_samples
 from u2s_datasets.review import decisions as d

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
-from fiftyone_home import IGNORED, fo
 from PIL import Image as PIL
-from test_runner import files_of, private_rows, public_rows
 
 import u2s_datasets as u2s
+from tests.helpers.fiftyone_home import IGNORED, fo
+from tests.helpers.run_files import files_of, private_rows, public_rows
 from u2s_datasets import columns as c
 from u2s_datasets.review import decisions as d
 

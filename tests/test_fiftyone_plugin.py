@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 from datasets import Dataset
-from fiftyone_home import (
+
+import u2s_datasets as u2s
+from tests.helpers.fiftyone_home import (
     HOME,
     IGNORED,
     DelegatedOperationService,
@@ -21,9 +23,7 @@ from fiftyone_home import (
     foo,
     fop,
 )
-from test_runner import public_rows
-
-import u2s_datasets as u2s
+from tests.helpers.run_files import public_rows
 from u2s_datasets import columns as c
 from u2s_datasets.cli.bench.sample_photos import write_samples
 from u2s_datasets.review import audit

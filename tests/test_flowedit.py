@@ -1,7 +1,7 @@
 """FlowEdit on tiny SD3 and FLUX pipelines, beside the public implementation's recorded outputs.
 
 `golden/flowedit.npz` holds what FlowEditSD3 and FlowEditFLUX of github.com/fallenshock/FlowEdit (commit 457f402) gave
-for `CASES` on the pipelines of `tiny_diffusion_dit`, in float32 on the CPU with torch 2.13 and diffusers 0.42.1, after
+for `CASES` on the pipelines of `tiny_models.dit`, in float32 on the CPU with torch 2.13 and diffusers 0.42.1, after
 two repairs: an undefined name in its SD3 branch for n_min above 0, and the VAE's scale, which diffusers has halved
 since.
 """
@@ -48,7 +48,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The folder of each kind of checkpoint."""
-    import tiny_diffusion_dit as tiny
+    from tests.helpers.tiny_models import dit as tiny
 
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("models")
@@ -222,7 +222,7 @@ def test_a_checkpoint_of_another_family_is_refused_and_a_missing_one_named(tmp_p
 
 
 def test_sd3_without_t5_and_flux_without_guidance(tmp_path):
-    import tiny_diffusion_dit as tiny
+    from tests.helpers.tiny_models import dit as tiny
 
     for folder in (tiny.sd3(tmp_path / "sd3", t5=False), tiny.flux(tmp_path / "flux", guidance_embeds=False)):
         (image,) = FlowEdit(str(folder), **QUICK).edit([order(60, 40)])

@@ -11,8 +11,7 @@ from skimage import data
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'u2s_datasets[models]'")
 
-import tiny_diffusion_unet
-
+from tests.helpers.tiny_models import unet as tiny
 from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError
 from u2s_datasets.parts import Edit
 from u2s_datasets.parts.editors import (
@@ -32,7 +31,7 @@ def photo(width: int, height: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    return tiny_diffusion_unet.stable_diffusion(tmp_path_factory.mktemp("sd"))
+    return tiny.stable_diffusion(tmp_path_factory.mktemp("sd"))
 
 
 def editor(model: Path, **options) -> FreePrompt:
@@ -70,7 +69,7 @@ def written_out(pipeline, latents, source, target, steps, ratio, scale, tokens):
     """Both latents after inversion (of the source) and after sampling (of the target): always two and four rows."""
     attention = WrittenOut(tokens)
     pipeline.unet.set_attn_processor(attention)
-    scheduler = tiny_diffusion_unet.schedule()
+    scheduler = tiny.schedule()
     scheduler.set_timesteps(steps)
     alphas, stride = [*scheduler.alphas_cumprod.tolist()], 1000 // steps
     empty = pipeline.encode_prompt("", "cpu", 1, False)[0]
@@ -215,7 +214,7 @@ def test_values_that_cannot_work_are_named(model, options, named):
 
 
 def test_a_checkpoint_that_predicts_something_else_is_refused(tmp_path):
-    folder = tiny_diffusion_unet.stable_diffusion(tmp_path, prediction_type="v_prediction")
+    folder = tiny.stable_diffusion(tmp_path, prediction_type="v_prediction")
     with pytest.raises(SetupError, match="v_prediction"):
         _ = editor(folder).loaded
 

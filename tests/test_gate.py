@@ -7,10 +7,9 @@ import math
 import numpy as np
 import pytest
 from datasets import Dataset, Features, Image, IterableDataset
-from parts import Grid, RedSquares, Rewriter, picture
-from test_score import png
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import Grid, RedSquares, Rewriter, picture, png
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
 from u2s_datasets.evaluation.report.report import report

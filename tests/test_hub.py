@@ -15,12 +15,12 @@ import huggingface_hub
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
-from hub_server import TOKEN, Hub
 from huggingface_hub import DatasetCard, constants
-from parts import picture
-from published import ABOUT, ANONYMIZE, FEATURES, anonymized, changed, source_rows, write_phone_photos
 
 import u2s_datasets as u2s
+from tests.helpers.fake_hub import TOKEN, Hub
+from tests.helpers.fakes import picture
+from tests.helpers.published_run import ABOUT, ANONYMIZE, FEATURES, anonymized, changed, source_rows, write_phone_photos
 from u2s_datasets import columns, images
 from u2s_datasets.cli.main import main
 from u2s_datasets.images import same

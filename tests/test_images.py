@@ -1,4 +1,4 @@
-"""Decoding refuses or gives bare upright pixels; encoding carries nothing else. Files are from `hostile.py`."""
+"""Decoding refuses or gives bare upright pixels; encoding carries nothing else. Files are from `hostile_images.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import (
+from PIL import Image, ImageFile
+
+from tests.helpers.hostile_images import (
     camera_jpeg,
     encoded,
     exif_block,
@@ -28,8 +30,6 @@ from hostile import (
     stored_turned,
     write_hostile,
 )
-from PIL import Image, ImageFile
-
 from u2s_datasets import images
 from u2s_datasets.errors import SetupError, UnreadableImage
 from u2s_datasets.images import Decoded, choose_format, clip_box, decode, decoding, encode, grow_box, metadata_in

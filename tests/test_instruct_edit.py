@@ -32,7 +32,7 @@ SLOW = ["qwen_edit", "qwen_edit_plus", "longcat"]
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folder of each kind's checkpoint."""
-    import tiny_diffusion_edit as tiny
+    from tests.helpers.tiny_models import edit as tiny
 
     folder = tmp_path_factory.mktemp("models")
     made = {name: getattr(tiny, name)(folder / name) for name in [*SMALL, "qwen_edit", "longcat"]}

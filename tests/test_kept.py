@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 from datasets import Array2D, Audio, ClassLabel, Dataset, Features, Image, LargeList, List, Value, Video
-from parts import picture
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import picture
 from u2s_datasets import columns, images
 from u2s_datasets.privacy.kept_columns import Numbers, check_kept
 from u2s_datasets.sources.open import open_source

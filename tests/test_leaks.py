@@ -6,8 +6,8 @@ import textwrap
 import time
 
 import pytest
-from hostile import photo
 
+from tests.helpers.hostile_images import photo
 from u2s_datasets.privacy import identifying_text
 
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value, load_dataset
 from datasets.fingerprint import Hasher
-from parts import RedSquares, Touchy, picture
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import RedSquares, Touchy, picture
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.stages.batch import EncodedImage

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from parts import picture
 from rapidfuzz import fuzz
 from scipy.stats import beta
 
+from tests.helpers.fakes import picture
 from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError, UnparsableAnswer
 from u2s_datasets.parts.metrics.privacy import (

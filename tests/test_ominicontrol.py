@@ -1,7 +1,7 @@
 """OminiControl on a tiny FLUX pipeline, beside the public implementation's recorded outputs.
 
 `golden/ominicontrol.npz` holds the latents that github.com/Yuanshi9815/OminiControl (commit 331dd34) gave for `CASES`
-on the pipelines of `tiny_diffusion_dit` with the LoRA of `lora_file`, in float32 on the CPU with torch 2.13, diffusers
+on the pipelines of `tiny_models.dit` with the LoRA of `lora_file`, in float32 on the CPU with torch 2.13, diffusers
 0.42.1 and peft, with three changes: the VAE's mode instead of a sample, diffusers' new name for the attention class,
 and, in "independent", its training mask without its cache, which ours must match with a cache.
 """
@@ -67,7 +67,7 @@ def lora_file(path: Path, model: str, names=TRAINED, rank: int = 4, key: str = "
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The folder of each kind of checkpoint."""
-    import tiny_diffusion_dit as tiny
+    from tests.helpers.tiny_models import dit as tiny
 
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("models")

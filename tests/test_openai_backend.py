@@ -335,9 +335,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a tiny language model."""
     for package in ("torch", "transformers", "uvicorn", "fastapi", "openai"):
         pytest.importorskip(package, reason=f"{package} is not installed: pip install 'transformers[serving]'")
-    import tiny_models
+    from tests.helpers.tiny_models import language
 
-    return str(tiny_models.causal_lm(tmp_path_factory.mktemp("models") / "lm"))
+    return str(language.causal_lm(tmp_path_factory.mktemp("models") / "lm"))
 
 
 def started(model: str, port: int) -> subprocess.Popen:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from datasets import Features, Value
-from parts import RedSquares, picture
-from test_runner import QUICK, files_of, private_rows, public_rows
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import RedSquares, picture
+from tests.helpers.run_files import QUICK, files_of, private_rows, public_rows
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.evaluation.evaluate import evaluate_run
@@ -212,7 +212,7 @@ def test_files_of_no_shard_are_removed(six, finished, out):
 
 
 def test_rows_withheld_after_a_kill_do_not_stay_public(six, tmp_path, monkeypatch):
-    options = {"detectors": ["test_output:Moody"], "num_proc": 1}
+    options = {"detectors": [f"{__name__}:Moody"], "num_proc": 1}
     u2s.run(six, tmp_path / "out", **options)
     manifest = tmp_path / "out/private/manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "shards": []}))  # killed after the renames
@@ -275,7 +275,7 @@ def test_only_rows_of_a_known_status_are_written(tmp_path, status):
 
 def test_kept_columns_named_like_our_own_do_not_clash(tmp_path):
     kept = {"kept": "one", "kept_texts_withheld": 70, "row_id": "mine", "reason_code": "none"}
-    pipeline = Pipeline(profile(detectors=["parts:RedSquares"]), b"0123456789abcdef")
+    pipeline = Pipeline(profile(detectors=["tests.helpers.fakes:RedSquares"]), b"0123456789abcdef")
     (row,) = pipeline([Item("a.png", images.encode(picture(), "png"), kept)])
     features = Features({name: Value("int32" if name == "kept_texts_withheld" else "string") for name in kept})
     done: list[dict] = []

@@ -55,17 +55,15 @@ def four(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def models(four: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A checkpoint per role: two language models taught what to answer, and two editors with random weights."""
-    import tiny_diffusion_dit
-    import tiny_diffusion_edit
-    import tiny_profile
+    from tests.helpers.tiny_models import dit, edit, profile
 
     folder = tmp_path_factory.mktemp("models")
-    seen, written = tiny_profile.lessons([four / Path(name).name for name in PHOTOS], SCRIPT)
+    seen, written = profile.lessons([four / Path(name).name for name in PHOTOS], SCRIPT)
     return {
-        "inspect": tiny_profile.taught(folder / "inspect", seen, sees=True),
-        "instruct": tiny_profile.taught(folder / "instruct", written, sees=False),
-        "sd3": tiny_diffusion_dit.sd3(folder / "sd3"),
-        "klein": tiny_diffusion_edit.flux2_klein(folder / "klein"),
+        "inspect": profile.taught(folder / "inspect", seen, sees=True),
+        "instruct": profile.taught(folder / "instruct", written, sees=False),
+        "sd3": dit.sd3(folder / "sd3"),
+        "klein": edit.flux2_klein(folder / "klein"),
     }
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
-from parts import RedSquares, Rewriter
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import RedSquares, Rewriter
 from u2s_datasets.executor.pipeline import Pipeline
 from u2s_datasets.executor.pools import fit
 from u2s_datasets.parts.backends.scripted import Scripted

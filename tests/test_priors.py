@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image
-from parts import RedSquares, Rewriter, picture
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import RedSquares, Rewriter, picture
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.stages.plan import PRIORS
@@ -100,7 +100,9 @@ def test_priors_that_cannot_be_meant():
     with pytest.raises(u2s.SetupError, match="prior='caption' is unknown; use one of: private_caption, class_name"):
         u2s.Anonymize(inspect=RED, prior="caption").check()
     with pytest.raises(u2s.SetupError, match="give label_column"):
-        u2s.profile(detectors=["parts:RedSquares"], editor="parts:Rewriter", prior="class_name")
+        u2s.profile(
+            detectors=["tests.helpers.fakes:RedSquares"], editor="tests.helpers.fakes:Rewriter", prior="class_name"
+        )
     with pytest.raises(u2s.SetupError, match="no column 'kind'"):
         anonymize({"image": [picture()]}, prior="class_name")
     with pytest.raises(u2s.SetupError, match="no names"):
@@ -124,7 +126,12 @@ def test_class_names_come_from_a_dataset_without_a_language_model():
 def test_a_whole_job_with_class_names(tmp_path):
     labelled().save_to_disk(tmp_path / "saved")
     HEARD.clear()
-    options = {"detectors": ["parts:RedSquares"], "editor": "test_priors:Drawing", "num_proc": 1, "prior": "class_name"}
+    options = {
+        "detectors": ["tests.helpers.fakes:RedSquares"],
+        "editor": f"{__name__}:Drawing",
+        "num_proc": 1,
+        "prior": "class_name",
+    }
     facts = u2s.run(tmp_path / "saved", tmp_path / "out", keep=["kind"], label_column="kind", **options)
     assert (facts["anonymized"], facts["withheld"]) == (2, 1)
     assert {e.target_prompt for e in HEARD} == {f"a realistic image of {name}" for name in ("grand piano", "tuba")}
@@ -137,7 +144,12 @@ def test_the_name_of_a_folder_is_no_class(tmp_path):
     for name in ("anna", "zoe"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         picture(red=True).save(tmp_path / "photos" / name / "a.png")
-    options = {"detectors": ["parts:RedSquares"], "editor": "parts:Rewriter", "prior": "class_name", "dry_run": True}
+    options = {
+        "detectors": ["tests.helpers.fakes:RedSquares"],
+        "editor": "tests.helpers.fakes:Rewriter",
+        "prior": "class_name",
+        "dry_run": True,
+    }
     with pytest.raises(u2s.SetupError, match="what a folder is called is no class"):
         u2s.run(tmp_path / "photos", tmp_path / "out", keep=["label"], label_column="label", **options)
     labelled().save_to_disk(tmp_path / "saved")

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from parts import Rewriter
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import Rewriter
 from u2s_datasets.cli.main import main
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError, together
 from u2s_datasets.executor import local

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Image
-from hostile import camera_jpeg, photo
 from huggingface_hub import DatasetCard, ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published import ABOUT, anonymized, scene
 from scipy import stats
 
 import u2s_datasets as u2s
+from tests.helpers.hostile_images import camera_jpeg, photo
+from tests.helpers.published_run import ABOUT, anonymized, scene
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.evaluation.report.dataset_rows import DatasetRows

@@ -1,9 +1,9 @@
 """A number that would switch a part off, or a part of another kind, stops a run before its first row."""
 
 import pytest
-from parts import picture
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import picture
 from u2s_datasets.parts import catalog
 
 

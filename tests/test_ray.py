@@ -19,13 +19,13 @@ import pytest
 pytest.importorskip("ray", reason="ray is not installed: `make test-ray` installs it and runs these tests")
 
 import ray.data
-from hostile import write_hostile
-from parts import RedSquares, Rewriter, Touchy, picture
 from ray.cluster_utils import Cluster
-from test_runner import files_of, private_rows
-from test_stage1 import SEES
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import RedSquares, Rewriter, Touchy, picture
+from tests.helpers.hostile_images import write_hostile
+from tests.helpers.run_files import files_of, private_rows
+from tests.helpers.scripts import SEES
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.cli.main import main
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:ray.data.context"  # Ray's own settings warn of each other
 )
 
-RED = {"detectors": ["parts:RedSquares"], "shard_size": 16}
+RED = {"detectors": ["tests.helpers.fakes:RedSquares"], "shard_size": 16}
 LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
 
 
@@ -105,7 +105,14 @@ def test_a_row_that_kills_its_process_is_withheld_and_no_other(here, key, tmp_pa
     for i in range(20):
         picture(red=i % 2 == 0, corner=(0, 0, 255) if i == 5 else None, seed=i).save(tmp_path / f"in/{i:02d}.png")
     for name, options in (("local", {}), ("ray", {"ray": True})):
-        u2s.run(tmp_path / "in", tmp_path / name, secret=key, detectors=["parts:Touchy"], num_proc=2, **options)
+        u2s.run(
+            tmp_path / "in",
+            tmp_path / name,
+            secret=key,
+            detectors=["tests.helpers.fakes:Touchy"],
+            num_proc=2,
+            **options,
+        )
     assert files_of(tmp_path / "ray") == files_of(tmp_path / "local")
     reasons = {row[c.SOURCE]: row[c.REASON] for row in private_rows(tmp_path / "ray")}
     assert {name: reason for name, reason in reasons.items() if reason} == {"05.png": "worker_died"}
@@ -167,7 +174,7 @@ def test_a_row_that_kills_the_worker_of_ray_is_withheld_and_does_not_stop_the_ru
     (tmp_path / "in").mkdir()
     for i in range(12):
         picture(red=i % 2 == 0, corner=(0, 0, 255) if i == 5 else None, seed=i).save(tmp_path / f"in/{i:02d}.png")
-    u2s.run(tmp_path / "in", tmp_path / "out", secret=key, detectors=["test_ray:Deadly"], ray=True, num_proc=1)
+    u2s.run(tmp_path / "in", tmp_path / "out", secret=key, detectors=[f"{__name__}:Deadly"], ray=True, num_proc=1)
     reasons = {row[c.SOURCE]: row[c.REASON] for row in private_rows(tmp_path / "out")}
     assert {name: reason for name, reason in reasons.items() if reason} == {"05.png": "error"}
     assert len(reasons) == 12
@@ -193,7 +200,7 @@ def test_a_machine_that_cannot_see_the_source_says_so_and_withholds_nothing(here
 
 
 def red_pipeline() -> Pipeline:
-    return Pipeline(u2s.profile(detectors=["parts:RedSquares"]), b"0123456789abcdef")
+    return Pipeline(u2s.profile(detectors=["tests.helpers.fakes:RedSquares"]), b"0123456789abcdef")
 
 
 def test_large_files_travel_in_several_blocks(folder):
@@ -255,7 +262,7 @@ def test_pools_that_cannot_fit_are_refused_before_ray_waits_for_ever(here, folde
 
 def test_a_model_that_cannot_be_loaded_stops_the_run_with_its_own_words(here, folder, tmp_path):
     with pytest.raises(u2s.SetupError, match=r"zebra\.onnx is missing; run: get zebra"):
-        u2s.run(folder, tmp_path / "out", ray=True, detectors=["test_workers:BrokenEngine"])
+        u2s.run(folder, tmp_path / "out", ray=True, detectors=["tests.helpers.fakes:BrokenEngine"])
     assert not list((tmp_path / "out").glob("data/*"))
 
 
@@ -267,7 +274,7 @@ def test_a_cluster_of_two_loses_a_worker_then_a_machine(folder, key, tmp_path, m
         second = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
         out, options = tmp_path / "out", {"secret": key, "limit": 32, "shard_size": 4}
-        options["detectors"] = ["parts:Slow"]
+        options["detectors"] = ["tests.helpers.fakes:Slow"]
         slow = tmp_path / "local"
         u2s.run(folder, slow, num_proc=2, **options)
         call = {"ray_address": cluster.address, "ray": True, **options}
@@ -286,7 +293,7 @@ def test_a_cluster_of_two_loses_a_worker_then_a_machine(folder, key, tmp_path, m
 
 
 def test_the_driver_is_killed_and_started_again(folder, key, tmp_path):
-    words = ["anonymize", str(folder), "--secret", str(key), "--ray", "--detectors", "parts:Slow"]
+    words = ["anonymize", str(folder), "--secret", str(key), "--ray", "--detectors", "tests.helpers.fakes:Slow"]
     words += ["--shard-size", "4", "-q", "--num-proc", "2", "--limit", "24", "--out"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     call = [sys.executable, "-m", "u2s_datasets.cli.main", *words, str(tmp_path / "out")]
@@ -299,12 +306,20 @@ def test_the_driver_is_killed_and_started_again(folder, key, tmp_path):
     subprocess.run(call, env=environment, check=True)
     rates = json.loads((tmp_path / "out/run.json").read_text())["rates"]
     assert rates["rows"] <= 24 - 4 * (done - 1)
-    u2s.run(folder, tmp_path / "local", secret=key, num_proc=2, limit=24, shard_size=4, detectors=["parts:Slow"])
+    u2s.run(
+        folder,
+        tmp_path / "local",
+        secret=key,
+        num_proc=2,
+        limit=24,
+        shard_size=4,
+        detectors=["tests.helpers.fakes:Slow"],
+    )
     assert files_of(tmp_path / "out") == files_of(tmp_path / "local")
 
 
 def test_the_command_names_the_bottleneck(here, folder, tmp_path, capsys):
-    call = ["anonymize", str(folder), "--out", str(tmp_path / "out"), "--ray", "--detectors", "parts:RedSquares"]
+    call = ["anonymize", str(folder), "--out", str(tmp_path / "out"), "--ray", "--detectors", *RED["detectors"]]
     assert main([*call, "--pool", "pipeline:size=2,num_cpus=0.5"]) == 0
     printed = capsys.readouterr().out
     assert "40 rows = " in printed

@@ -15,12 +15,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hub_server import TOKEN, Hub, Repo
 from huggingface_hub import constants
-from parts import picture
-from test_runner import files_of, private_rows
 
 import u2s_datasets as u2s
+from tests.helpers.fake_hub import TOKEN, Hub, Repo
+from tests.helpers.fakes import picture
+from tests.helpers.run_files import files_of, private_rows
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.cli.main import main
@@ -28,7 +28,7 @@ from u2s_datasets.runs.writer import check_apart
 from u2s_datasets.sources.addresses import explained, without_keys
 from u2s_datasets.sources.open import open_source
 
-RED = {"detectors": ["parts:RedSquares"], "num_proc": 1, "shard_size": 8}
+RED = {"detectors": ["tests.helpers.fakes:RedSquares"], "num_proc": 1, "shard_size": 8}
 
 
 @pytest.fixture(scope="module")
@@ -262,10 +262,11 @@ def test_a_terminated_run_into_a_store_leaves_nothing_temporary(store, temporary
     (tmp_path / "in").mkdir()
     for i in range(40):
         picture(seed=i).save(tmp_path / f"in/{i}.png")
-    call = f"u2s.run({str(tmp_path / 'in')!r}, {store('ended')!r}, detectors=['parts:Slow'], num_proc=1, shard_size=2)"
+    options = "detectors=['tests.helpers.fakes:Slow'], num_proc=1, shard_size=2"
+    call = f"u2s.run({str(tmp_path / 'in')!r}, {store('ended')!r}, {options})"
     process = subprocess.Popen(
         [sys.executable, "-c", f"import u2s_datasets as u2s; {call}"],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     end = time.monotonic() + 60
     while time.monotonic() < end and not list(temporary.glob("u2s-*/private/rows/*")):
@@ -278,7 +279,7 @@ def test_a_terminated_run_into_a_store_leaves_nothing_temporary(store, temporary
 
 def test_keys_of_an_address_are_kept_nowhere_and_may_change(store, key, tmp_path, capfd):
     put(store("keys/rows.parquet"), table_bytes(stored(9)))
-    options = ["--detectors", "parts:RedSquares", "--num-proc", "1", "--secret", str(key)]
+    options = ["--detectors", "tests.helpers.fakes:RedSquares", "--num-proc", "1", "--secret", str(key)]
 
     def call(src: str, out: str) -> int:
         return main(["anonymize", src, "--out", out, *options])

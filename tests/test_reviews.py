@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from parts import picture
 from scipy.stats import binom
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import picture
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.evaluation.evaluate import evaluate_run
@@ -28,7 +28,8 @@ from u2s_datasets.review.risk import residual_risk
 from u2s_datasets.runs.transaction import Change, replace_rows
 from u2s_datasets.stages.profiles import profile
 
-QUICK = {"detectors": ["parts:RedSquares"], "num_proc": 1, "shard_size": 5, "keep": ["label"]}
+RED = ["tests.helpers.fakes:RedSquares"]
+QUICK = {"detectors": RED, "num_proc": 1, "shard_size": 5, "keep": ["label"]}
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +208,7 @@ def test_an_evaluation_goes_when_its_rows_change(run):
 def test_editing_again_hides_drawn_boxes_and_waits_for_a_review(run):
     row = next(row for row, place in d.places(run).items() if place.status == c.SAFE)
     before = images.decode(public(run)[row][c.ANONYMIZED_IMAGE]["bytes"]).pixels
-    statuses = reedit(run, [row], by="ada", boxes={row: [(10, 10, 40, 40)]}, detectors=["parts:RedSquares"], seed=3)
+    statuses = reedit(run, [row], by="ada", boxes={row: [(10, 10, 40, 40)]}, detectors=RED, seed=3)
     assert statuses == {row: c.ANONYMIZED} and d.unresolved(run) == [row]
     after = images.decode(public(run)[row][c.ANONYMIZED_IMAGE]["bytes"]).pixels
     assert before.crop((12, 12, 38, 38)).tobytes() != after.crop((12, 12, 38, 38)).tobytes()
@@ -229,9 +230,9 @@ def test_editing_again_keeps_what_was_found_before_whatever_the_detectors_find_n
 def test_a_row_whose_inspection_failed_stays_flagged_and_can_be_edited_by_hand(tmp_path):
     (tmp_path / "photos").mkdir()
     picture(corner=(0, 255, 0)).save(tmp_path / "photos/a.png")  # the detector raises
-    u2s.run(tmp_path / "photos", tmp_path / "out", detectors=["parts:Touchy"], num_proc=1)
+    u2s.run(tmp_path / "photos", tmp_path / "out", detectors=["tests.helpers.fakes:Touchy"], num_proc=1)
     (row,) = private(tmp_path / "out")
-    steps = profile(detectors=["parts:RedSquares"])  # and this one finds nothing
+    steps = profile(detectors=RED)  # and this one finds nothing
     assert reedit(tmp_path / "out", [row], by="ada", chosen=steps) == {row: c.WITHHELD}
     drawn = {row: [(10, 10, 40, 40)]}
     assert reedit(tmp_path / "out", [row], by="ada", chosen=steps, boxes=drawn) == {row: c.ANONYMIZED}
@@ -240,8 +241,8 @@ def test_a_row_whose_inspection_failed_stays_flagged_and_can_be_edited_by_hand(t
 def test_what_a_curator_drew_is_hidden_by_every_later_edit(run):
     row = next(row for row, place in d.places(run).items() if place.status == c.SAFE)
     original = images.decode(public(run)[row][c.ANONYMIZED_IMAGE]["bytes"]).pixels.crop((12, 12, 38, 38))
-    reedit(run, [row], by="ada", boxes={row: [(10, 10, 40, 40)]}, detectors=["parts:RedSquares"])
-    assert reedit(run, [row], by="ada", editor="solid", detectors=["parts:RedSquares"]) == {row: c.ANONYMIZED}
+    reedit(run, [row], by="ada", boxes={row: [(10, 10, 40, 40)]}, detectors=RED)
+    assert reedit(run, [row], by="ada", editor="solid", detectors=RED) == {row: c.ANONYMIZED}
     later = images.decode(public(run)[row][c.ANONYMIZED_IMAGE]["bytes"]).pixels.crop((12, 12, 38, 38))
     assert len(set(later.get_flattened_data())) == 1 < len(set(original.get_flattened_data()))
 
@@ -251,13 +252,13 @@ def test_a_row_that_was_withheld_can_come_back_with_its_kept_columns(run):
     label = public(run)[row]["label"]
     d.decide(run, {row: "reject"}, by="ada")
     u2s.apply_reviews(run)
-    assert reedit(run, [row], by="ada", detectors=["parts:RedSquares"], editor="solid")[row] != c.WITHHELD
+    assert reedit(run, [row], by="ada", detectors=RED, editor="solid")[row] != c.WITHHELD
     assert public(run)[row]["label"] == label and d.unresolved(run) == [row]
 
 
 def test_a_row_that_cannot_be_made_safe_is_withheld(run):
     row = next(row for row, place in d.places(run).items() if place.status == c.ANONYMIZED)
-    steps = profile(detectors=["parts:RedSquares"], editor="parts:Broken")
+    steps = profile(detectors=RED, editor="tests.helpers.fakes:Broken")
     assert reedit(run, [row], by="ada", chosen=steps) == {row: c.WITHHELD}
     assert row not in public(run) and d.unresolved(run) == []
 
@@ -265,13 +266,13 @@ def test_a_row_that_cannot_be_made_safe_is_withheld(run):
 def test_editing_again_needs_the_same_source_and_a_look_at_the_output(run, tmp_path):
     row = shown(run)[0]
     with pytest.raises(u2s.SetupError, match="verify=False"):
-        reedit(run, [row], by="ada", verify=False, detectors=["parts:RedSquares"])
+        reedit(run, [row], by="ada", verify=False, detectors=RED)
     with pytest.raises(u2s.SetupError, match="the run's detector RedSquares has no short name; say detectors="):
         reedit(run, [row], by="ada")
     manifest = run / "private/manifest.json"
     manifest.write_text(manifest.read_text().replace("photos", "elsewhere"))
     with pytest.raises(u2s.SetupError, match="not in its place"):
-        reedit(run, [row], by="ada", detectors=["parts:RedSquares"])
+        reedit(run, [row], by="ada", detectors=RED)
 
 
 def test_editing_again_works_as_the_run_did_in_every_setting(finished, tmp_path):
@@ -279,13 +280,13 @@ def test_editing_again_works_as_the_run_did_in_every_setting(finished, tmp_path)
     u2s.run(finished.parent / "photos", tmp_path / "out", **QUICK, **own)
     manifest = tmp_path / "out/private/manifest.json"
     manifest.write_text(manifest.read_text().replace("threshold=0.2)", "threshold=0.05)"))
-    steps = run_profile(tmp_path / "out", detectors=["parts:RedSquares"])
+    steps = run_profile(tmp_path / "out", detectors=RED)
     anonymize = steps.anonymize
     assert (anonymize.format, anonymize.editor.cells, anonymize.seed) == ("webp", 2, 5)
     assert steps.inspect.threshold == 0.05 and steps.score.inspect is steps.inspect
     assert forms.build_profile(steps, {"attempts": 2}).inspect.threshold == 0.05
     row = next(row for row, place in d.places(tmp_path / "out").items() if place.status == c.ANONYMIZED)
-    reedit(tmp_path / "out", [row], by="ada", detectors=["parts:RedSquares"], seed=7)
+    reedit(tmp_path / "out", [row], by="ada", detectors=RED, seed=7)
     assert images.decode(public(tmp_path / "out")[row][c.ANONYMIZED_IMAGE]["bytes"]).format == "WEBP"
 
 
@@ -296,7 +297,7 @@ REDACT = "Redact(method='inpaint', cells=4, noise=None, margin=0.15)"
     ("old", "new", "options", "words"),
     [
         ("threshold=0.2)", "threshold=0.05)", {"threshold": 0.5}, r"threshold=0\.5: a re-edit keeps the run's own"),
-        ("[]", "[]", {"detectors": ["parts:RedSquares", "faces"]}, "the run's detectors were RedSquares; say det"),
+        ("[]", "[]", {"detectors": [*RED, "faces"]}, "the run's detectors were RedSquares; say det"),
         ("seed=0, prior", "prior_seed=0, prior", {}, "the run's steps cannot be made again"),
         ("Redact(", "Mine(", {}, "the run's editor Mine has no short name; say editor="),
         (REDACT, "Deface(command=('rm', '{input}'))", {}, r"editor\.command was \('rm', '{input}'\) in the run"),
@@ -307,7 +308,7 @@ def test_what_cannot_be_done_as_in_the_run_is_named_with_the_remedy(run, old, ne
     assert old in manifest.read_text()
     manifest.write_text(manifest.read_text().replace(old, new))
     with pytest.raises(u2s.SetupError, match=rf"{words}.*pass a profile of your own, as chosen="):
-        reedit(run, shown(run)[:1], by="ada", **{"detectors": ["parts:RedSquares"], **options})
+        reedit(run, shown(run)[:1], by="ada", **{"detectors": RED, **options})
 
 
 def test_the_bound_is_the_rate_at_which_so_few_leaks_are_that_unlikely():
@@ -364,7 +365,7 @@ def test_an_edit_after_an_audit_ends_its_result(run):
     drawn = audit.draw(run, 3, seed=0, by="ada")
     d.decide(run, dict.fromkeys(drawn, "approve"), by="ada")
     audit.finish(run, "ada")
-    reedit(run, [drawn[0]], by="ada", detectors=["parts:RedSquares"])
+    reedit(run, [drawn[0]], by="ada", detectors=RED)
     assert audit.read_result(run) is None
 
 

@@ -1,6 +1,5 @@
 """The whole job on a folder: counts, layout, resuming after kills, and what must never be in the output."""
 
-import hashlib
 import json
 import random
 import shutil
@@ -15,35 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, load_dataset
-from hostile import write_hostile
-from parts import picture
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import picture
+from tests.helpers.hostile_images import write_hostile
+from tests.helpers.run_files import QUICK, files_of, private_rows, public_rows
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.executor.run import rewrite_reports
 from u2s_datasets.runs.writer import row_id
-
-QUICK = {"detectors": ["parts:RedSquares"], "num_proc": 1}
-
-
-def private_rows(out: Path) -> list[dict]:
-    return [row for f in sorted((out / "private/rows").glob("*.parquet")) for row in pq.read_table(f).to_pylist()]
-
-
-def public_rows(out: Path) -> list[dict]:
-    return [row for f in sorted((out / "data").glob("*.parquet")) for row in pq.read_table(f).to_pylist()]
-
-
-def files_of(out: Path) -> dict[str, str]:
-    """Every file but the rates in run.json and the lock, by digest."""
-    found = {}
-    for path in sorted(p for p in out.rglob("*") if p.is_file() and p.name != "lock"):
-        data = path.read_bytes()
-        if path.name == "run.json":
-            data = json.dumps({k: v for k, v in json.loads(data).items() if k != "rates"}).encode()
-        found[str(path.relative_to(out))] = hashlib.sha256(data).hexdigest()
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -349,7 +328,9 @@ def test_a_table_without_rows_is_refused_as_an_empty_folder_is(tmp_path):
 
 
 def test_one_name_is_one_name(red_folder, tmp_path):
-    facts = u2s.run(red_folder, tmp_path / "out", detectors="parts:RedSquares", keep="label", dry_run=True)
+    facts = u2s.run(
+        red_folder, tmp_path / "out", detectors="tests.helpers.fakes:RedSquares", keep="label", dry_run=True
+    )
     assert facts["configuration"]["kept_columns"] == ["label"]
 
 

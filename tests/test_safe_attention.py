@@ -11,13 +11,13 @@ from skimage import data
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'u2s_datasets[models]'")
 
-import tiny_diffusion_unet
 import transformers
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import u2s_datasets as u2s
+from tests.helpers.tiny_models import unet as tiny
 from u2s_datasets import columns as c
 from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError
 from u2s_datasets.parts import Edit
@@ -48,7 +48,7 @@ ORDERS = [
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    return tiny_diffusion_unet.instruct_pix2pix(tmp_path_factory.mktemp("ip2p"))
+    return tiny.instruct_pix2pix(tmp_path_factory.mktemp("ip2p"))
 
 
 def editor(model: Path, **options) -> SafeInstructPix2Pix:
@@ -175,7 +175,7 @@ def test_weights_come_back_as_they_were_saved(model, tmp_path, form):
 
 
 def test_weights_in_the_models_own_folder_are_found(tmp_path):
-    folder = tiny_diffusion_unet.instruct_pix2pix(tmp_path)
+    folder = tiny.instruct_pix2pix(tmp_path)
     made = editor(folder)
     with torch.no_grad():
         for weight in safe_modules.tensors(made.loaded.pipeline.unet).values():
@@ -304,7 +304,7 @@ def test_an_image_that_the_safety_checker_blackens_has_failed(tmp_path):
     checker.concept_embeds_weights.data.fill_(-2.0)  # any picture is above this threshold
     seen = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     parts = {"safety_checker": checker, "feature_extractor": seen, "requires_safety_checker": True}
-    folder = tiny_diffusion_unet.instruct_pix2pix(tmp_path, **parts)
+    folder = tiny.instruct_pix2pix(tmp_path, **parts)
     with pytest.raises(EditFailed, match="black"):
         editor(folder).edit([ORDERS[0]])
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from parts import Grid, Heads, RedSquares, Rewriter, picture, portrait
 from skimage.metrics import structural_similarity
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import Grid, Heads, RedSquares, Rewriter, pairs, picture, png, portrait
 from u2s_datasets import columns as c
 from u2s_datasets.parts.backends.scripted import transcript
 from u2s_datasets.parts.metrics.privacy import text_similarity
@@ -66,19 +66,6 @@ def test_a_face_that_is_still_there_is_counted(photos):
 
 
 ANNA, BEN, CARL = (10, 200, 30), (200, 40, 220), (20, 20, 20)
-
-
-def pairs(befores, afters, **other):
-    """A batch as it comes out of `anonymize`, with PIL images."""
-    encoded = [None if a is None else png(a) for a in afters]
-    status = [c.ANONYMIZED if a is not None else c.WITHHELD for a in afters]
-    return {"image": list(befores), c.ANONYMIZED_IMAGE: encoded, c.STATUS: status, **other}
-
-
-def png(image):
-    from u2s_datasets.images import encode
-
-    return {"bytes": encode(image, "png"), "path": None}
 
 
 def test_every_part_writes_its_own_columns():

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_dataset
-from parts import picture
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import picture
 from u2s_datasets import images
 from u2s_datasets.sources.open import DatasetSource, open_source
 
@@ -51,7 +51,7 @@ def test_undecodable_file_names(tmp_path):
     name = os.fsencode(tmp_path) + b"/caf\xe9.png"
     picture().save(tmp_path / "ok.png")
     os.rename(tmp_path / "ok.png", name)  # noqa: PTH104  a name that is no text
-    facts = u2s.run(tmp_path, tmp_path.parent / "out", detectors=["parts:RedSquares"], num_proc=1)
+    facts = u2s.run(tmp_path, tmp_path.parent / "out", detectors=["tests.helpers.fakes:RedSquares"], num_proc=1)
     assert facts["safe"] == 1
 
 
@@ -181,7 +181,7 @@ def test_parquet_names_no_file_but_those_beside_it(strangers, plain_strings):
     found = [item.image for item in source.read(0, 99)]
     assert found[0] == {"bytes": None, "path": str(strangers / "data/near/a.png")}
     assert found[1:] == [{"bytes": None, "path": None}] * (len(paths) - 1)
-    facts = u2s.run(source.location, strangers / "out", detectors=["parts:RedSquares"], num_proc=1)
+    facts = u2s.run(source.location, strangers / "out", detectors=["tests.helpers.fakes:RedSquares"], num_proc=1)
     assert (facts["safe"], facts["reasons"]) == (1, {"missing": len(paths) - 1})
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from datasets.fingerprint import Hasher
-from parts import RedSquares, Rewriter, picture
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import RedSquares, Rewriter, picture
+from tests.helpers.scripts import SEES, review, scripted
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.privacy import criteria
@@ -18,26 +19,6 @@ from u2s_datasets.stages.instruct import DEMOGRAPHIC_GROUPS
 
 PRIVATE, SAFE = picture(red=True), picture()
 RETRY = "cannot be used"
-
-
-def review(item="name tag Anna Schmidt", category="text", public="A person sits at a desk."):
-    return (
-        f"PRIVACY_REVIEW\nITEM: {item}\nCATEGORY: {category}\nREASON: tells who it is\n\n"
-        f"PRIVATE_CAPTION\nAnna Schmidt sits at a desk.\n\nPUBLIC_CAPTION\n{public}"
-    )
-
-
-def scripted(*answers, default=None):
-    return u2s.Scripted(answers, default)
-
-
-SEES = scripted(
-    ("PRIVACY_FLAG:$", {"TRUE": 0.9, "FALSE": 0.05}),
-    ("Reply with exactly one line", "PRIVACY_FLAG: FALSE"),
-    ("PRIVATE_CAPTION", review()),
-    ("Say what the editor", "grey hair, a blue coat and a round hat for the person"),
-    ("Describe the edited photo", "A person with grey hair sits at a desk."),
-)
 
 
 def choose(true, false, **options):

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from parts import Broken, Careless, Dim, Kept, Persistent, RedSquares, Rewriter, Touchy, picture
 from PIL import Image
 from skimage import data
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import Broken, Careless, Dim, Kept, Persistent, RedSquares, Rewriter, Touchy, picture
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.errors import RowError

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
-from parts import picture
 from pyarrow import fs
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import picture
 from u2s_datasets import images
 from u2s_datasets.sources.open import open_source
 from u2s_datasets.sources.table import ParquetSource

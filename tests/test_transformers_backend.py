@@ -23,12 +23,12 @@ FLAGS = ("TRUE", "FALSE")
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folder of each kind's checkpoint."""
-    import tiny_models
+    from tests.helpers.tiny_models import language
 
     if importlib.util.find_spec("torchvision") is None:
         pytest.skip("torchvision is not installed: the processors of vision-language models need it")
     folder = tmp_path_factory.mktemp("models")
-    return {kind: getattr(tiny_models, kind)(folder / kind) for kind in [*KINDS, "taught"]}
+    return {kind: getattr(language, kind)(folder / kind) for kind in [*KINDS, "taught"]}
 
 
 def ask(picture: Image.Image | None, words: str = "Is this picture private?", begun: bool = True, **how) -> Request:
@@ -76,12 +76,12 @@ def test_a_place_in_a_padded_batch_changes_no_probability(checkpoints, kind):
 
 
 def test_red_is_flagged_and_blue_is_not(checkpoints):
-    import tiny_models
+    from tests.helpers.tiny_models import language
 
     backend = TransformersBackend(str(checkpoints["taught"]))
     random = np.random.default_rng(99)
     truth = [bool(v) for v in random.random(24) < 0.5]
-    requests = [ask(tiny_models.painted(red, random)) for red in truth]
+    requests = [ask(language.painted(red, random)) for red in truth]
     weights = backend.choose(requests, FLAGS)
     assert [w["TRUE"] > w["FALSE"] for w in weights] == truth
     assert min(max(w.values()) for w in weights) > 0.9
@@ -89,11 +89,11 @@ def test_red_is_flagged_and_blue_is_not(checkpoints):
 
 
 def test_left_and_right_in_a_padded_batch(checkpoints):
-    import tiny_models
+    from tests.helpers.tiny_models import language
 
     backend = TransformersBackend(str(checkpoints["taught"]))
     random = np.random.default_rng(5)
-    red, blue = (tiny_models.painted(value, random) for value in (True, False))
+    red, blue = (language.painted(value, random) for value in (True, False))
     long = ask(blue, "Is this picture private? Look at it with care and then answer.")
     for pair in ([ask(red), long], [long, ask(red)]):
         flags = [w["TRUE"] > w["FALSE"] for w in backend.choose(pair, FLAGS)]
@@ -142,10 +142,10 @@ def test_a_sample_follows_the_models_probabilities(checkpoints):
 
 
 def test_what_is_cut_off_says_so(checkpoints):
-    import tiny_models
+    from tests.helpers.tiny_models import language
 
     backend = TransformersBackend(str(checkpoints["taught"]))
-    picture = tiny_models.painted(True, np.random.default_rng(3))
+    picture = language.painted(True, np.random.default_rng(3))
     whole, cut = backend.generate([ask(picture, max_tokens=9), ask(picture, max_tokens=1)])
     assert not whole.endswith(CUT)
     assert cut == " TRUE" + CUT

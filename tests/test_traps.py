@@ -6,14 +6,13 @@ import re
 import numpy as np
 import pytest
 import skimage.data
-from parts import Heads, RedSquares, picture, portrait
 from PIL import Image
 from rapidfuzz import fuzz
 from skimage.metrics import structural_similarity
-from test_score import pairs
-from test_stage1 import review
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import Heads, RedSquares, pairs, picture, portrait
+from tests.helpers.scripts import review
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.errors import UnparsableAnswer

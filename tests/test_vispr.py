@@ -12,10 +12,10 @@ import time
 from dataclasses import dataclass
 
 import pytest
-from parts import RedSquares
 from PIL import Image
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import RedSquares
 from u2s_datasets.cli.main import main
 from u2s_datasets.evaluation.vispr import evaluate
 from u2s_datasets.evaluation.vispr.answers import AnswerFile
@@ -169,7 +169,7 @@ def test_figures_worked_by_hand(root):
 def test_the_command_writes_the_same_as_python_and_keeps_the_answers_private(root, tmp_path, capsys, caplog):
     caplog.set_level(logging.INFO)
     out = tmp_path / "here/vispr.json"
-    call = ["vispr", "--root", str(root), "--out", str(out), "--profile", "test_vispr:SCRIPTED", "--batch-size", "3"]
+    call = ["vispr", "--root", str(root), "--out", str(out), "--profile", f"{__name__}:SCRIPTED", "--batch-size", "3"]
     assert main(call) == 0
     printed = capsys.readouterr().out
     result = u2s.evaluate_vispr(root, profile=SCRIPTED)
@@ -293,8 +293,8 @@ def test_an_answer_that_fails_fails_its_own_question_alone(root):
         ({"split": "dev"}, "unknown split 'dev'; use one of: train, val, test"),
         ({"split": "val"}, "val2017.txt is not there"),
         ({"profile": "best"}, "unknown profile 'best'"),
-        ({"profile": "test_vispr:NOTHING"}, "cannot be imported"),
-        ({"profile": "test_vispr:MODEL"}, "is Scripted, no u2s_datasets.Profile"),
+        ({"profile": f"{__name__}:NOTHING"}, "cannot be imported"),
+        ({"profile": f"{__name__}:MODEL"}, "is Scripted, no u2s_datasets.Profile"),
         ({"profile": "cpu", "threshold": "0.5"}, "threshold is for a model, and the profile 'cpu' has none"),
         ({"detectors": "none", "profile": "cpu"}, "inspects nothing"),
         ({"threshold": "1.5"}, r"threshold=1.5 is not in \(0, 1\]"),
@@ -306,7 +306,7 @@ def test_an_answer_that_fails_fails_its_own_question_alone(root):
 def test_wrong_words_exit_with_two_and_one_line(root, tmp_path, monkeypatch, capsys, change, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.json").write_text('{"my": "figures"}')
-    options = {"root": str(root), "out": "v.json", "profile": "test_vispr:SCRIPTED", **change}
+    options = {"root": str(root), "out": "v.json", "profile": f"{__name__}:SCRIPTED", **change}
     assert main(["vispr", *(f"--{name}={value}" for name, value in options.items())]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1

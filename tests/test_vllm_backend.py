@@ -149,10 +149,10 @@ def test_no_gpu_is_said_before_the_first_row(checkpoint_folders):
 @pytest.fixture(scope="module")
 def checkpoint_folders(tmp_path_factory) -> dict[str, Path]:
     """The folder of each kind's checkpoint."""
-    import tiny_models
+    from tests.helpers.tiny_models import language
 
     root = tmp_path_factory.mktemp("models")
-    return {kind: getattr(tiny_models, kind)(root / kind) for kind in ("causal_lm", "qwen_vl", "internvl", "taught")}
+    return {kind: getattr(language, kind)(root / kind) for kind in ("causal_lm", "qwen_vl", "internvl", "taught")}
 
 
 @needs_vllm
@@ -189,7 +189,7 @@ def test_prompts_are_those_of_the_transformers_backend(checkpoint_folders, kind)
 
 
 def on_cpu(folder: Path, **options) -> VLLMBackend:
-    from vllm_on_cpu import OnCPU
+    from tests.helpers.vllm_on_cpu import OnCPU
 
     return OnCPU(str(folder), dtype="float32", max_model_len=2048, gpu_memory_utilization=0.1, **options)
 
@@ -221,13 +221,14 @@ def test_answers_are_those_of_the_transformers_backend_in_any_order(checkpoint_f
 @pytest.mark.filterwarnings("ignore")
 def test_red_is_flagged_and_blue_is_not_by_one_pass_each(checkpoint_folders):
     import numpy as np
-    import tiny_models
-    from vllm_on_cpu import Forward
+
+    from tests.helpers.tiny_models import language
+    from tests.helpers.vllm_on_cpu import Forward
 
     random = np.random.default_rng(99)
     backend, truth = on_cpu(checkpoint_folders["taught"]), [True, False, False, True, True, False]
     requests = [
-        ask(tiny_models.painted(red, random), "Is this picture private?", begun=True, max_tokens=6) for red in truth
+        ask(language.painted(red, random), "Is this picture private?", begun=True, max_tokens=6) for red in truth
     ]
     backend.loaded  # noqa: B018  loads it
     before = Forward.passes

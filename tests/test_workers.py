@@ -9,21 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from parts import RedSquares, picture
-from test_runner import private_rows
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import picture
+from tests.helpers.run_files import private_rows
 from u2s_datasets import columns as c
 from u2s_datasets.errors import MissingWeights
 from u2s_datasets.executor.local import Workers
-
-
-@dataclass(frozen=True)
-class BrokenEngine(RedSquares):
-    """Its model cannot be loaded; without it, it finds nothing."""
-
-    def load(self):
-        raise MissingWeights("zebra.onnx is missing; run: get zebra")
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ def test_nothing_is_started_for_no_work():
 def test_a_model_that_cannot_be_loaded_stops_the_run_before_the_first_row(tmp_path, workers):
     folder = some_pictures(tmp_path / "in", blue=())
     with pytest.raises(MissingWeights, match=r"^zebra\.onnx is missing; run: get zebra$"):
-        u2s.run(folder, tmp_path / "out", detectors=["test_workers:BrokenEngine"], num_proc=workers)
+        u2s.run(folder, tmp_path / "out", detectors=["tests.helpers.fakes:BrokenEngine"], num_proc=workers)
     assert private_rows(tmp_path / "out") == []
     assert not (tmp_path / "out/run.json").exists()
 
@@ -95,7 +87,7 @@ def test_a_row_that_kills_its_worker_is_withheld_and_the_others_are_done(tmp_pat
     folder.mkdir()
     for i in range(12):
         picture(red=i % 2 == 0, corner=(0, 0, 255) if i in (3, 7) else None, seed=i).save(folder / f"{i:02d}.png")
-    facts = u2s.run(folder, tmp_path / "out", detectors=["parts:Touchy"], num_proc=2)
+    facts = u2s.run(folder, tmp_path / "out", detectors=["tests.helpers.fakes:Touchy"], num_proc=2)
     assert facts["reasons"] == {"worker_died": 2}
     assert (facts["safe"], facts["anonymized"], facts["withheld"]) == (4, 6, 2)
     dead = [row[c.SOURCE] for row in private_rows(tmp_path / "out") if row[c.STATUS] == c.WITHHELD]
@@ -104,14 +96,16 @@ def test_a_row_that_kills_its_worker_is_withheld_and_the_others_are_done(tmp_pat
 
 def test_the_default_uses_processes_even_for_one_row(tmp_path):
     folder = some_pictures(tmp_path / "in", blue=(0,), number=1)
-    facts = u2s.run(folder, tmp_path / "out", detectors=["parts:Touchy"])
+    facts = u2s.run(folder, tmp_path / "out", detectors=["tests.helpers.fakes:Touchy"])
     assert facts["reasons"] == {"worker_died": 1}
-    assert u2s.run(folder, tmp_path / "out", detectors=["parts:Touchy"])["rates"]["rows"] == 0
+    assert u2s.run(folder, tmp_path / "out", detectors=["tests.helpers.fakes:Touchy"])["rates"]["rows"] == 0
 
 
 def test_the_default_uses_a_process_where_there_is_memory_for_one(tmp_path, monkeypatch):
     monkeypatch.setattr("u2s_datasets.executor.plan.default_number", lambda on_gpu: 1)
-    facts = u2s.run(some_pictures(tmp_path / "in", blue=(2,)), tmp_path / "out", detectors=["parts:Touchy"])
+    facts = u2s.run(
+        some_pictures(tmp_path / "in", blue=(2,)), tmp_path / "out", detectors=["tests.helpers.fakes:Touchy"]
+    )
     assert (facts["reasons"], facts["rows"], facts["rates"]["workers"]) == ({"worker_died": 1}, 4, 1)
 
 

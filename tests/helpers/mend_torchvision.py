@@ -12,7 +12,7 @@ from pathlib import Path
 
 NAMES = """import torch as _torch
 
-_names = _torch.library.Library("torchvision", "DEF")  # by tests/mend_torchvision.py
+_names = _torch.library.Library("torchvision", "DEF")  # by tests/helpers/mend_torchvision.py
 _names.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 _names.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 """

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import skimage.data
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
-from hostile import camera_jpeg
-from parts import RedSquares
 from PIL import Image as Pil
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import RedSquares
+from tests.helpers.hostile_images import camera_jpeg
 
 ABOUT = {"license": "cc0-1.0", "source_dataset": "original", "source_license": "cc0-1.0"}
 """What has to be said for every push."""

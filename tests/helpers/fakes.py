@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from u2s_datasets import columns as c
+from u2s_datasets.errors import MissingWeights
+from u2s_datasets.images import encode
 from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor
 from u2s_datasets.parts.metrics.encoders import ImageTextEncoder
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
@@ -51,6 +54,14 @@ class Slow(RedSquares):
     def _one(self, image: np.ndarray) -> list[Detection]:
         time.sleep(0.2)
         return super()._one(image)
+
+
+@dataclass(frozen=True)
+class BrokenEngine(RedSquares):
+    """Its model cannot be loaded; without it, it finds nothing."""
+
+    def load(self):
+        raise MissingWeights("zebra.onnx is missing; run: get zebra")
 
 
 @dataclass(frozen=True)
@@ -188,3 +199,14 @@ def picture(red: bool = False, corner: tuple[int, int, int] | None = None, seed:
     if corner is not None:
         array[0, 0] = corner
     return Image.fromarray(array)
+
+
+def pairs(befores, afters, **other):
+    """A batch as it comes out of `anonymize`, with PIL images."""
+    encoded = [None if a is None else png(a) for a in afters]
+    status = [c.ANONYMIZED if a is not None else c.WITHHELD for a in afters]
+    return {"image": list(befores), c.ANONYMIZED_IMAGE: encoded, c.STATUS: status, **other}
+
+
+def png(image):
+    return {"bytes": encode(image, "png"), "path": None}

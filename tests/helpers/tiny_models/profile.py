@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tiny_models
 import torch
 
+from tests.helpers.tiny_models import language
 from u2s_datasets.parts import Backend, Request
 from u2s_datasets.parts.backends.scripted import Scripted
 from u2s_datasets.parts.backends.transformers_backend import TransformersBackend
@@ -58,7 +58,7 @@ def taught(folder: Path, lessons: Sequence[Lesson], sees: bool, most: int = 150)
     """
     texts = [part for request, _ in lessons for message in request.messages for part in message.content]
     words = [text for text in texts if isinstance(text, str)] + [answer for _, answer in lessons]
-    (tiny_models.qwen_vl if sees else tiny_models.causal_lm)(folder, words * 5)
+    (language.qwen_vl if sees else language.causal_lm)(folder, words * 5)
     loaded = TransformersBackend(str(folder), dtype="float32", device="cpu").loaded
     network = loaded.network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, betas=(0.9, 0.95), weight_decay=0.0)
@@ -71,7 +71,7 @@ def taught(folder: Path, lessons: Sequence[Lesson], sees: bool, most: int = 150)
         optimizer.zero_grad()
         if max(float(loss.detach()) for loss in losses) < 0.03:
             break
-    return tiny_models._saved(folder, network, loaded.processor)
+    return language._saved(folder, network, loaded.processor)
 
 
 def _inputs(loaded: Any, request: Request, answer: str) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-import tiny_models
 import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from tests.helpers.tiny_models import language
 
 WORDS = ["make the person someone else", "replace every sign by a plain wall", "a b c d e f g h i j k l m"] * 20
 
@@ -141,7 +142,7 @@ def sdxl_pix2pix(folder: Path) -> Path:
 def longcat(folder: Path) -> Path:
     """LongCat-Image-Edit."""
     torch.manual_seed(0)
-    eyes = tiny_models.qwen_vl(folder / "seen")
+    eyes = language.qwen_vl(folder / "seen")
     processor = transformers.AutoProcessor.from_pretrained(eyes)
     transformer = diffusers.LongCatImageTransformer2DModel(
         in_channels=64,
@@ -208,8 +209,8 @@ def kontext(folder: Path) -> Path:
 def flux2_klein(folder: Path, distilled: bool = True) -> Path:
     """FLUX.2 klein, whose text encoder is a Qwen3 of 28 layers, because the pipeline reads its 27th."""
     torch.manual_seed(0)
-    tokenizer = tiny_models.tokenizer()
-    words = tiny_models._words(tokenizer, num_hidden_layers=28, hidden_size=16, intermediate_size=16)
+    tokenizer = language.tokenizer()
+    words = language._words(tokenizer, num_hidden_layers=28, hidden_size=16, intermediate_size=16)
     text = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**words, head_dim=8))
     transformer = diffusers.Flux2Transformer2DModel(
         in_channels=16,
@@ -239,7 +240,7 @@ def flux2_klein(folder: Path, distilled: bool = True) -> Path:
 def qwen_edit(folder: Path, plus: bool = False) -> Path:
     """Qwen-Image-Edit, or its successor of 2509 and 2511."""
     torch.manual_seed(0)
-    eyes = tiny_models.qwen_vl(folder / "seen")
+    eyes = language.qwen_vl(folder / "seen")
     processor = transformers.AutoProcessor.from_pretrained(eyes)
     text = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(eyes)
     transformer = diffusers.QwenImageTransformer2DModel(
