@@ -7,8 +7,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 SRC := u2s_datasets docs/scripts tests examples fiftyone_plugin
-FIFTYONE_TESTS := tests/test_fiftyone_io.py tests/test_fiftyone_plugin.py tests/test_fiftyone_app.py
-MODEL_TESTS = $(shell grep -l 'is not installed: pip install' tests/test_*.py)
+FIFTYONE_TESTS := $(wildcard tests/review/test_fiftyone_*.py)
+MODEL_TESTS = $(shell grep -rl --include="test_*.py" "is not installed: pip install" tests)
 
 .PHONY: demo test test-models test-fiftyone test-ray test-external lint format bench clean
 
@@ -29,7 +29,7 @@ test-fiftyone: $(VENV)/.fiftyone
 	$(BIN)/python -m pytest --durations=10 $(FIFTYONE_TESTS)
 
 test-ray: $(VENV)/.ray
-	$(BIN)/python -m pytest --durations=10 tests/test_ray.py tests/test_remote.py
+	$(BIN)/python -m pytest --durations=10 tests/executor/test_ray.py tests/sources/test_remote.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SRC)

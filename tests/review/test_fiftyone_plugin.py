@@ -33,7 +33,7 @@ from u2s_datasets.review.fiftyone_app.secrets import lent
 
 pytestmark = IGNORED
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LISTED = yaml.safe_load((ROOT / "fiftyone_plugin/fiftyone.yml").read_text())
 OPERATORS = [*LISTED["operators"], *LISTED["panels"]]
 F = fo.ViewField

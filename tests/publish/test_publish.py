@@ -304,7 +304,7 @@ def test_a_model_card_is_valid_and_asks_for_every_fact():
 
 def test_the_wheel_carries_the_templates_and_finds_them(tmp_path):
     pytest.importorskip("hatchling", reason="hatchling is not installed: pip install hatchling")
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     call = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(call, cwd=root, check=True, capture_output=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:

@@ -266,7 +266,7 @@ def test_a_terminated_run_into_a_store_leaves_nothing_temporary(store, temporary
     call = f"u2s.run({str(tmp_path / 'in')!r}, {store('ended')!r}, {options})"
     process = subprocess.Popen(
         [sys.executable, "-c", f"import u2s_datasets as u2s; {call}"],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     end = time.monotonic() + 60
     while time.monotonic() < end and not list(temporary.glob("u2s-*/private/rows/*")):

@@ -230,7 +230,7 @@ def test_every_editor_of_the_catalog_can_be_made():
 
 
 def test_the_table_of_instruction_editors_is_that_of_the_code():
-    page = (Path(__file__).parent.parent / "docs" / "editors.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "editors.md").read_text("utf-8")
     for name in ("instruct-pix2pix", "flux2-klein", "qwen-image-edit", "kontext"):
         weights = WEIGHTS[catalog.make("editor", name, catalog.EDITORS).model]
         assert f"| `{name}` | `{weights.model}` | {weights.licence} | {weights.billions} billion |" in page
