@@ -1,4 +1,5 @@
 # `make demo` and `make test` are the whole set-up: they need Python 3.11 or later, make, git and a compiler.
+# `make test-slow` runs what `make test` leaves out: kills, whole examples, benches and large sets.
 # `make test-fiftyone` also installs FiftyOne and runs the tests that need it; those in a browser need chromium.
 # `make test-ray` also installs Ray and a server that speaks S3.
 # `make test-models` also installs torch and runs the tests that need it, on tiny models built there and then.
@@ -10,13 +11,16 @@ SRC := u2s_datasets docs/scripts tests examples fiftyone_plugin
 FIFTYONE_TESTS := $(wildcard tests/review/test_fiftyone_*.py)
 MODEL_TESTS = $(shell grep -rl --include="test_*.py" "is not installed: pip install" tests)
 
-.PHONY: demo test test-models test-fiftyone test-ray test-external lint format bench clean
+.PHONY: demo test test-slow test-models test-fiftyone test-ray test-external lint format bench clean
 
 demo: $(VENV)/.base
 	$(BIN)/python examples/demo.py demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not external and not slow"
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "slow and not external" --durations=10
 
 # Installs deface into an environment of its own, unless it is on the PATH or U2S_DEFACE names it.
 test-external: $(VENV)/.dev

@@ -100,6 +100,7 @@ def test_doctor_and_profiles_tell_what_is_here(capsys):
     assert "does not look for" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_bench_prints_a_table_and_a_line_of_json():
     call = [sys.executable, "-m", "u2s_datasets.cli.main", "bench", "--rows", "18", "--detectors", "faces"]
     lines = subprocess.run(call, check=True, capture_output=True, text=True).stdout.splitlines()
@@ -109,6 +110,7 @@ def test_bench_prints_a_table_and_a_line_of_json():
     assert set(facts["stages"]) == {"decode", "inspect", "caption", "instruct", "anonymize", "score"}
 
 
+@pytest.mark.slow
 def test_versus_runs_the_other_command_on_the_same_photos(tmp_path, capsys):
     other = tmp_path / "other"
     other.write_text('#!/bin/sh\nfor f in "$@"; do test -s "$f" || exit 3; done\n')

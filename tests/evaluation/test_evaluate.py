@@ -77,6 +77,7 @@ def test_attack_and_controls(done):
     assert untouched[c.CLIP_RATIO][1] == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_on_real_photos_what_is_left_as_it_was_scores_as_untouched(tmp_path):
     """Real detectors, OCR on both sides: the controls of the default evaluation, and of a face network."""
     write_samples(tmp_path / "photos")
@@ -279,6 +280,7 @@ def test_the_shares_of_the_races_are_private():
     assert "race_entropy" not in json.loads(few.to_json()) and "entropy" not in few.to_markdown()
 
 
+@pytest.mark.slow
 def test_bench_gives_the_rate_of_each_metric(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -290,6 +292,7 @@ def test_bench_gives_the_rate_of_each_metric(capsys, monkeypatch, tmp_path):
     assert "faces" in facts["absent"]
 
 
+@pytest.mark.slow
 def test_bench_measures_the_memory_of_a_tenth_and_of_the_whole(capsys):
     assert main(["bench", "eval", "--memory", "--rows", "40"]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -434,6 +434,7 @@ def test_two_evaluations_do_not_write_one_file(tmp_path):
         AnswerFile(path, {}).__enter__()
 
 
+@pytest.mark.slow
 def test_killed_twice_and_finished_it_is_the_same_as_never_killed(root, photos, tmp_path):
     for number, photo in enumerate(sorted(photos.rglob("*.jpg")) * 8):
         annotate(root, f"2017_9{number:02}", ["a9_face_complete"] if "people" in str(photo) else ["a0_safe"])

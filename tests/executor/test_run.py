@@ -112,6 +112,7 @@ def test_same_secret_same_bytes_for_any_number_of_workers(red_folder, tmp_path):
     assert not (tmp_path / "one/private/secret").exists()
 
 
+@pytest.mark.slow
 def test_twenty_kills_change_nothing(tmp_path, photos):
     """`kill -9` of the whole run at 20 random moments, started again each time; a run that ends in time is compared."""
     folder = tmp_path / "many"

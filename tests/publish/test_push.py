@@ -537,6 +537,7 @@ def test_facts_that_somebody_damaged_are_not_built_upon(data, hub):
         push(data)
 
 
+@pytest.mark.slow
 def test_a_set_larger_than_memory_is_spooled_and_comes_out_the_same(photos200, hub, monkeypatch):
     from u2s_datasets.publish import build
 
@@ -552,6 +553,7 @@ def test_a_set_larger_than_memory_is_spooled_and_comes_out_the_same(photos200, h
 # The upload
 
 
+@pytest.mark.slow
 def test_a_cut_upload_goes_on_where_it_left_off(photos200, hub, tmp_path):
     program = (
         "import sys, u2s_datasets as u2s\n"

@@ -150,6 +150,7 @@ def test_a_change_that_was_decided_is_finished_and_one_that_was_not_is_dropped(r
     assert u2s.report(run).rows == 12
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_lose_nothing(run, tmp_path):
     """`kill -9` of `apply_reviews` at random moments; afterwards the same call ends as if nothing had been."""
     d.decide(run, dict.fromkeys(shown(run)[::2], "reject"), by="ada")

@@ -388,6 +388,7 @@ WRAPS = [
 SEEN = []
 
 
+@pytest.mark.slow
 @settings(
     max_examples=10_500,
     deadline=None,
@@ -405,6 +406,7 @@ def test_no_malformed_answer_comes_out_safe(text, wraps):
         assert answers.parse_flag(text) is True, f"safe: {text!r}"
 
 
+@pytest.mark.slow
 def test_that_many_malformed_answers_were_tried():
     assert len(SEEN) >= 10_000
     assert len(set(SEEN)) >= 5_000

@@ -34,6 +34,7 @@ def stored(ds, column="image") -> list:
     return ds.with_format("arrow")[:][column].to_pylist()
 
 
+@pytest.mark.slow
 def test_the_ready_steps_on_a_folder_of_photos(photos):
     ds = load_dataset("imagefolder", data_dir=str(photos), split="train")
     before = stored(ds)
