@@ -28,7 +28,6 @@ def test_map(photos):
     assert "anonymized Hide one face" in run("02_map.py", photos / "people")
 
 
-@pytest.mark.slow
 def test_models(photos):
     printed = run("03_models.py", photos / "people")
     assert "public   edit_caption: An older person" in printed

@@ -10,27 +10,6 @@ from tests.helpers.fakes import RedSquares, picture
 from u2s_datasets.cli.main import main
 
 
-def test_anonymize_then_report_then_dry_run(photos, tmp_path, capsys):
-    out = tmp_path / "safe"
-    assert main(["anonymize", str(photos / "people"), "--out", str(out), "--detectors", "faces", "--limit", "2"]) == 0
-    printed = capsys.readouterr().out
-    assert "2 rows = 0 safe + 2 anonymized + 0 withheld" in printed
-    assert str(out / "report.html") in printed
-    assert main(["report", str(out), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == 2
-    assert main(["anonymize", str(photos), "--out", str(tmp_path / "no"), "--dry-run", "-q"]) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == 9
-    assert not (tmp_path / "no").exists()
-
-
-def test_unverified_output_says_so(photos, tmp_path, capsys):
-    call = ["anonymize", str(photos / "things"), "--out", str(tmp_path / "o"), "--detectors", "faces", "--no-verify"]
-    assert main(call) == 0
-    assert "UNVERIFIED" in capsys.readouterr().out
-    assert json.loads((tmp_path / "o/run.json").read_text())["verified"] is False
-    assert "not inspected again" in (tmp_path / "o/report.html").read_text().lower()
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [

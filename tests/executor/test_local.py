@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 import u2s_datasets as u2s
-from tests.helpers.fakes import picture
-from tests.helpers.run_files import private_rows
-from u2s_datasets import columns as c
+from tests.helpers.fakes import some_pictures
 from u2s_datasets.errors import MissingWeights
 from u2s_datasets.executor.local import Workers
 
@@ -73,27 +71,6 @@ def test_nothing_is_started_for_no_work():
     assert double([], 2, fault=MissingWeights("zebra")) == double([], 1, True, MissingWeights("zebra")) == []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_model_that_cannot_be_loaded_stops_the_run_before_the_first_row(tmp_path, workers):
-    folder = some_pictures(tmp_path / "in", blue=())
-    with pytest.raises(MissingWeights, match=r"^zebra\.onnx is missing; run: get zebra$"):
-        u2s.run(folder, tmp_path / "out", detectors=["tests.helpers.fakes:BrokenEngine"], num_proc=workers)
-    assert private_rows(tmp_path / "out") == []
-    assert not (tmp_path / "out/run.json").exists()
-
-
-def test_a_row_that_kills_its_worker_is_withheld_and_the_others_are_done(tmp_path):
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for i in range(12):
-        picture(red=i % 2 == 0, corner=(0, 0, 255) if i in (3, 7) else None, seed=i).save(folder / f"{i:02d}.png")
-    facts = u2s.run(folder, tmp_path / "out", detectors=["tests.helpers.fakes:Touchy"], num_proc=2)
-    assert facts["reasons"] == {"worker_died": 2}
-    assert (facts["safe"], facts["anonymized"], facts["withheld"]) == (4, 6, 2)
-    dead = [row[c.SOURCE] for row in private_rows(tmp_path / "out") if row[c.STATUS] == c.WITHHELD]
-    assert dead == ["03.png", "07.png"]
-
-
 def test_the_default_uses_processes_even_for_one_row(tmp_path):
     folder = some_pictures(tmp_path / "in", blue=(0,), number=1)
     facts = u2s.run(folder, tmp_path / "out", detectors=["tests.helpers.fakes:Touchy"])
@@ -130,14 +107,6 @@ def test_workers_end_when_their_parent_is_killed(tmp_path, photos):
     while _alive(group) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert _alive(group) == 0
-
-
-def some_pictures(folder: Path, blue: Sequence[int], number: int = 4) -> Path:
-    """Pictures of which those with a blue corner kill a `Touchy` detector."""
-    folder.mkdir()
-    for i in range(number):
-        picture(corner=(0, 0, 255) if i in blue else None, seed=i).save(folder / f"{i}.png")
-    return folder
 
 
 def _alive(group: int) -> int:

@@ -1,13 +1,7 @@
 """The whole job on a folder: counts, layout, resuming after kills, and what must never be in the output."""
 
 import json
-import random
-import shutil
-import signal
 import stat
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,31 +11,10 @@ from datasets import ClassLabel, Dataset, Features, Image, load_dataset
 
 import u2s_datasets as u2s
 from tests.helpers.fakes import picture
-from tests.helpers.hostile_images import write_hostile
-from tests.helpers.run_files import QUICK, files_of, private_rows, public_rows
+from tests.helpers.run_files import QUICK, private_rows, public_rows
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.executor.run import rewrite_reports
-from u2s_datasets.runs.writer import row_id
-
-
-@pytest.fixture(scope="module")
-def red_folder(tmp_path_factory) -> Path:
-    """Forty small pictures in two class folders, every third with a red square."""
-    folder = tmp_path_factory.mktemp("red")
-    for i in range(40):
-        path = folder / ("zoe" if i % 2 else "anna") / f"holiday_{i:02d}.png"
-        path.parent.mkdir(exist_ok=True)
-        picture(red=i % 3 == 0, seed=i).save(path)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory, photos) -> Path:
-    """The default pipeline on the nine real photos, with the default workers."""
-    out = tmp_path_factory.mktemp("demo") / "safe"
-    u2s.run(photos, out, keep=["label"], shard_size=4)
-    return out
 
 
 def test_counts_and_layout(demo):
@@ -64,86 +37,6 @@ def test_the_output_opens_as_a_dataset_with_images_and_labels(demo, tmp_path):
     assert {image.mode for image in ds[c.ANONYMIZED_IMAGE]} == {"RGB"}
 
 
-def test_faces_and_words_are_gone_and_things_are_flagged_as_they_should(demo):
-    by_source = {row[c.SOURCE]: row for row in private_rows(demo)}
-    assert by_source["people/astronaut.jpg"][c.STATUS] == c.ANONYMIZED
-    assert by_source["papers/page_scan.png"][c.STATUS] == c.ANONYMIZED
-    assert by_source["things/brick.png"][c.STATUS] == c.SAFE
-    published = {row[c.ROW_ID]: row[c.ANONYMIZED_IMAGE]["bytes"] for row in public_rows(demo)}
-    face = images.decode(published[by_source["people/astronaut.jpg"][c.ROW_ID]])
-    faces = u2s.Faces()
-    assert [d for d in faces.detect([_array(face)])[0] if d.score >= faces.residue_threshold] == []
-
-
-def test_nothing_published_points_back(demo, photos):
-    originals = {p.read_bytes() for p in photos.rglob("*") if p.is_file()}
-    secret = (demo / "private/secret").read_bytes()
-    names = [p.name.encode() for p in photos.rglob("*.*")]
-    for path in [*(demo / "data").iterdir(), demo / "report.html", demo / "run.json"]:
-        data = path.read_bytes()
-        assert not [n for n in [*names, str(photos).encode(), secret.strip(), b"Demo Camera"] if n in data]
-    for row in public_rows(demo):
-        stored = row[c.ANONYMIZED_IMAGE]
-        assert stored["path"] is None
-        assert images.metadata_in(stored["bytes"]) == []
-        assert stored["bytes"] not in originals
-        assert set(row) == {*c.PUBLIC, "label"}
-    assert images.decode(public_rows(demo)[0][c.ANONYMIZED_IMAGE]).pixels.size
-
-
-def test_row_ids_are_keyed_and_public_rows_are_ordered_by_them(demo):
-    key = (demo / "private/secret").read_bytes().strip()
-    for row in private_rows(demo):
-        assert row[c.ROW_ID] == row_id(key, row[c.SOURCE])
-        assert row[c.ROW_ID] != row_id(b"another secret key", row[c.SOURCE])
-    for file in (demo / "data").iterdir():
-        ids = pq.read_table(file)[c.ROW_ID].to_pylist()
-        assert ids == sorted(ids)
-
-
-def test_same_secret_same_bytes_for_any_number_of_workers(red_folder, tmp_path):
-    (tmp_path / "key").write_text("0123456789abcdef" * 4)
-    runs = []
-    for name, workers in (("one", 1), ("three", 3)):
-        options = {**QUICK, "num_proc": workers, "secret": tmp_path / "key", "shard_size": 16}
-        u2s.run(red_folder, tmp_path / name, **options)
-        runs.append(files_of(tmp_path / name))
-    assert runs[0] == runs[1]
-    assert not (tmp_path / "one/private/secret").exists()
-
-
-@pytest.mark.slow
-def test_twenty_kills_change_nothing(tmp_path, photos):
-    """`kill -9` of the whole run at 20 random moments, started again each time; a run that ends in time is compared."""
-    folder = tmp_path / "many"
-    for copy in range(6):
-        shutil.copytree(photos, folder / str(copy))
-    (tmp_path / "key").write_text("0123456789abcdef" * 4)
-    call = [sys.executable, "-m", "u2s_datasets.cli.main", "anonymize", str(folder), "--secret", str(tmp_path / "key")]
-    options = ["--shard-size", "3", "-q", "--detectors", "faces", "--out"]
-
-    def start(out: str) -> subprocess.Popen:
-        return subprocess.Popen([*call, *options, str(tmp_path / out)])
-
-    began = time.monotonic()
-    assert start("whole").wait() == 0
-    seconds = time.monotonic() - began
-    moments, kills, finished = random.Random(0), 0, 0
-    while kills < 20:
-        process = start(f"killed{finished}")
-        try:
-            assert process.wait(moments.uniform(0.0, seconds)) == 0
-            finished += 1
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-    assert start(f"killed{finished}").wait() == 0
-    for n in range(finished + 1):
-        assert files_of(tmp_path / f"killed{n}") == files_of(tmp_path / "whole")
-        assert not (tmp_path / f"killed{n}/private/tmp").exists()
-
-
 def test_a_finished_run_is_not_done_again_and_another_call_refuses(red_folder, tmp_path):
     first = u2s.run(red_folder, tmp_path / "out", **QUICK)
     again = u2s.run(red_folder, tmp_path / "out", **QUICK)
@@ -156,27 +49,6 @@ def test_a_finished_run_is_not_done_again_and_another_call_refuses(red_folder, t
         other.mkdir()
         picture().save(other / "a.png")
         u2s.run(other, tmp_path / "out", **QUICK)
-
-
-def test_hostile_files_are_processed_right_or_withheld_with_their_reason(tmp_path):
-    folder = tmp_path / "hostile"
-    folder.mkdir()
-    expected = write_hostile(folder)
-    (folder / "notes.txt").write_text("no image")
-    (folder / "video.mp4").write_bytes(b"\0\0\0 ftypisom")
-    facts = u2s.run(folder, tmp_path / "out", detectors=["faces"], shard_size=10)
-    by_source = {row[c.SOURCE]: row for row in private_rows(tmp_path / "out")}
-    assert set(by_source) == set(expected)
-    assert facts["rows"] == len(expected) == facts["safe"] + facts["anonymized"] + facts["withheld"]
-    assert facts["skipped"] == {".mp4 file": 1, ".txt file": 1}
-    for name, code in expected.items():
-        row = by_source[name]
-        assert (row[c.REASON] or "ok") == code, (name, row[c.NOTE])
-        assert (row[c.STATUS] == c.WITHHELD) == (code != "ok")
-    published = {row[c.ROW_ID] for row in public_rows(tmp_path / "out")}
-    assert published == {r[c.ROW_ID] for r in by_source.values() if r[c.STATUS] != c.WITHHELD}
-    for row in public_rows(tmp_path / "out"):
-        assert images.metadata_in(row[c.ANONYMIZED_IMAGE]["bytes"]) == []
 
 
 def test_parquet_and_saved_datasets(tmp_path):
@@ -333,9 +205,3 @@ def test_one_name_is_one_name(red_folder, tmp_path):
         red_folder, tmp_path / "out", detectors="tests.helpers.fakes:RedSquares", keep="label", dry_run=True
     )
     assert facts["configuration"]["kept_columns"] == ["label"]
-
-
-def _array(decoded):
-    import numpy as np
-
-    return np.asarray(decoded.pixels)

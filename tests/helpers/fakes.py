@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -210,3 +211,11 @@ def pairs(befores, afters, **other):
 
 def png(image):
     return {"bytes": encode(image, "png"), "path": None}
+
+
+def some_pictures(folder: Path, blue: Sequence[int], number: int = 4) -> Path:
+    """Pictures of which those with a blue corner kill a `Touchy` detector."""
+    folder.mkdir()
+    for i in range(number):
+        picture(corner=(0, 0, 255) if i in blue else None, seed=i).save(folder / f"{i}.png")
+    return folder

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import skimage
 from PIL import Image, features
+
+from u2s_datasets.errors import UnreadableImage
+from u2s_datasets.images import decode
 
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")
 
@@ -211,3 +215,11 @@ def _unsupported() -> Files:
         ),
         "postscript.jpg": (eps, "unsupported"),
     }
+
+
+def refusal(value: object, **options: int) -> str:
+    """The code with which `decode` refuses a value."""
+    with pytest.raises(UnreadableImage) as caught:
+        decode(value, **options)
+    assert str(caught.value)
+    return caught.value.code

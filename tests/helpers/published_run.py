@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import skimage.data
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from PIL import Image as Pil
@@ -14,6 +16,8 @@ from tests.helpers.hostile_images import camera_jpeg
 
 ABOUT = {"license": "cc0-1.0", "source_dataset": "original", "source_license": "cc0-1.0"}
 """What has to be said for every push."""
+
+REPO = "org/photos-safe"
 
 _SOURCES = (
     "astronaut.png",
@@ -106,3 +110,17 @@ def changed(data: Dataset, row: int, **values: Any) -> Dataset:
     rows = plain.to_list()
     rows[row] = {**rows[row], **values}
     return Dataset.from_list(rows, features=data.features)
+
+
+def push(data, **options):
+    return u2s.push_to_hub(data, options.pop("repo_id", REPO), **{**ABOUT, **options})
+
+
+def published_rows(hub, repo_id=REPO, revision="main"):
+    """Every row of every parquet file of a revision, in the order of the files."""
+    files = {path: data for path, data in hub.files(repo_id, revision).items() if path.endswith(".parquet")}
+    return [row for path in sorted(files) for row in pq.read_table(memory(files[path])).to_pylist()]
+
+
+def memory(data):
+    return pa.BufferReader(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ from u2s_datasets import columns as c
 
 NAMES = ("astronaut", "coffee", "chelsea", "rocket", "page", "text", "brick")
 HOSTILE = "<script>alert(1)</script>"
+PRIVATE_WORDS = (
+    "holiday-in-nowhere",
+    "NOTE-4711",
+    "PRIVATE-CAPTION-4711",
+    "OCR-SECRET-4711",
+    "REASON-4711",
+    "918273645",
+)
 
 
 def photo(name: str) -> Image.Image:
@@ -91,3 +100,7 @@ def build(out: Path, rows: list[dict[str, Any]], /, **run: Any) -> Path:
     }
     (out / "run.json").write_text(json.dumps(plain | run))
     return out
+
+
+def originals(source: str) -> Image.Image | None:
+    return photo(re.findall(r"/(\w+)-", source)[0])

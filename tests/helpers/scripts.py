@@ -1,5 +1,7 @@
 """What a scripted model says: an answer for each question of stage 1."""
 
+from dataclasses import dataclass
+
 import u2s_datasets as u2s
 
 
@@ -21,3 +23,27 @@ SEES = scripted(
     ("Say what the editor", "grey hair, a blue coat and a round hat for the person"),
     ("Describe the edited photo", "A person with grey hair sits at a desk."),
 )
+
+
+@dataclass(frozen=True)
+class Odd(u2s.Backend):
+    """A backend that goes wrong in the way it is told."""
+
+    how: str = "raises"
+
+    def generate(self, requests):
+        return self._answer([SEES.generate([r])[0] for r in requests])
+
+    def choose(self, requests, choices):
+        return self._answer([{"TRUE": 0.0, "FALSE": 1.0} for _ in requests])
+
+    def _answer(self, answers):
+        if self.how == "raises":
+            raise RuntimeError("Anna is too much for me")
+        if self.how == "fewer":
+            return answers[:-1]
+        if self.how == "more":
+            return [*answers, *answers]
+        if self.how == "none":
+            return [None for _ in answers]
+        return [{"TRUE": 0.0, "FALSE": float("nan")} if self.how == "nan" else {} for _ in answers]

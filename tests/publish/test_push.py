@@ -11,59 +11,39 @@ import sys
 import traceback
 from pathlib import Path
 
-import huggingface_hub
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from huggingface_hub import DatasetCard, constants
 
 import u2s_datasets as u2s
-from tests.helpers.fake_hub import TOKEN, Hub
+from tests.helpers.fake_hub import TOKEN
 from tests.helpers.fakes import picture
-from tests.helpers.published_run import ABOUT, ANONYMIZE, FEATURES, anonymized, changed, source_rows, write_phone_photos
+from tests.helpers.published_run import (
+    ABOUT,
+    ANONYMIZE,
+    FEATURES,
+    REPO,
+    anonymized,
+    changed,
+    memory,
+    published_rows,
+    push,
+    source_rows,
+    write_phone_photos,
+)
 from u2s_datasets import columns, images
 from u2s_datasets.cli.main import main
-from u2s_datasets.images import same
-from u2s_datasets.images.metadata import metadata_in
 from u2s_datasets.review import decisions
 from u2s_datasets.runs.writer import Output
-
-REPO = "org/photos-safe"
 
 # The client's own way to send large files without Xet.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
 
 
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A Hub on loopback for the client of this process. Xet, the default way to upload, needs its own servers."""
-    with Hub() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace("https://huggingface.co", server.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        huggingface_hub.utils.disable_progress_bars()
-        yield server
-
-
-@pytest.fixture(scope="session")
-def photos200(tmp_path_factory):
-    """200 real photos as a phone makes them, and their run's folder."""
-    folder = tmp_path_factory.mktemp("u2s")
-    write_phone_photos(folder / "photos", 200)
-    u2s.run(folder / "photos", folder / "safe", detectors=["faces"], keep=["label"], num_proc=1, shard_size=64)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def data():
     return anonymized()
-
-
-def push(data, **options):
-    return u2s.push_to_hub(data, options.pop("repo_id", REPO), **{**ABOUT, **options})
 
 
 def environment(hub, tmp_path):
@@ -79,52 +59,7 @@ def as_a_stranger(hub, tmp_path, program):
     return json.loads(done.stdout)
 
 
-def published_rows(hub, repo_id=REPO, revision="main"):
-    """Every row of every parquet file of a revision, in the order of the files."""
-    files = {path: data for path, data in hub.files(repo_id, revision).items() if path.endswith(".parquet")}
-    return [row for path in sorted(files) for row in pq.read_table(memory(files[path])).to_pylist()]
-
-
-def memory(data):
-    import pyarrow as pa
-
-    return pa.BufferReader(data)
-
-
 # What leaves
-
-
-def test_200_photos_leave_without_an_original_a_flagged_pixel_or_metadata(photos200, hub):
-    push(photos200 / "safe", max_shard_size="400KB")
-    files = hub.files(REPO)
-    shards = sorted(path for path in files if path.endswith(".parquet"))
-    assert shards == [f"data/train-{i:05d}-of-{len(shards):05d}.parquet" for i in range(len(shards))]
-    assert len(shards) > 2
-    assert {*files} - {*shards} == {"README.md", "u2s.json", ".gitattributes"}
-
-    rows = published_rows(hub)
-    assert len(rows) == 200
-    assert [row["row_id"] for row in rows] == sorted(row["row_id"] for row in rows)
-    assert {*rows[0]} == {*columns.PUBLIC, "label"}
-
-    originals = {path.name: path.read_bytes() for path in (photos200 / "photos").rglob("*.jpg")}
-    private = pq.read_table(photos200 / "safe/private/rows").to_pylist()
-    flagged = [Path(row["source"]).name for row in private if row["privacy_flag"]]
-    assert len(flagged) >= 20
-    hidden = {same.digest(images.decode(originals[name]).pixels) for name in flagged}
-    for row in rows:
-        stored = row["anonymized_image"]
-        assert stored["path"] is None
-        assert metadata_in(stored["bytes"]) == []
-        assert same.digest(images.decode(stored["bytes"]).pixels) not in hidden
-
-    everything = b"".join(files.values())
-    assert not [name for name, data in originals.items() if data in everything]
-    for word in (b"Maria", b"IMG2024", b"Exif\0\0", b"ns.adobe.com", str(photos200).encode()):
-        assert word not in everything
-    seeds = [row["anonymization_seed"] for row in private if row["anonymization_seed"] is not None]
-    assert len(seeds) == len(flagged)
-    assert not [seed for seed in seeds if str(seed).encode() in everything]
 
 
 def test_files_are_as_the_viewer_likes_them(photos200, hub):

@@ -6,14 +6,13 @@ import os
 import re
 import shutil
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from datasets import Features, Value
 
 import u2s_datasets as u2s
-from tests.helpers.fakes import RedSquares, picture
+from tests.helpers.fakes import picture
 from tests.helpers.run_files import QUICK, files_of, private_rows, public_rows
 from u2s_datasets import columns as c
 from u2s_datasets import images
@@ -26,16 +25,6 @@ from u2s_datasets.sources.open import Item
 from u2s_datasets.stages.profiles import profile
 
 SHARDS = {**QUICK, "shard_size": 2}
-
-
-@dataclass(frozen=True)
-class Moody(RedSquares):
-    """Fails where the environment says so."""
-
-    def _one(self, image):
-        if os.environ.get("U2S_TEST_MOOD") == "bad":
-            raise MemoryError("no memory just now")
-        return super()._one(image)
 
 
 @pytest.fixture(scope="module")
@@ -158,29 +147,6 @@ def test_source_and_output_do_not_lie_in_each_other(six, out, tmp_path):
     check_apart(six, out)
 
 
-def test_a_kill_before_the_lock_is_there_leaves_a_folder_that_can_be_used(six, tmp_path):
-    (tmp_path / "out/private").mkdir(parents=True)
-    assert u2s.run(six, tmp_path / "out", **QUICK)["rows"] == 6
-
-
-@pytest.mark.parametrize("half", ["data", "private/rows"])
-@pytest.mark.parametrize("damage", ["removed", "truncated", "exchanged"])
-def test_a_missing_or_changed_file_is_made_anew(six, finished, out, half, damage):
-    path = out / half / "part-00001.parquet"
-    if damage == "removed":
-        path.unlink()
-    elif damage == "truncated":
-        path.write_bytes(path.read_bytes()[:100])
-        with pytest.raises(
-            u2s.U2SError, match=r"part-00001.parquet' cannot be read; run the same `u2s anonymize` again"
-        ):
-            u2s.report(out)
-    else:
-        shutil.copy(out / half / "part-00002.parquet", path)
-    assert u2s.run(six, out, **SHARDS)["rates"]["rows"] == 2
-    assert files_of(out) == files_of(finished)
-
-
 def reject_all(out):
     decide(out, dict.fromkeys(places(out), "reject"), "ada")
     apply_reviews(out)
@@ -204,23 +170,6 @@ def test_a_damaged_file_is_named_with_what_mends_it(out, name, remedy, read):
             read(out)
 
 
-def test_files_of_no_shard_are_removed(six, finished, out):
-    for half in ("data", "private/rows"):
-        shutil.copy(out / half / "part-00001.parquet", out / half / "part-00077.parquet")
-    assert u2s.run(six, out, **SHARDS)["rates"]["rows"] == 0
-    assert files_of(out) == files_of(finished)
-
-
-def test_rows_withheld_after_a_kill_do_not_stay_public(six, tmp_path, monkeypatch):
-    options = {"detectors": [f"{__name__}:Moody"], "num_proc": 1}
-    u2s.run(six, tmp_path / "out", **options)
-    manifest = tmp_path / "out/private/manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "shards": []}))  # killed after the renames
-    monkeypatch.setenv("U2S_TEST_MOOD", "bad")
-    assert u2s.run(six, tmp_path / "out", **options)["withheld"] == 6
-    assert public_rows(tmp_path / "out") == []
-
-
 @pytest.mark.parametrize(
     ("key", "change", "says"),
     [
@@ -238,18 +187,6 @@ def test_a_folder_of_another_call_says_what_differs(six, out, key, change, says)
     with pytest.raises(u2s.SetupError, match=re.escape(f"was made with another {says}")) as raised:
         u2s.run(six, out, **SHARDS)
     assert "/home/me" not in str(raised.value)
-
-
-def test_run_json_is_gone_while_shards_are_missing(six, out, monkeypatch):
-    (out / "data/part-00001.parquet").unlink()
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Output, "add_shard", killed)
-    with pytest.raises(KeyboardInterrupt):
-        u2s.run(six, out, **SHARDS)
-    assert not [p for p in ("run.json", "report.html", "private/report.html") if (out / p).exists()]
 
 
 def test_run_json_is_gone_where_the_report_does_not_add_up(six, tmp_path, monkeypatch):

@@ -2,19 +2,15 @@
 
 import io
 import os
-import shutil
 import tarfile
-import zipfile
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_dataset
 
 import u2s_datasets as u2s
 from tests.helpers.fakes import picture
 from u2s_datasets import images
-from u2s_datasets.sources.open import DatasetSource, open_source
+from u2s_datasets.sources.open import open_source
 
 PIXELS = {"bytes": images.encode(picture(), "png"), "path": None}
 
@@ -28,31 +24,6 @@ def table(rows: int = 30, **columns) -> Dataset:
 def saved(tmp_path, **columns) -> str:
     table(**columns).save_to_disk(tmp_path / "saved")
     return str(tmp_path / "saved")
-
-
-def test_a_folder_counts_every_file_as_a_row_or_by_kind(tmp_path):
-    picture().save(tmp_path / "a.PNG")
-    (tmp_path / "deep/er").mkdir(parents=True)
-    picture().save(tmp_path / "deep/er/without_suffix", "JPEG")
-    (tmp_path / "broken.jpg").write_bytes(b"")
-    (tmp_path / "raw.NEF").write_bytes(b"II*\0")
-    (tmp_path / "notes.txt").write_text("hello")
-    (tmp_path / ".DS_Store").write_bytes(b"\0")
-    (tmp_path / "link.png").symlink_to(tmp_path / "a.PNG")
-    os.mkfifo(tmp_path / "pipe.jpg")
-    source = open_source(str(tmp_path))
-    assert [item.source for item in source.read(0, 9)] == ["a.PNG", "broken.jpg", "deep/er/without_suffix", "raw.NEF"]
-    assert source.skipped == {".txt file": 1, "hidden file": 1, "special file": 1, "symbolic link": 1}
-    assert source.original("a.PNG").size == (96, 64)
-    assert source.original("../outside.png") is None
-
-
-def test_undecodable_file_names(tmp_path):
-    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
-    picture().save(tmp_path / "ok.png")
-    os.rename(tmp_path / "ok.png", name)  # noqa: PTH104  a name that is no text
-    facts = u2s.run(tmp_path, tmp_path.parent / "out", detectors=["tests.helpers.fakes:RedSquares"], num_proc=1)
-    assert facts["safe"] == 1
 
 
 def test_class_folders_and_metadata(tmp_path):
@@ -124,19 +95,6 @@ def test_an_original_is_shown_of_items_only(tmp_path):
     assert open_source(str(tmp_path / "in")).original("../outside.png") is None
 
 
-def test_linked_folders_are_counted_and_not_followed(tmp_path):
-    (tmp_path / "other").mkdir()
-    picture().save(tmp_path / "other/b.png")
-    for kind in ("images", "tables"):
-        (tmp_path / kind).mkdir()
-        (tmp_path / kind / "linked").symlink_to(tmp_path / "other")
-    picture().save(tmp_path / "images/a.png")
-    table(2).to_parquet(tmp_path / "tables/a.parquet")
-    for kind, rows in (("images", 1), ("tables", 2)):
-        source = open_source(str(tmp_path / kind))
-        assert len(source) == rows and source.skipped == {"symbolic link": 1}
-
-
 def test_a_folder_that_cannot_be_read_stops_the_run(tmp_path, monkeypatch):
     (tmp_path / "locked").mkdir()
     picture().save(tmp_path / "a.png")
@@ -150,52 +108,6 @@ def test_a_folder_that_cannot_be_read_stops_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(u2s.SetupError, match=r"locked' cannot be read .*right to read it"):
         open_source(str(tmp_path))
-
-
-@pytest.fixture
-def strangers(tmp_path):
-    """A folder of a stranger's data beside a private picture; one relative picture lies inside."""
-    (tmp_path / "data/near").mkdir(parents=True)
-    picture().save(tmp_path / "private.png")
-    picture().save(tmp_path / "data/near/a.png")
-    (tmp_path / "data/near/link.png").symlink_to(tmp_path / "private.png")
-    return tmp_path
-
-
-NAMED = (
-    "{}/private.png",
-    "../private.png",
-    "near/link.png",
-    "file://{}/private.png",
-    "https://example.org/a.png",
-    "\0",
-)
-
-
-@pytest.mark.parametrize("plain_strings", [False, True])
-def test_parquet_names_no_file_but_those_beside_it(strangers, plain_strings):
-    paths = ["near/a.png", *(name.format(strangers) for name in NAMED), f"{strangers}/data/near/a.png"]
-    values = paths if plain_strings else [{"bytes": None, "path": p} for p in paths]
-    pq.write_table(pa.table({"image": values}), strangers / "data/a.parquet")
-    source = open_source(str(strangers / "data/a.parquet"))
-    found = [item.image for item in source.read(0, 99)]
-    assert found[0] == {"bytes": None, "path": str(strangers / "data/near/a.png")}
-    assert found[1:] == [{"bytes": None, "path": None}] * (len(paths) - 1)
-    facts = u2s.run(source.location, strangers / "out", detectors=["tests.helpers.fakes:RedSquares"], num_proc=1)
-    assert (facts["safe"], facts["reasons"]) == (1, {"missing": len(paths) - 1})
-
-
-def test_datasets_name_no_file_but_those_in_their_folders(strangers):
-    own = strangers / "data"
-    with zipfile.ZipFile(own / "a.zip", "w") as archive:
-        archive.write(own / "near/a.png", "a.png")
-    shutil.copy(own / "a.zip", strangers / "b.zip")
-    good = ["near/a.png", f"{own}/near/a.png", f"zip://a.png::{own}/a.zip"]
-    bad = [*(name.format(strangers) for name in NAMED), f"zip://a.png::{strangers}/b.zip", f"zip://a::file://{own}/a"]
-    data = Dataset.from_dict({"image": [{"bytes": None, "path": p} for p in good + bad]})
-    source = DatasetSource(data.cast_column("image", Image(decode=False)), "x", folders=[own])
-    found = [item.image["path"] for item in source.read(0, 99)]
-    assert found == [f"{own}/near/a.png"] * 2 + good[2:] + [None] * len(bad)
 
 
 def test_a_saved_dataset_holds_the_bytes_of_a_folder_of_images(tmp_path):
@@ -238,25 +150,3 @@ def test_the_hub_is_never_asked_for_a_local_path(tmp_path, monkeypatch, src):
     (tmp_path / "here").mkdir()
     with pytest.raises(u2s.SetupError, match="no file or folder"):
         open_source(src)
-
-
-@pytest.mark.parametrize("damage", ["header", "cut", "joined"])
-def test_a_damaged_tar_is_refused_and_loses_no_rows_in_silence(tmp_path, damage):
-    path = tmp_path / "00000.tar"
-    data = images.encode(picture(), "png")
-    with tarfile.open(path, "w") as tar:
-        for name in ("a.png", "b.png", "c.png"):
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    assert len(open_source(str(path))) == 3
-    whole = path.read_bytes()
-    second = 512 + -(-len(data) // 512) * 512  # where b.png's header begins
-    damaged = {
-        "header": whole[:second] + b"\xff" * 512 + whole[second + 512 :],
-        "cut": whole[:second],
-        "joined": whole + whole,
-    }
-    path.write_bytes(damaged[damage])
-    with pytest.raises(u2s.SetupError, match=r"is damaged, cut off or several tars in one: .* behind byte [\d,]+"):
-        open_source(str(path))

@@ -10,7 +10,8 @@ from PIL import Image
 from skimage import data
 
 import u2s_datasets as u2s
-from tests.helpers.fakes import Broken, Careless, Dim, Kept, Persistent, RedSquares, Rewriter, Touchy, picture
+from tests.helpers.fakes import Dim, Kept, RedSquares, Rewriter, picture
+from tests.helpers.steps import RED, anonymize, pixels
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.errors import RowError
@@ -18,17 +19,6 @@ from u2s_datasets.parts import Detection
 from u2s_datasets.stages import residue
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import Inspect
-
-RED = Inspect(detectors=(RedSquares(),))
-
-
-def anonymize(pictures, **options):
-    step = u2s.Anonymize(**{"inspect": RED, "format": "png", **options})
-    return step({"image": list(pictures)})
-
-
-def pixels(answer, i):
-    return np.asarray(answer[c.ANONYMIZED_IMAGE][i])
 
 
 def test_safe_leaves_as_it_is_and_flagged_loses_its_red_square():
@@ -39,52 +29,6 @@ def test_safe_leaves_as_it_is_and_flagged_loses_its_red_square():
     assert RedSquares().detect([pixels(answer, 1)]) == [[]]
     assert answer[c.PRIVACY_FLAG] == [False, True]
     assert answer[c.PRIVACY_REVIEW][1][0]["box"] == [30.0, 20.0, 60.0, 40.0]
-
-
-@pytest.mark.parametrize(
-    ("how", "code"),
-    [
-        ("same", "edit_failed"),
-        ("raises", "edit_failed"),
-        ("fewer", "edit_failed"),
-        ("size", "edit_failed"),
-        ("array", "edit_failed"),
-        ("elsewhere", "residue"),
-    ],
-)
-def test_a_failed_edit_never_yields_the_original(how, code):
-    answer = anonymize([picture(red=True), picture(red=True, seed=1), picture()], editor=Broken(how))
-    assert answer[c.STATUS] == [c.WITHHELD, c.WITHHELD, c.SAFE]
-    assert answer[c.ANONYMIZED_IMAGE][:2] == [None, None]
-    assert all(note.startswith(code) for note in answer[c.NOTE][:2])
-
-
-def test_residue_is_tried_again_with_more_strength_and_every_attempt_is_recorded():
-    answer = anonymize([picture(red=True)], editor=Persistent())
-    assert answer[c.STATUS] == [c.ANONYMIZED]
-    attempts = json.loads(answer[c.PROVENANCE][0])["attempts"]
-    assert [(a["strength"], a["residue"]) for a in attempts] == [(0, 1), (1, 1), (2, 0)]
-    assert anonymize([picture(red=True)], editor=Persistent(), attempts=2)[c.STATUS] == [c.WITHHELD]
-
-
-def test_without_verification_the_output_says_so():
-    answer = anonymize([picture(red=True)], editor=Broken("elsewhere"), verify=False)
-    assert answer[c.STATUS] == [c.ANONYMIZED]
-    assert json.loads(answer[c.PROVENANCE][0])["verified"] is False
-
-
-def test_a_rewriting_editor_passes_where_the_region_moved():
-    answer = anonymize([picture(red=True)], editor=Rewriter())
-    assert answer[c.STATUS] == [c.ANONYMIZED]
-    assert len(json.loads(answer[c.PROVENANCE][0])["attempts"]) == 1
-
-
-def test_what_a_rewriting_editor_leaves_is_redacted():
-    answer = anonymize([picture(red=True)], editor=Rewriter(keep_boxes=True))
-    attempts = json.loads(answer[c.PROVENANCE][0])["attempts"]
-    assert [(a["editor"], a["redacts"]) for a in attempts] == [("Rewriter", False)] * 3 + [("Redact", True)]
-    assert answer[c.STATUS] == [c.ANONYMIZED]
-    assert RedSquares().detect([pixels(answer, 0)]) == [[]]
 
 
 YES = u2s.Scripted(default={"TRUE": 1.0})
@@ -179,35 +123,6 @@ def test_a_picture_flagged_as_a_whole_that_comes_back_as_it_was_is_withheld():
     assert len(json.loads(answer[c.PROVENANCE][0])["attempts"]) == 3
 
 
-def test_an_exception_in_one_row_stays_in_its_row():
-    inspect = Inspect(detectors=(Touchy(),))
-    answer = anonymize([picture(), picture(corner=(0, 255, 0)), picture(red=True)], inspect=inspect)
-    assert answer[c.STATUS] == [c.SAFE, c.WITHHELD, c.ANONYMIZED]
-    assert answer[c.NOTE][1] == "inspect_failed: RuntimeError: green is too much for me"
-    assert answer[c.PRIVACY_FLAG][1] is True
-
-
-def test_an_unreadable_row_is_flagged_withheld_and_counted():
-    answer = anonymize([{"bytes": b"no image", "path": None}, picture(), None])
-    assert answer[c.STATUS] == [c.WITHHELD, c.SAFE, c.WITHHELD]
-    assert answer[c.PRIVACY_FLAG] == [True, False, True]
-    assert answer[c.PUBLIC_CAPTION][0] is None
-
-
-def test_a_failure_travels_from_inspect_to_anonymize():
-    batch = {"image": [b"no image", picture()]}
-    batch |= RED(batch)
-    answer = u2s.Anonymize(inspect=RED)(batch)
-    assert answer[c.STATUS] == [c.WITHHELD, c.SAFE]
-    assert c.PRIVACY_FLAG not in answer  # it was there already
-
-
-def test_flagged_without_a_region_is_withheld_by_redaction():
-    answer = u2s.Anonymize(inspect=RED)({"image": [picture()], c.PRIVACY_FLAG: [True]})
-    assert answer[c.STATUS] == [c.WITHHELD]
-    assert answer[c.NOTE][0].startswith("nothing_to_edit")
-
-
 @pytest.mark.parametrize("flag", [True, 1, 1.0, np.True_, np.int8(1), "true", float("nan")])
 def test_a_flag_that_was_given_alone_is_one_in_any_type(flag):
     answer = u2s.Anonymize(inspect=RED)({"image": [picture()], c.PRIVACY_FLAG: [flag]})
@@ -266,27 +181,6 @@ def test_boxes_of_the_user_are_hidden_too():
     assert np.abs(pixels(answer, 0)[inside].astype(int) - np.asarray(original)[inside]).mean() > 10
 
 
-def test_order_and_batch_size_change_nothing():
-    pictures = [picture(red=i % 2 == 0, seed=i) for i in range(5)]
-    together = anonymize(pictures, seed=7)
-    for i in (4, 2, 0, 3, 1):
-        alone = anonymize([pictures[i]], seed=7)
-        assert np.array_equal(pixels(alone, 0), pixels(together, i))
-        assert alone[c.SEED][0] == together[c.SEED][i]
-    assert anonymize(pictures, seed=8)[c.SEED][0] != together[c.SEED][0]
-
-
-def test_public_texts_hold_nothing_that_was_read(photos):
-    batch = {"image": [str(photos / "papers/page.jpg")]}
-    answer = u2s.anonymize(batch)
-    read = " ".join(item["item"] for item in answer[c.PRIVACY_REVIEW][0])
-    assert "segmentation" in answer[c.PRIVATE_CAPTION][0].lower()
-    words = {w.lower() for w in read.split() if len(w) > 3} - {"photo", "with", "text", "this"}
-    public = " ".join(answer[name][0] for name in (c.PUBLIC_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION)).lower()
-    assert words
-    assert not [w for w in words if w in public.split()]
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -308,17 +202,6 @@ def test_public_texts_hold_nothing_that_was_read(photos):
 def test_bad_options_name_the_value_and_the_remedy(options, words):
     with pytest.raises(u2s.SetupError, match=words):
         anonymize([picture()], **options)
-
-
-def test_the_published_file_has_no_metadata_and_the_same_size(photos):
-    batch = {"image": [str(photos / "people/astronaut.jpg")]}
-    before = images.metadata_in((photos / "people/astronaut.jpg").read_bytes())
-    assert "EXIF" in before
-    answer = u2s.anonymize(batch)
-    stored = answer[c.ANONYMIZED_IMAGE][0]
-    assert stored.size == (512, 512)
-    assert stored.format == "JPEG"
-    assert images.metadata_in(stored._data) == []
 
 
 def test_the_pattern_that_is_painted_tells_nothing_of_what_it_hides():
@@ -409,24 +292,6 @@ def test_a_boxes_column_that_is_not_there_stops_the_run():
         u2s.Anonymize(inspect=RED, boxes_column="bboxes")({"image": [picture()], "boxes": [[]]})
 
 
-def test_an_inspection_of_another_image_does_not_pass_for_one_of_this():
-    stale = RED({"image": [picture(), picture(red=True), picture()]})
-    private = picture(red=True)
-    answer = u2s.Anonymize(inspect=RED, format="png")({"image": [private, private, picture()], **stale})
-    assert answer[c.STATUS] == [c.ANONYMIZED, c.ANONYMIZED, c.SAFE]
-    assert all(RedSquares().detect([pixels(answer, i)]) == [[]] for i in range(2))
-    trusting = u2s.Anonymize(inspect=RED, verify=False)({"image": [private] * 3, **stale})
-    assert json.loads(trusting[c.PROVENANCE][0])["inspected"] == []
-
-
-def test_a_region_that_the_editor_left_as_it_was_is_residue():
-    """Also where no detector can see it: somebody else reported it, or the user drew it."""
-    review = [[c.review_item("tattoo", "", "a model said so", (50, 30, 80, 60), 0.9)]]
-    batch = {"image": [picture()], c.PRIVACY_FLAG: [True], c.PRIVACY_SCORE: [0.9], c.PRIVACY_REVIEW: review}
-    assert u2s.Anonymize(inspect=RED, editor=Broken("elsewhere"))(batch)[c.STATUS] == [c.WITHHELD]
-    assert u2s.Anonymize(inspect=RED)(batch)[c.STATUS] == [c.ANONYMIZED]
-
-
 @dataclass(frozen=True)
 class Reads(RedSquares):
     """Reads a plate in every red square, as the caption's model does."""
@@ -468,37 +333,3 @@ def test_a_given_review_gains_what_was_found_once():
     assert [i["category"] for i in review if i["category"] != c.LEAK] == ["tattoo", "text"]
     broken = {**first, c.PRIVACY_REVIEW: [[{**mine, "box": [float("nan")] * 4}]]}
     assert u2s.Anonymize(inspect=inspect)(broken)[c.STATUS] == [c.WITHHELD]
-
-
-@pytest.mark.parametrize("how", ["none", "nan"])
-def test_no_answer_is_not_nothing_found(how):
-    inspect = Inspect(detectors=(Careless(answer=how),))
-    answer = anonymize([picture(red=True), picture()], inspect=inspect)
-    assert answer[c.STATUS] == [c.WITHHELD, c.SAFE]
-    assert answer[c.NOTE][0].startswith("inspect_failed")
-
-
-def test_words_of_a_review_stay_out_of_public_texts():
-    review = [[c.review_item("Dr. Alice Smith, red car", "", "", (50, 30, 80, 60), 0.9)]]
-    batch = {"image": [picture()], c.PRIVACY_FLAG: [True], c.PRIVACY_SCORE: [0.9], c.PRIVACY_REVIEW: review}
-    answer = u2s.Anonymize(inspect=RED)(batch)
-    public = " ".join(str(answer[name][0]) for name in (c.PUBLIC_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION))
-    assert "Alice" not in public and "one region" in public
-
-
-def test_provenance_names_no_path_and_no_key():
-    editor = Broken("/home/alice/weights.safetensors")
-    answer = anonymize([picture(red=True)], editor=editor, verify=False)
-    assert "alice" not in answer[c.PROVENANCE][0]
-    assert json.loads(anonymize([picture(red=True)])[c.PROVENANCE][0])["editor"]["method"] == "inpaint"
-
-
-def test_what_no_detector_here_knows_was_not_looked_for_again():
-    """A review of an earlier step with another detector: its box is hidden, but are its words gone? Who knows?"""
-    red = {"image": [picture(red=True)]}
-    found = RED(red)
-    for category, verified in (("face", True), ("text", False)):
-        review = [[{**found[c.PRIVACY_REVIEW][0][0], "category": category}]]
-        answer = u2s.Anonymize(inspect=RED)({**red, **found, c.PRIVACY_REVIEW: review})
-        assert answer[c.STATUS] == [c.ANONYMIZED]
-        assert json.loads(answer[c.PROVENANCE][0])["verified"] is verified

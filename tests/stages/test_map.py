@@ -1,6 +1,5 @@
 """`.map` as users call it: on every kind of dataset, cached when nothing changed and only then."""
 
-import hashlib
 import io
 import pickle
 from pathlib import Path
@@ -13,6 +12,7 @@ from datasets.fingerprint import Hasher
 
 import u2s_datasets as u2s
 from tests.helpers.fakes import RedSquares, Touchy, picture
+from tests.helpers.steps import stored
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.stages.batch import EncodedImage
@@ -28,10 +28,6 @@ def encoded(image) -> dict:
 
 def dataset(*values, column="image") -> Dataset:
     return Dataset.from_dict({column: list(values)}, features=Features({column: Image()}))
-
-
-def stored(ds, column="image") -> list:
-    return ds.with_format("arrow")[:][column].to_pylist()
 
 
 @pytest.mark.slow
@@ -118,15 +114,6 @@ def test_remove_columns_removes_the_original():
     assert set(everything.column_names) == {*c.INSPECT, *c.CAPTION, *c.INSTRUCT, *c.ANONYMIZE}
 
 
-def test_two_processes_give_what_one_gives(photos):
-    ds = load_dataset("imagefolder", data_dir=str(photos), split="train")
-    step = u2s.Anonymize(inspect=Inspect(detectors=(u2s.Faces(),)))
-    one = ds.map(step, batched=True, batch_size=2)
-    two = ds.map(step, batched=True, batch_size=3, with_rank=True, num_proc=2)  # forks after the models were used
-    assert stored(one, c.ANONYMIZED_IMAGE) == stored(two, c.ANONYMIZED_IMAGE)
-    assert one[c.PROVENANCE] == two[c.PROVENANCE]
-
-
 def test_dataset_dict_and_another_column_name():
     step = u2s.Anonymize(inspect=Inspect(detectors=(RedSquares(),)), image_column="photo")
     both = DatasetDict({s: dataset(encoded(picture(red=True)), column="photo") for s in ("train", "test")})
@@ -161,15 +148,6 @@ def test_an_encoded_image_that_is_painted_on_is_encoded_anew():
     again = io.BytesIO()
     image.save(again, "PNG")
     assert np.asarray(images.decode(again.getvalue()).pixels).max() == 0
-
-
-def test_a_path_backed_source_is_never_stored_as_a_path(tmp_path):
-    path = tmp_path / "zoe.png"
-    picture(red=True).save(path)
-    ds = Dataset.from_dict({"image": [str(path)]}).cast_column("image", Image()).map(RED, batched=True)
-    (value,) = stored(ds, c.ANONYMIZED_IMAGE)
-    assert value["path"] is None
-    assert hashlib.sha256(value["bytes"]).digest() != hashlib.sha256(path.read_bytes()).digest()
 
 
 def test_bad_calls_name_the_value_and_the_remedy():

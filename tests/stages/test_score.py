@@ -57,14 +57,6 @@ def test_scores_of_each_status():
     assert scores[c.LPIPS] == [None] * 3
 
 
-def test_a_face_that_is_still_there_is_counted(photos):
-    """Score looks for itself: a status that claims safety does not make it so."""
-    original = str(photos / "people/astronaut.jpg")
-    batch = {"image": [original], c.ANONYMIZED_IMAGE: [original], c.STATUS: [c.ANONYMIZED], c.PRIVACY_REVIEW: [[]]}
-    scores = u2s.Score(inspect=Inspect(detectors=(u2s.Faces(),)))(batch)
-    assert scores[c.RESIDUAL_FACES] == [1]
-
-
 ANNA, BEN, CARL = (10, 200, 30), (200, 40, 220), (20, 20, 20)
 
 

@@ -51,11 +51,6 @@ def test_wrong_options_are_refused(wrong):
         VLLMBackend("some/model", **wrong).check()
 
 
-def test_code_from_the_hub_is_pinned():
-    with pytest.raises(SetupError, match="revision"):
-        VLLMBackend("some/model", trust_remote_code=True).check()
-
-
 @pytest.mark.skipif(INSTALLED, reason="vllm is installed")
 def test_the_missing_extra_names_its_command():
     with pytest.raises(MissingExtra, match=r"u2s_datasets\[vllm\]"):
