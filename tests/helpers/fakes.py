@@ -58,6 +58,16 @@ class Slow(RedSquares):
 
 
 @dataclass(frozen=True)
+class Moody(RedSquares):
+    """Fails where the environment says so."""
+
+    def _one(self, image):
+        if os.environ.get("U2S_TEST_MOOD") == "bad":
+            raise MemoryError("no memory just now")
+        return super()._one(image)
+
+
+@dataclass(frozen=True)
 class BrokenEngine(RedSquares):
     """Its model cannot be loaded; without it, it finds nothing."""
 

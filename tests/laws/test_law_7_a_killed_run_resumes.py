@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import u2s_datasets as u2s
-from tests.helpers.fakes import RedSquares, picture
+from tests.helpers.fakes import picture
 from tests.helpers.run_files import QUICK, files_of, public_rows
 from u2s_datasets.runs.writer import Output
 
@@ -94,16 +93,6 @@ def test_twenty_kills_change_nothing(tmp_path, photos):
         assert not (tmp_path / f"killed{n}/private/tmp").exists()
 
 
-@dataclass(frozen=True)
-class Moody(RedSquares):
-    """Fails where the environment says so."""
-
-    def _one(self, image):
-        if os.environ.get("U2S_TEST_MOOD") == "bad":
-            raise MemoryError("no memory just now")
-        return super()._one(image)
-
-
 def test_a_kill_before_the_lock_is_there_leaves_a_folder_that_can_be_used(six, tmp_path):
     (tmp_path / "out/private").mkdir(parents=True)
     assert u2s.run(six, tmp_path / "out", **QUICK)["rows"] == 6
@@ -135,7 +124,7 @@ def test_files_of_no_shard_are_removed(six, finished, out):
 
 
 def test_rows_withheld_after_a_kill_do_not_stay_public(six, tmp_path, monkeypatch):
-    options = {"detectors": [f"{__name__}:Moody"], "num_proc": 1}
+    options = {"detectors": ["tests.helpers.fakes:Moody"], "num_proc": 1}
     u2s.run(six, tmp_path / "out", **options)
     manifest = tmp_path / "out/private/manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "shards": []}))  # killed after the renames
