@@ -19,7 +19,7 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.images import Box, grow_head
 from u2s_datasets.parts import Category, Detection, Detector, Shipped
 from u2s_datasets.parts.detectors.engine import OnnxModel, check_engine
-from u2s_datasets.parts.ranges import check_range
+from u2s_datasets.parts.checks import check_range
 
 _WEIGHTS = Path(__file__).parent / "weights" / "centerface.onnx"
 _STRIDE = 4  # image pixels per cell of the network's output

@@ -26,7 +26,7 @@ from u2s_datasets.parts.detectors.text_reader import (
     straighten,
     weights,
 )
-from u2s_datasets.parts.ranges import check_range
+from u2s_datasets.parts.checks import check_range
 
 Region = tuple[Quad, float]
 

@@ -22,7 +22,7 @@ from PIL import Image, ImageFilter
 from u2s_datasets.errors import EditFailed, SetupError
 from u2s_datasets.images import Box, grow_evenly
 from u2s_datasets.parts import Detection, Edit, Editor, Grow
-from u2s_datasets.parts.ranges import check_range
+from u2s_datasets.parts.checks import check_range
 
 METHODS = ("inpaint", "solid", "pixelate", "blur")
 NOISE = {"inpaint": 24.0, "solid": 0.0, "pixelate": 24.0, "blur": 8.0}
