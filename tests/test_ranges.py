@@ -35,7 +35,7 @@ def test_a_detector_that_could_find_nothing_does_not_begin(detector):
     ],
 )
 def test_a_part_of_another_kind_is_refused(kind, name, entries):
-    with pytest.raises(u2s.SetupError, match=rf"is no subclass of u2s_datasets\.parts\.{kind.capitalize()}"):
+    with pytest.raises(u2s.SetupError, match=rf"is of another kind; give a subclass of u2s_datasets\.parts\.{kind.capitalize()}"):
         catalog.make(kind, name, entries)
 
 
