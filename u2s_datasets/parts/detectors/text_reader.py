@@ -1,8 +1,8 @@
 """The two networks behind `Text`, PP-OCRv6 small: one finds lines of text, the other reads them.
 
-Everything around the networks that RapidOCR does well is RapidOCR's: boxes from the probability map, the
-straightened crop, the decoding. What differs is how a photo meets the detection network: a pyramid of tiles,
-never one picture shrunk to a limit, so that small words in a panorama keep their size and memory is bounded.
+What RapidOCR does well around its networks is left to RapidOCR: boxes from the probability map, the straightened
+crop, the decoding. What differs is how a photo meets the detection network: as a pyramid of tiles, never as one
+picture shrunk to a limit, so that small words in a panorama keep their size and memory is bounded.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from u2s_datasets.parts.detectors.engine import OnnxModel
 
 Quad = np.ndarray
 """(4, 2) float32 corners in image pixels, clockwise from the top left of the text."""
+
+Region = tuple[Quad, float]
+"""Where the detection network sees text, and its mean probability there in [0, 1]."""
 
 DETECTOR, RECOGNISER = "PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx"
 
@@ -51,68 +54,76 @@ class TextNetworks:
     """
 
     def __init__(self, engine: str, threads: int, map_threshold: float, box_threshold: float) -> None:
+        import onnxruntime
         from rapidocr.ch_ppocr_det.utils import DBPostProcess
         from rapidocr.ch_ppocr_rec.utils import CTCLabelDecode
 
-        _silence()
-        self._find = OnnxModel(weights(DETECTOR), engine, threads)
-        self._read = OnnxModel(weights(RECOGNISER), engine, threads)
+        logging.getLogger("RapidOCR").setLevel(logging.ERROR)  # it logs to the console as soon as it is imported
+        recogniser = model_path(RECOGNISER)
+        self._detect = OnnxModel(model_path(DETECTOR), engine, threads)
+        self._recognise = OnnxModel(recogniser, engine, threads)
         self._boxes = DBPostProcess(map_threshold, box_threshold, 3000, 1.6, "fast", True)
-        self._decode = CTCLabelDecode(character=_characters(weights(RECOGNISER)))
+        # The alphabet is in the recogniser's own file; without it, RapidOCR would download one.
+        session: Any = onnxruntime.InferenceSession(str(recogniser), providers=["CPUExecutionProvider"])
+        alphabet = session.get_modelmeta().custom_metadata_map["character"]
+        self._decode = CTCLabelDecode(character=alphabet.splitlines())
 
     def regions(
         self, image: np.ndarray, scales: Sequence[float], middle: float = 127.5, gain: float = 1.0
-    ) -> list[tuple[Quad, float]]:
-        """Lines and words of text with the network's mean probability in [0, 1].
+    ) -> list[Region]:
+        """Lines and words of text.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             scales: factors by which to look at it; 1 is as it is.
-            middle, gain: the grey level that becomes 0, and how much contrast is raised; see `contrast`.
+            middle, gain: the grey level that becomes 0, and the factor that raises contrast; see `contrast`.
         """
-        found: list[tuple[Quad, float]] = []
+        found: list[Region] = []
         for scale in scales:
             for tile, origin, factor in tiles(image, scale):
-                for quad, score in self._regions_of(tile, middle, gain):
-                    found.append((quad / factor + origin, score))
+                pixels = (tile[..., ::-1].astype(np.float32) - middle) * (gain / 127.5)  # trained on BGR in [-1, 1]
+                probability = self._detect(pixels.clip(-1, 1).transpose(2, 0, 1)[None])[0]
+                quads, scores = self._boxes(probability, tile.shape[:2])
+                for quad, score in zip(quads, scores, strict=True):
+                    found.append((np.asarray(quad, np.float32) / factor + origin, float(score)))
         return found
 
-    def _regions_of(self, tile: np.ndarray, middle: float, gain: float) -> list[tuple[Quad, float]]:
-        pixels = (tile[..., ::-1].astype(np.float32) - middle) * (gain / 127.5)  # trained on BGR in [-1, 1]
-        np.clip(pixels, -1, 1, out=pixels)
-        probability = self._find(pixels.transpose(2, 0, 1)[None])[0]
-        quads, scores = self._boxes(probability, tile.shape[:2])
-        return [(np.asarray(q, np.float32), float(s)) for q, s in zip(quads, scores, strict=True)]
+    def read(self, crop: np.ndarray) -> tuple[str, float]:
+        """The text in a straightened crop, and the mean confidence of its characters in [0, 1].
 
-    def read(self, crops: Sequence[np.ndarray]) -> list[tuple[str, float]]:
-        """What stands in each straightened crop, and the mean confidence of its characters in [0, 1].
-
-        One crop per call: batches save nothing on a CPU, and a crop's reading must not depend on its neighbours.
+        Crops are read one by one: batches save nothing on a CPU, and no reading may depend on its neighbours.
 
         Args:
-            crops: (H, W, 3) uint8 RGB, one line of text each.
+            crop: (H, W, 3) uint8 RGB, one line of text.
         """
-        return [self._decode(self._read(_line(crop))[0])[0][0] for crop in crops]
+        import cv2
+
+        wanted = max(math.ceil(48 * crop.shape[1] / crop.shape[0]), 1)
+        width = next((w for w in WIDTHS if w >= wanted), WIDTHS[-1])
+        line = cv2.resize(crop, (min(wanted, width), 48)).astype(np.float32) / 127.5 - 1
+        padded = np.zeros((1, 3, 48, width), np.float32)
+        padded[0, :, :, : line.shape[1]] = line[..., ::-1].transpose(2, 0, 1)
+        return self._decode(self._recognise(padded)[0])[0][0]
 
 
 def tiles(image: np.ndarray, scale: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Overlapping tiles of `image` at `scale`: (tile, (x, y) of its origin, its exact (x, y) scale).
 
-    Tiles reach over the photo's border by `MARGIN` and more; the last row and column of pixels is repeated there.
+    Tiles reach over the photo's border by `MARGIN` or more; there the last row and column of pixels is repeated.
     """
     import cv2
 
     height, width = image.shape[:2]
     (tall, tops), (wide, lefts) = _cuts(height * scale), _cuts(width * scale)
     rows, cols = max(1, round(tall / scale)), max(1, round(wide / scale))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     for top in (round(v / scale) for v in tops):
         for left in (round(v / scale) for v in lefts):
             y0, x0, y1, x1 = max(top, 0), max(left, 0), min(top + rows, height), min(left + cols, width)
             border = (y0 - top, top + rows - y1, x0 - left, left + cols - x1)
             part = cv2.copyMakeBorder(image[y0:y1, x0:x1], *border, cv2.BORDER_REPLICATE)
             yield (
-                cv2.resize(part, (wide, tall), interpolation=how),
+                cv2.resize(part, (wide, tall), interpolation=interpolation),
                 np.array([left, top], np.float32),
                 np.array([wide / cols, tall / rows], np.float32),
             )
@@ -120,19 +131,19 @@ def tiles(image: np.ndarray, scale: float) -> Iterator[tuple[np.ndarray, np.ndar
 
 def _cuts(length: float) -> tuple[int, list[float]]:
     """Size of the tiles along a side of `length` pixels, and where each starts."""
-    whole = length + 2 * MARGIN
-    count = 1 if whole <= TILE else math.ceil((whole - OVERLAP) / (TILE - OVERLAP))
-    size = min(STEP * math.ceil((whole + (count - 1) * OVERLAP) / count / STEP), TILE)
-    size = max(size, STEP)
+    total = length + 2 * MARGIN
+    count = 1 if total <= TILE else math.ceil((total - OVERLAP) / (TILE - OVERLAP))
+    size = STEP * math.ceil((total + (count - 1) * OVERLAP) / count / STEP)
+    size = max(min(size, TILE), STEP)
     if count == 1:
         return size, [(length - size) / 2]
-    return size, [-MARGIN + i * (whole - size) / (count - 1) for i in range(count)]
+    return size, [-MARGIN + i * (total - size) / (count - 1) for i in range(count)]
 
 
 def contrast(image: np.ndarray) -> tuple[float, float]:
     """(middle, gain) that stretch a dim or hazy photo to the full range; (127.5, 1.0) for any other photo.
 
-    The network misses small words where all of a photo's grey levels lie within half of the range.
+    The network misses small words in a photo whose grey levels all lie within half of the range.
     """
     step = max(1, min(image.shape[:2]) // 256)
     low, high = np.percentile(image[::step, ::step], (1, 99))
@@ -145,8 +156,8 @@ def straighten(image: np.ndarray, quad: Quad, grow: float = 0.0) -> np.ndarray:
     """The text in `quad` as an upright line, each side moved out by `grow` times its height."""
     from rapidocr.utils.process_img import get_rotate_crop_image
 
-    quad = grown(quad, grow)
-    low = np.maximum(np.floor(quad.min(0)).astype(int) - 2, 0)  # cv2 warps no picture beyond 32767 pixels
+    quad = grow_quad(quad, grow)
+    low = np.maximum(np.floor(quad.min(0)).astype(int) - 2, 0)  # cut out first: cv2 warps at most 32767 pixels a side
     high = np.ceil(quad.max(0)).astype(int) + 3
     part = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
     quad = (quad - low).astype(np.float32)
@@ -156,7 +167,7 @@ def straighten(image: np.ndarray, quad: Quad, grow: float = 0.0) -> np.ndarray:
     return get_rotate_crop_image(part, quad)
 
 
-def grown(quad: Quad, share: float) -> Quad:
+def grow_quad(quad: Quad, share: float) -> Quad:
     """`quad` with every side moved out by `share` of its shorter side."""
     along, down = quad[1] - quad[0], quad[3] - quad[0]
     wide, tall = max(float(np.hypot(*along)), 1e-3), max(float(np.hypot(*down)), 1e-3)
@@ -165,38 +176,13 @@ def grown(quad: Quad, share: float) -> Quad:
     return (quad + np.stack([-x - y, x - y, x + y, y - x])).astype(np.float32)
 
 
-def _line(crop: np.ndarray) -> np.ndarray:
-    """(1, 3, 48, W) float32 as the recogniser takes it, W one of `WIDTHS`, zeros to the right."""
-    import cv2
-
-    wanted = max(math.ceil(48 * crop.shape[1] / crop.shape[0]), 1)
-    width = next((w for w in WIDTHS if w >= wanted), WIDTHS[-1])
-    line = cv2.resize(crop, (min(wanted, width), 48)).astype(np.float32) / 127.5 - 1
-    out = np.zeros((1, 3, 48, width), np.float32)
-    out[0, :, :, : line.shape[1]] = line[..., ::-1].transpose(2, 0, 1)
-    return out
-
-
-def weights(name: str) -> Path:
-    """Path of a network inside the installed rapidocr wheel. Raises `SetupError` where it is missing."""
+def model_path(name: str) -> Path:
+    """Path of a network inside the installed rapidocr wheel. Raises `SetupError` if it is missing."""
     spec = importlib.util.find_spec("rapidocr")
     if spec is None or spec.origin is None:
-        raise SetupError("text detection needs rapidocr: pip install 'rapidocr>=3.10'")
+        raise SetupError("rapidocr is not installed, and text detection needs it; run: pip install 'rapidocr>=3.10'")
     path = Path(spec.origin).parent / "models" / name
     if not path.is_file():
         version = importlib.metadata.version("rapidocr")
-        raise SetupError(f"rapidocr {version} has no {name}; install a version from 3.10 on that carries it")
+        raise SetupError(f"rapidocr {version} has no {name}; run: pip install 'rapidocr>=3.10'")
     return path
-
-
-def _characters(path: Path) -> list[str]:
-    """The alphabet in the recogniser's own file; RapidOCR would download one where it is not found."""
-    import onnxruntime
-
-    session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.get_modelmeta().custom_metadata_map["character"].splitlines()
-
-
-def _silence() -> None:
-    """RapidOCR logs to the console at level INFO as soon as it is imported."""
-    logging.getLogger("RapidOCR").setLevel(logging.ERROR)
