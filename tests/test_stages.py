@@ -293,7 +293,10 @@ def test_public_texts_hold_nothing_that_was_read(photos):
         ({"format": "gif"}, "'gif'.*auto, jpeg, png, webp"),
         ({"attempts": 0}, "attempts=0; expected an integer >= 1"),
         ({"inspect": Inspect(detectors=())}, r"detectors=\(\)"),
-        ({"inspect": Inspect(detectors=("faces",))}, "detectors='faces'; expected an object of class Detector, such as u2s"),
+        (
+            {"inspect": Inspect(detectors=("faces",))},
+            "detectors='faces'; expected an object of class Detector, such as u2s",
+        ),
         ({"inspect": Inspect(detectors=u2s.Faces())}, r"detectors=Faces\(…\); expected a tuple such as "),
         ({"inspect": Inspect(backend="vllm")}, "backend='vllm'; expected an object of class Backend, such as u2s"),
         ({"inspect": Inspect(threshold="0.2")}, "threshold='0.2'; expected a finite number"),

@@ -188,7 +188,7 @@ class Part:
         return {"part": type(self).__name__} | fields
 
     def _arguments(self) -> dict[str, Any]:
-        fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        fields: Sequence[dataclasses.Field] = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
         return {field.name: getattr(self, field.name) for field in fields}
 
     def __getstate__(self) -> dict[str, Any]:

@@ -50,7 +50,9 @@ def device(wanted: str | None = None) -> str:
         return f"cuda:{_own_rank() % count}" if count else "cpu"
     named = re.fullmatch(r"(cpu|cuda|mps|xpu)(?::([0-9]+))?", wanted) if isinstance(wanted, str) else None
     if named is None:
-        raise SetupError(f"invalid device={wanted!r}; expected 'cpu', 'cuda', 'cuda:1' or the like, or leave device out")
+        raise SetupError(
+            f"invalid device={wanted!r}; expected 'cpu', 'cuda', 'cuda:1' or the like, or leave device out"
+        )
     kind, number = named[1], int(named[2] or 0)
     counts = {"cpu": 1, "cuda": count, "mps": torch.mps.device_count(), "xpu": torch.xpu.device_count()}
     if number >= counts[kind]:

@@ -35,14 +35,20 @@ def check_float(
         raise SetupError(f"invalid {name}={value!r}; expected a finite number{low}{high}")
 
 
-def check_range(part: Any, names: Sequence[str], low: float, high: float) -> None:
-    """Raise `SetupError` unless these fields of a part, or all their items, are numbers from `low` to `high`."""
-    for name in names:
+def check_ranges(part: Any, **ranges: tuple[float, float]) -> None:
+    """Raise `SetupError` unless these fields of a part, or all their items, are numbers in a range.
+
+    Args:
+        part: whose fields they are.
+        ranges: field -> the least and the greatest value; `math.inf` sets no bound.
+    """
+    for name, (low, high) in ranges.items():
         value = getattr(part, name)
         for number in value if isinstance(value, tuple | list) else (value,):
             # Written so that NaN, which compares as False, is refused.
             if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
-                raise SetupError(f"invalid {name}={value!r}; expected a number from {low:g} to {high:g}")
+                bounds = f">= {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+                raise SetupError(f"invalid {name}={value!r}; expected a number {bounds}")
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
@@ -57,7 +63,9 @@ def check_instance(name: str, value: Any, kind: type, example: str, optional: bo
     A catalog name is refused, and so is the class itself.
     """
     if not isinstance(value, kind) and not (optional and value is None):
-        raise SetupError(f"invalid {name}={_show(value)}; expected an object of class {kind.__name__}, such as {example}")
+        raise SetupError(
+            f"invalid {name}={_show(value)}; expected an object of class {kind.__name__}, such as {example}"
+        )
 
 
 def check_instances(name: str, value: Any, kind: type, example: str) -> None:

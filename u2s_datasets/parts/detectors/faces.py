@@ -18,7 +18,7 @@ import numpy as np
 from u2s_datasets.errors import SetupError
 from u2s_datasets.images import Box, grow_head
 from u2s_datasets.parts import Category, Detection, Detector, Shipped
-from u2s_datasets.parts.checks import check_int, check_range
+from u2s_datasets.parts.checks import check_int, check_ranges
 from u2s_datasets.parts.detectors.engine import OnnxModel, check_engine
 
 _WEIGHTS = Path(__file__).parent / "weights" / "centerface.onnx"
@@ -74,8 +74,9 @@ class Faces(Detector):
         check_engine(self.engine)
         if not isinstance(self.scales, tuple | list) or not self.scales:
             raise SetupError(f"invalid scales={self.scales!r}; expected a tuple of one scale or more, such as (0.75,)")
-        check_range(self, ("scales",), 0.05, 8)
-        check_range(self, ("flag_threshold", "redact_threshold", "certain_threshold", "residue_threshold"), 0, 0.99)
+        threshold = (0, 0.99)
+        check_ranges(self, scales=(0.05, 8), flag_threshold=threshold, redact_threshold=threshold)
+        check_ranges(self, certain_threshold=threshold, residue_threshold=threshold)
         check_int("threads", self.threads, 1, 1024)
         if not _WEIGHTS.is_file():
             raise SetupError(f"the installed package has no {_WEIGHTS.name}; install it again")
