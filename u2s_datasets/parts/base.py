@@ -173,8 +173,8 @@ class Part:
         except SetupError:
             raise
         except Exception as error:
-            name = type(self).__name__
-            raise SetupError(f"{name} cannot be loaded: {type(error).__name__}: {error}; see `u2s doctor`") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise SetupError(f"{type(self).__name__} cannot be loaded: {reason}; see `u2s doctor`") from error
 
     def check(self) -> None:
         """Raise `SetupError` if this part cannot work here. Called before the first row; loads no model."""

@@ -40,7 +40,7 @@ class Weights:
 
 APACHE = "Apache-2.0"
 
-_ALL = (
+_WEIGHTS = (
     Weights(
         "OpenGVLab/InternVL2_5-8B",
         "e9e4c0dc1db56bfab10458671519b7fa3dd29463",
@@ -114,7 +114,7 @@ _ALL = (
     Weights("Qwen/Qwen-Image-Edit-2511", "6f3ccc0b56e431dc6a0c2b2039706d7d26f22cb9", APACHE, 28.9, permissive=True),
 )
 
-WEIGHTS: dict[str, Weights] = {weights.model: weights for weights in _ALL}
+WEIGHTS: dict[str, Weights] = {weights.model: weights for weights in _WEIGHTS}
 """By Hub id."""
 
 

@@ -21,14 +21,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from PIL import Image
 
 from u2s_datasets.errors import RowError, SetupError
 from u2s_datasets.parts import CUT, Backend, Request
 from u2s_datasets.parts.backends.common import NO_ANSWER, begins_answer, message_content
-from u2s_datasets.parts.backends.posting import Address, Transient, Unreachable, post
+from u2s_datasets.parts.backends.posting import Transient, Unreachable, post
 from u2s_datasets.parts.checks import check_float, check_ranges
 
 T = TypeVar("T")
@@ -72,21 +72,21 @@ class OpenAIBackend(Backend):
         check_ranges(self, max_concurrency=(1, math.inf), max_pixels=(1, math.inf), retries=(0, math.inf))
         check_ranges(self, backoff=(0, math.inf), patience=(0, math.inf))
         check_float("timeout", self.timeout, 0, above=True)
-        address = self._address()
-        if self._key() and not address.tls and not _is_local(address.host):
+        url = self._url()
+        if self._key() and url.scheme != "https" and not _is_local(url):
             raise SetupError(
-                f"base_url: the key in {self.api_key_env} would travel readable to {address.host}; "
+                f"base_url: the key in {self.api_key_env} would travel readable to {url.hostname}; "
                 "use https, or api_key_env=None"
             )
 
     def load(self) -> _Client:
         """The client that sends; warns if images leave this machine."""
         self.check()
-        address = self._address()
-        if not _is_local(address.host):
-            readable = "" if address.tls else ", readable on the way (no https)"
-            warnings.warn(f"images and prompts are sent to {address.host}{readable}", UserWarning, stacklevel=2)
-        return _Client(self, address)
+        url = self._url()
+        if not _is_local(url):
+            readable = "" if url.scheme == "https" else ", readable on the way (no https)"
+            warnings.warn(f"images and prompts are sent to {url.hostname}{readable}", UserWarning, stacklevel=2)
+        return _Client(self, url)
 
     def generate(self, requests: Sequence[Request]) -> list[str]:
         """One answer per request.
@@ -133,19 +133,18 @@ class OpenAIBackend(Backend):
     def _key(self) -> str:
         return os.environ.get(self.api_key_env, "") if self.api_key_env else ""
 
-    def _address(self) -> Address:
+    def _url(self) -> SplitResult:
         try:
             url = urlsplit(self.base_url)
-            host, port = url.hostname, url.port
-        except ValueError as error:
-            raise SetupError("invalid base_url; expected an address such as http://127.0.0.1:8000/v1") from error
-        if url.scheme not in ("http", "https") or not host or url.username or url.password or url.query:
+            valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
+        except ValueError:
+            valid = False
+        if not valid or url.username or url.password or url.query:
             raise SetupError(  # without the value, which may hold a key
                 "invalid base_url; expected an address such as http://127.0.0.1:8000/v1, without name, password or "
                 "query; a key comes from the environment (api_key_env)"
             )
-        tls = url.scheme == "https"
-        return Address(tls, host, port or (443 if tls else 80), url.path.rstrip("/") + "/chat/completions")
+        return url._replace(path=url.path.rstrip("/") + "/chat/completions")
 
 
 class _Stopped(SetupError):
@@ -157,7 +156,7 @@ class _Client:
     """Sends requests side by side and keeps the outcomes of a batch that failed, by a digest of each request."""
 
     options: OpenAIBackend
-    address: Address
+    url: SplitResult
     outcomes: dict[str, Any] = field(default_factory=dict)
 
     def ask(
@@ -191,7 +190,8 @@ class _Client:
         outcomes = [future.result() for future in futures]
         answers = [outcome for _, outcome in outcomes if not isinstance(outcome, RowError)]
         if len(answers) < len(requests):
-            self.outcomes = dict(outcomes) if len(requests) > 1 else self.outcomes
+            if len(requests) > 1:
+                self.outcomes = dict(outcomes)
             raise next(outcome for _, outcome in outcomes if isinstance(outcome, RowError))
         return answers
 
@@ -201,7 +201,7 @@ class _Client:
         attempts, absent_since = 0, math.inf
         while not stop.is_set():
             try:
-                status, reply = post(self.address, data, key, options.timeout)
+                status, reply = post(self.url, data, key, options.timeout)
                 if status != 200:
                     raise refusal(status, reply, options)
                 return read(reply)
@@ -210,8 +210,7 @@ class _Client:
                 left = absent_since + options.patience - time.monotonic()
                 if left <= 0:
                     raise SetupError(
-                        f"no server takes connections at {self.address.host}:{self.address.port} "
-                        f"({error}); start it, or set base_url"
+                        f"no server takes connections at {options.base_url} ({error}); start it, or set base_url"
                     ) from error
                 pause = min(2.0, left)
             except Transient as error:
@@ -297,8 +296,8 @@ def _encode(image: Image.Image) -> dict[str, str]:
     return {"url": "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()}
 
 
-def _is_local(host: str) -> bool:
+def _is_local(url: SplitResult) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(str(url.hostname)).is_loopback
     except ValueError:
-        return host == "localhost"
+        return url.hostname == "localhost"

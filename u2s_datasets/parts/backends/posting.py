@@ -12,22 +12,12 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass
 from typing import Any
+from urllib.parse import SplitResult
 
 _MAX_BYTES = 16 * 2**20  # of a reply
 _MAX_RETRY_AFTER = 120.0  # seconds; a server that asks for more is asked again after that
 _TRANSIENT = {408, 425, 429}  # statuses that another attempt may change, as may 5xx
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where to send."""
-
-    tls: bool
-    host: str
-    port: int
-    path: str
 
 
 class Unreachable(Exception):
@@ -49,20 +39,25 @@ class Transient(Exception):
     def pause(self, default: float) -> float:
         """Seconds to wait: what the server asked for, else `default` times a random factor from 0.5 to 1.5."""
         jitter = random.Random().random()
-        if self.retry_after is None:
-            return default * (0.5 + jitter)
-        return min(self.retry_after, _MAX_RETRY_AFTER) + 0.1 * jitter
+        asked = self.retry_after
+        return default * (0.5 + jitter) if asked is None else min(asked, _MAX_RETRY_AFTER) + 0.1 * jitter
 
 
-def post(address: Address, data: bytes, key: str, timeout: float) -> tuple[int, Any]:
+def post(url: SplitResult, data: bytes, key: str, timeout: float) -> tuple[int, Any]:
     """The status and the JSON of the reply (None for a refusal without JSON).
+
+    Args:
+        url: of "http" or "https".
+        data: the body.
+        key: sent as a bearer token, unless it is "".
+        timeout: seconds for all of it.
 
     Raises:
         Unreachable: no connection could be made.
         Transient: it broke off, took longer than `timeout` seconds, or came with a status that may change.
     """
-    connection_class = http.client.HTTPSConnection if address.tls else http.client.HTTPConnection
-    connection = connection_class(address.host, address.port, timeout=timeout)
+    connection_class = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = connection_class(str(url.hostname), url.port, timeout=timeout)
     try:
         connection.connect()
     except ssl.SSLCertVerificationError as error:
@@ -76,7 +71,7 @@ def post(address: Address, data: bytes, key: str, timeout: float) -> tuple[int, 
     timer.start()
     try:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        connection.request("POST", address.path, data, headers | ({"Authorization": f"Bearer {key}"} if key else {}))
+        connection.request("POST", url.path, data, headers | ({"Authorization": f"Bearer {key}"} if key else {}))
         response = connection.getresponse()
         raw = b""
         while len(raw) <= _MAX_BYTES and (chunk := response.read(65536)):

@@ -74,9 +74,8 @@ class Faces(Detector):
         check_engine(self.engine)
         if not isinstance(self.scales, tuple | list) or not self.scales:
             raise SetupError(f"invalid scales={self.scales!r}; expected a tuple of one scale or more, such as (0.75,)")
-        threshold = (0, 0.99)
-        check_ranges(self, scales=(0.05, 8), flag_threshold=threshold, redact_threshold=threshold)
-        check_ranges(self, certain_threshold=threshold, residue_threshold=threshold)
+        check_ranges(self, scales=(0.05, 8), flag_threshold=(0, 0.99), redact_threshold=(0, 0.99))
+        check_ranges(self, certain_threshold=(0, 0.99), residue_threshold=(0, 0.99))
         check_int("threads", self.threads, 1, 1024)
         if not _WEIGHTS.is_file():
             raise SetupError(f"the installed package has no {_WEIGHTS.name}; install it again")

@@ -273,9 +273,8 @@ class TextNetworks:
         wanted = max(math.ceil(48 * crop.shape[1] / crop.shape[0]), 1)
         width = next((w for w in WIDTHS if w >= wanted), WIDTHS[-1])
         line = cv2.resize(crop, (min(wanted, width), 48)).astype(np.float32) / 127.5 - 1
-        padded = np.zeros((1, 3, 48, width), np.float32)
-        padded[0, :, :, : line.shape[1]] = line[..., ::-1].transpose(2, 0, 1)
-        return self._decode(self._recognise(padded)[0])[0][0]
+        padded = np.pad(line, ((0, 0), (0, width - line.shape[1]), (0, 0)))[..., ::-1]  # trained on BGR
+        return self._decode(self._recognise(padded.transpose(2, 0, 1)[None])[0])[0][0]
 
 
 def tiles(image: np.ndarray, scale: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
