@@ -19,8 +19,7 @@ from typing import Any
 from u2s_datasets.errors import MissingWeights, SetupError, missing_extra
 
 DTYPES = ("float32", "bfloat16", "float16")
-AUTO_DTYPES = ("auto", *DTYPES)
-"""For backends; "auto" is the dtype in which the checkpoint was saved."""
+AUTO_DTYPES = ("auto", *DTYPES)  # for backends; "auto" is the dtype in which the checkpoint was saved
 
 _rank: int | None = None
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from u2s_datasets.errors import SetupError
 
-BACKEND = "u2s.TransformersBackend(model='…')"
-"""The example of a backend for `check_instance`."""
+BACKEND = "u2s.TransformersBackend(model='…')"  # the example of a backend for `check_instance`
 
 
 def check_int(name: str, value: Any, least: int | None = 1, most: int | None = None) -> None:

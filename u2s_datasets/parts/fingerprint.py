@@ -8,8 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-"""The package's folder."""
+ROOT = Path(__file__).parents[1]  # the package's folder
 
 SHAPES_ROWS = (
     "parts",

@@ -114,8 +114,7 @@ _WEIGHTS = (
     Weights("Qwen/Qwen-Image-Edit-2511", "6f3ccc0b56e431dc6a0c2b2039706d7d26f22cb9", APACHE, 28.9, permissive=True),
 )
 
-WEIGHTS: dict[str, Weights] = {weights.model: weights for weights in _WEIGHTS}
-"""By Hub id."""
+WEIGHTS: dict[str, Weights] = {weights.model: weights for weights in _WEIGHTS}  # by Hub id
 
 
 def pinned(model: str) -> tuple[str, str | None]:

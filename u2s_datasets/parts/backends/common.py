@@ -16,8 +16,7 @@ from u2s_datasets.parts.checks import check_choice
 
 T = TypeVar("T")
 
-NO_ANSWER = "no_answer"
-"""The reason code of a row for which a backend had no usable answer."""
+NO_ANSWER = "no_answer"  # the reason code of a row for which a backend had no usable answer
 
 
 @dataclass(frozen=True)

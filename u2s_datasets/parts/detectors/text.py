@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 
 from u2s_datasets.errors import SetupError
@@ -24,34 +25,25 @@ from u2s_datasets.parts import Category, Detection, Detector, Shipped
 from u2s_datasets.parts.checks import check_int, check_ranges
 from u2s_datasets.parts.detectors.engine import OnnxModel, check_engine
 
+DETECTOR, RECOGNISER = "PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx"
+
+# Sizes in pixels. A tile is what the detection network sees at once: it bounds memory, to about 1 GB above the photo.
+TILE = 1536
+OVERLAP = 128  # of neighbouring tiles: a word cut by one seam is whole in the next tile
+MARGIN = 16  # border added around the photo, in network pixels: the network misses words that touch its own edge
+# Sides of tiles are multiples of STEP, and lines are read at few widths (a longer one is squeezed into the last), since
+# OpenVINO compiles every new shape, which takes 0.1 to 0.6 s.
+STEP = 160
+WIDTHS = (96, 160, 240, 320, 480, 640, 960, 1280, 1920, 2560)
+# Growth of the second crop. A real word reads the same from it; a word imagined in a pattern does not.
+SECOND_LOOK = 0.15
+LINE_HEIGHT = 96  # up to this shorter side, an edited box counts as one line and is read as such by `residue`
+
 Quad = np.ndarray
 """(4, 2) float32 corners in image pixels, clockwise from the top left of the text."""
 
 Region = tuple[Quad, float]
 """Where the detection network sees text, and its mean probability there in [0, 1]."""
-
-DETECTOR, RECOGNISER = "PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx"
-
-TILE = 1536
-"""Longest side of what the detection network sees at once, in pixels: bounds memory, to about 1 GB above the photo."""
-
-OVERLAP = 128
-"""What neighbouring tiles share, in pixels: a word cut by one seam is whole in the next tile."""
-
-MARGIN = 16
-"""Border added around the photo, in network pixels: the network misses words that touch its own edge."""
-
-STEP = 160
-"""Tile sides are multiples of it: OpenVINO compiles every new shape (0.1 to 0.6 s), so shapes must be few."""
-
-WIDTHS = (96, 160, 240, 320, 480, 640, 960, 1280, 1920, 2560)
-"""Widths that the recogniser sees, for the same reason; a longer line is squeezed into the last."""
-
-SECOND_LOOK = 0.15
-"""Growth of the second crop. A real word reads the same from it; a word imagined in a pattern does not."""
-
-LINE_HEIGHT = 96
-"""Up to this shorter side, in pixels, an edited box counts as one line and is read as such by `residue`."""
 
 TEXT = Category(
     "text",
@@ -268,8 +260,6 @@ class TextNetworks:
         Args:
             crop: (H, W, 3) uint8 RGB, one line of text.
         """
-        import cv2
-
         wanted = max(math.ceil(48 * crop.shape[1] / crop.shape[0]), 1)
         width = next((w for w in WIDTHS if w >= wanted), WIDTHS[-1])
         line = cv2.resize(crop, (min(wanted, width), 48)).astype(np.float32) / 127.5 - 1
@@ -282,8 +272,6 @@ def tiles(image: np.ndarray, scale: float) -> Iterator[tuple[np.ndarray, np.ndar
 
     Tiles reach over the photo's border by `MARGIN` or more; there the last row and column of pixels is repeated.
     """
-    import cv2
-
     height, width = image.shape[:2]
     (tall, tops), (wide, lefts) = _cuts(height * scale), _cuts(width * scale)
     rows, cols = max(1, round(tall / scale)), max(1, round(wide / scale))
