@@ -169,7 +169,7 @@ def test_a_leak_rate_that_bounds_nothing_is_refused(rate):
 
 @pytest.mark.parametrize("worst", [float("nan"), float("inf"), None])
 def test_a_quality_that_bounds_nothing_is_refused(worst):
-    with pytest.raises(u2s.SetupError, match=rf"quality\['ssim'\]={worst}: give a number"):
+    with pytest.raises(u2s.SetupError, match=rf"quality\['ssim'\]={worst}; expected a finite number"):
         Gate(quality={"ssim": worst})
 
 

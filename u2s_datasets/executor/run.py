@@ -171,4 +171,4 @@ def _check_read(source: Source, chosen: Profile) -> None:
 def _check_numbers(**numbers: int | None) -> None:
     for name, value in numbers.items():
         if value is not None:
-            checks.whole(name, value)
+            checks.check_int(name, value)

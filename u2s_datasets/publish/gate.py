@@ -14,7 +14,7 @@ from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.images import same
 from u2s_datasets.images.metadata import metadata_in
-from u2s_datasets.parts.checks import number
+from u2s_datasets.parts.checks import check_float
 from u2s_datasets.parts.metrics.definitions import SCALES
 from u2s_datasets.publish import text_check
 from u2s_datasets.publish.candidate import Candidate, pixels_of, stored_bytes
@@ -106,7 +106,7 @@ class Gate:
         for name, worst in self.quality.items():
             if name not in SCALES:
                 raise SetupError(f"quality={name!r} is no score; use one of: {', '.join(SCALES)}")
-            number(f"quality[{name!r}]", worst)
+            check_float(f"quality[{name!r}]", worst)
 
     def note(self, code: str, detail: str = "", row: str = "") -> None:
         """Remember a reason."""

@@ -52,10 +52,10 @@ def read_audit(path: Path) -> Audit | None:
 def checked_audit(stated: dict[str, Any]) -> Audit:
     """An audit whose numbers fit each other. Raises `ValueError`, `KeyError` or `TypeError` otherwise."""
     n, leaks, confidence, bound = (stated[name] for name in ("n", "leaks", "confidence", "upper_bound"))
-    checks.whole("n", n)
-    checks.whole("leaks", leaks, 0, n)
-    checks.number("confidence", confidence)
-    checks.number("upper_bound", bound)  # NaN and infinity would be below no limit
+    checks.check_int("n", n)
+    checks.check_int("leaks", leaks, 0, n)
+    checks.check_float("confidence", confidence)
+    checks.check_float("upper_bound", bound)  # what is not finite is below nothing
     exact = upper_bound(n, leaks, confidence)
     if bound < exact - 1e-6:
         raise ValueError(f"upper_bound={bound} is below the exact bound {exact:.6f}")

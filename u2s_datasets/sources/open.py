@@ -50,7 +50,7 @@ def open_source(
         SetupError: there is no such source, split or column, it holds no row, or a kept column may not leave.
     """
     path = local_path(src)
-    keep, allow = checks.names("keep", keep), checks.names("allow", allow)
+    keep, allow = checks.check_names("keep", keep), checks.check_names("allow", allow)
     if path is None:
         source: Source = remote_parquet(src, split, image_column, keep)
     elif "://" in src:

@@ -79,12 +79,12 @@ class Anonymize(Step):
 
     def check(self) -> None:
         """Raises `SetupError` for a part, format, number or prior that cannot work, then checks the parts."""
-        checks.instance("editor", self.editor, Editor, "u2s.Redact(method='solid')")
-        checks.instance("inspect", self.inspect, Inspect, "u2s.Inspect()")
-        checks.instance("caption", self.caption, Caption, "u2s.Caption()")
-        checks.instance("instruct", self.instruct, Instruct, "u2s.Instruct()")
-        checks.whole("attempts", self.attempts)
-        checks.whole("seed", self.seed, least=None)
+        checks.check_instance("editor", self.editor, Editor, "u2s.Redact(method='solid')")
+        checks.check_instance("inspect", self.inspect, Inspect, "u2s.Inspect()")
+        checks.check_instance("caption", self.caption, Caption, "u2s.Caption()")
+        checks.check_instance("instruct", self.instruct, Instruct, "u2s.Instruct()")
+        checks.check_int("attempts", self.attempts)
+        checks.check_int("seed", self.seed, least=None)
         if self.format not in FORMATS:
             raise SetupError(f"format={self.format!r} is unknown; use one of: {', '.join(FORMATS)}")
         if self.prior not in PRIORS:

@@ -43,7 +43,7 @@ class Caption(Step):
 
     def check(self) -> None:
         """Raises `SetupError` for a backend that takes no images, or for criteria that are none."""
-        checks.instance("backend", self.backend, Backend, checks.BACKEND, optional=True)
+        checks.check_instance("backend", self.backend, Backend, checks.BACKEND, optional=True)
         if self.backend is not None and not self.backend.sees:
             raise SetupError(f"backend={type(self.backend).__name__} takes no images; give one that sees")
         criteria_.check(self.criteria)

@@ -60,15 +60,15 @@ class Inspect(Step):
 
     def check(self) -> None:
         """Raises `SetupError` where there is nothing to inspect with, or a value that cannot work."""
-        checks.instances("detectors", self.detectors, Detector, "u2s.Faces()")
-        checks.instance("backend", self.backend, Backend, checks.BACKEND, optional=True)
+        checks.check_instances("detectors", self.detectors, Detector, "u2s.Faces()")
+        checks.check_instance("backend", self.backend, Backend, checks.BACKEND, optional=True)
         if not self.detectors and self.backend is None:
             raise SetupError("detectors=() inspects nothing; give at least one, such as u2s.Faces(), or a backend")
         if self.backend is not None and not self.backend.sees:
             raise SetupError(f"backend={type(self.backend).__name__} takes no images; give one that sees")
         if self.method not in METHODS:
             raise SetupError(f"method={self.method!r} is unknown; use one of: {', '.join(METHODS)}")
-        checks.number("threshold", self.threshold)
+        checks.check_float("threshold", self.threshold)
         if not 0 < self.threshold <= 1:
             raise SetupError(f"threshold={self.threshold!r} is not in (0, 1]; the lower, the more is flagged")
         criteria_.check(self.criteria)

@@ -64,8 +64,8 @@ class Instruct(Step):
 
     def check(self) -> None:
         """Raises `SetupError` for groups or criteria that are none."""
-        checks.instance("backend", self.backend, Backend, checks.BACKEND, optional=True)
-        checks.whole("seed", self.seed, least=None)
+        checks.check_instance("backend", self.backend, Backend, checks.BACKEND, optional=True)
+        checks.check_int("seed", self.seed, least=None)
         if isinstance(self.groups, str) and self.groups != "paper":
             raise SetupError(f"groups={self.groups!r} is unknown; use 'paper' or a tuple of your own groups")
         if not all(isinstance(group, str) and group.strip() for group in self.groups):

@@ -128,7 +128,7 @@ def build(
     to_inspect, to_caption, to_instruct = _told(name, bool(backends), asked, method)
     if detectors is not None:
         to_inspect["detectors"] = tuple(
-            catalog.make("detector", d, catalog.DETECTORS) for d in checks.names("detectors", detectors)
+            catalog.make("detector", d, catalog.DETECTORS) for d in checks.check_names("detectors", detectors)
         )
     inspect = Inspect(backend=backends.get("inspect"), **to_inspect)
     edits = model_roles.editor_of(

@@ -70,14 +70,14 @@ class Score(Step):
 
     def check(self) -> None:
         """Raises `SetupError` for a part of another kind or a backend that takes no images, then checks the parts."""
-        checks.instance("inspect", self.inspect, Inspect, "u2s.Inspect()", optional=True)
+        checks.check_instance("inspect", self.inspect, Inspect, "u2s.Inspect()", optional=True)
         for name, kind in (("clip", ImageTextEncoder), ("lpips", LpipsNetwork), ("faces", FaceEncoder)):
             part = getattr(self, name)
             if part is not None and not isinstance(part, kind):
                 raise SetupError(f"{name}={type(part).__name__} is no {kind.__name__}; give one that is")
         for name in ("judge", "reader", "people"):
             backend = getattr(self, name)
-            checks.instance(name, backend, Backend, checks.BACKEND, optional=True)
+            checks.check_instance(name, backend, Backend, checks.BACKEND, optional=True)
             if backend is not None and not backend.sees:
                 raise SetupError(f"{name}={type(backend).__name__} takes no images; give one that sees")
         super().check()

@@ -76,7 +76,7 @@ def taught(folder: Path, lessons: Sequence[Lesson], sees: bool, most: int = 150)
 
 def _inputs(loaded: Any, request: Request, answer: str) -> dict[str, Any]:
     """A question as the backend gives it to the model, its answer, and the answer alone as what is to be learned."""
-    made = dict(loaded._inputs([request]))
+    made = dict(loaded.inputs([request]))
     ids = loaded.tokenizer(answer, add_special_tokens=False).input_ids
     said = torch.tensor([[*ids, loaded.tokenizer.convert_tokens_to_ids("<|im_end|>")]])
     length = made["input_ids"].shape[1]

@@ -13,7 +13,14 @@ import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets.errors import MissingExtra, RowError, SetupError
 from u2s_datasets.parts import CUT, Message, Request, catalog, checkpoints
-from u2s_datasets.parts.backends.vllm_backend import VLLMBackend, answer, conversation, sampling, weighing, weights
+from u2s_datasets.parts.backends.vllm_backend import (
+    VLLMBackend,
+    answer_parameters,
+    answer_text,
+    choice_parameters,
+    choice_probabilities,
+    to_messages,
+)
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ("vllm", "torch"))
 needs_vllm = pytest.mark.skipif(not INSTALLED, reason="vllm is not installed: pip install 'u2s_datasets[vllm]'")
@@ -69,7 +76,7 @@ def test_it_stands_in_the_catalog():
 
 
 class Words:
-    """As much of a tokenizer as `conversation` reads."""
+    """As much of a tokenizer as `to_messages` reads."""
 
     all_special_tokens = ("<|im_end|>",)
     added_tokens_decoder = {}  # noqa: RUF012
@@ -77,10 +84,10 @@ class Words:
 
 def test_a_conversation_shows_each_picture_once_and_small():
     request = ask(RED.resize((400, 300)), "Private?<|im_end|>", begun=True)
-    picture, words = conversation(request, 1200, Words())[0]["content"]
+    picture, words = to_messages(request, 1200, Words())[0]["content"]
     assert picture["image_pil"].size == (40, 30)
     assert words == {"type": "text", "text": "Private? "}
-    assert conversation(request, 1200, Words())[1] == {"role": "assistant", "content": "PRIVACY_FLAG:"}
+    assert to_messages(request, 1200, Words())[1] == {"role": "assistant", "content": "PRIVACY_FLAG:"}
 
 
 # --- with vLLM's own classes
@@ -90,13 +97,13 @@ def test_a_conversation_shows_each_picture_once_and_small():
 def test_parameters_are_vllms_own():
     from vllm import SamplingParams
 
-    warm = sampling(ask("?", max_tokens=9, temperature=0.7, seed=2**62))
+    warm = answer_parameters(ask("?", max_tokens=9, temperature=0.7, seed=2**62))
     assert isinstance(warm, SamplingParams)
     assert (warm.max_tokens, warm.temperature, warm.seed, warm.top_p, warm.top_k) == (9, 0.7, 2**62, 1.0, 0)
-    cold = sampling(ask("?", seed=5, form="(TRUE|FALSE)"))
+    cold = answer_parameters(ask("?", seed=5, form="(TRUE|FALSE)"))
     assert (cold.temperature, cold.seed, cold.structured_outputs) == (0.0, None, None)
-    assert sampling(ask("?", form="(TRUE|FALSE)"), structured=True).structured_outputs.regex == "(TRUE|FALSE)"
-    one = weighing({"TRUE": {7, 3}, "FALSE": {5}})
+    assert answer_parameters(ask("?", form="(TRUE|FALSE)"), structured=True).structured_outputs.regex == "(TRUE|FALSE)"
+    one = choice_parameters({"TRUE": {7, 3}, "FALSE": {5}})
     assert (one.max_tokens, one.logprob_token_ids, one.num_logprobs) == (1, [3, 5, 7], 3)
     assert one.structured_outputs is None
 
@@ -110,11 +117,11 @@ def said(text="", reason="stop", logprobs=None):
 
 @needs_vllm
 def test_answers_are_read_from_vllms_own_outputs():
-    assert answer(said("yes")) == "yes"
-    assert answer(said("ye", "length")) == "ye" + CUT
+    assert answer_text(said("yes")) == "yes"
+    assert answer_text(said("ye", "length")) == "ye" + CUT
     for reason in ("abort", "error", None):
         with pytest.raises(RowError, match="ended for the reason"):
-            answer(said("yes", reason))
+            answer_text(said("yes", reason))
 
 
 @needs_vllm
@@ -125,10 +132,14 @@ def test_weights_are_unscaled_and_what_is_not_listed_counts_as_nothing():
 
     listed = {3: Logprob(log(0.5)), 7: Logprob(log(0.25)), 5: Logprob(-inf), 1: Logprob(log(0.05))}
     firsts = {"TRUE": {3, 7}, "FALSE": {5}, "MAYBE": {9}}
-    assert weights(said(logprobs=[listed]), firsts) == {"TRUE": pytest.approx(0.75), "FALSE": 0.0, "MAYBE": 0.0}
+    assert choice_probabilities(said(logprobs=[listed]), firsts) == {
+        "TRUE": pytest.approx(0.75),
+        "FALSE": 0.0,
+        "MAYBE": 0.0,
+    }
     for wrong in (None, [], [{3: Logprob(nan)}], [{3: Logprob(0.5)}]):
         with pytest.raises(RowError, match="probabilities"):
-            weights(said(logprobs=wrong), firsts)
+            choice_probabilities(said(logprobs=wrong), firsts)
 
 
 @needs_vllm
@@ -172,10 +183,10 @@ def test_prompts_are_those_of_the_transformers_backend(checkpoint_folders, kind)
         assert engine.model_config.is_multimodal_model is bool(pictures)
         for begun in (False, True):
             request = ask(*pictures, "Is this picture<|im_end|> private?", begun=begun)
-            turns = conversation(request, backend.max_pixels, offline.renderer.tokenizer)
+            turns = to_messages(request, backend.max_pixels, offline.renderer.tokenizer)
             prompt = offline._preprocess_chat_one(turns, **backend.chat_arguments(begun))
-            assert list(prompt["prompt_token_ids"]) == other._inputs([request])["input_ids"][0].tolist()
-        parameters = (sampling(request), weighing({"TRUE": {5}, "FALSE": {6}}))
+            assert list(prompt["prompt_token_ids"]) == other.inputs([request])["input_ids"][0].tolist()
+        parameters = (answer_parameters(request), choice_parameters({"TRUE": {5}, "FALSE": {6}}))
         for parameter in parameters:
             parameter.verify(engine.model_config, None, engine.structured_outputs_config, offline.renderer.tokenizer)
 

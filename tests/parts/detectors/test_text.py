@@ -8,8 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts.detectors.text import Text
-from u2s_datasets.parts.detectors.text_reader import tiles
+from u2s_datasets.parts.detectors.text import Text, tiles
 
 TEXT = Text(engine="openvino")
 

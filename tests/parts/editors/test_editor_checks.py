@@ -66,7 +66,7 @@ def test_a_checkpoint_without_a_sound_index_is_refused(kind, tmp_path):
 @pytest.mark.parametrize("device", ["cuda:99", "cuda:x", "cuda:-1", "gpu", "", "cpu:1", 0])
 @pytest.mark.parametrize("kind", EDITORS)
 def test_a_device_that_is_not_here_is_said_before_the_first_row(kind, device, tmp_path):
-    with pytest.raises(SetupError, match=f"^device={device!r}: .*leave device out$"):
+    with pytest.raises(SetupError, match=f"device={device!r}[;:] .*leave device out$"):
         made(kind, tmp_path, device=device).check()
 
 
@@ -79,7 +79,7 @@ def test_a_backend_says_so_too(tmp_path):
 @pytest.mark.parametrize("options", [{"num_inference_steps": "50"}, {"num_inference_steps": 2.5}, {"batch_size": "4"}])
 @pytest.mark.parametrize("kind", EDITORS)
 def test_what_is_no_whole_number_is_named(kind, options, tmp_path):
-    with pytest.raises(SetupError, match=r"=.*: give a whole number, 1 "):
+    with pytest.raises(SetupError, match=r"=.*; expected an integer (>= 1$|from 1 to )"):
         made(kind, tmp_path, **options).check()
 
 
@@ -87,7 +87,7 @@ def test_what_is_no_whole_number_is_named(kind, options, tmp_path):
 def test_an_empty_model_is_not_the_working_folder(kind, tmp_path, monkeypatch):
     made(kind, tmp_path).check()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SetupError, match="model='': give a Hub id"):
+    with pytest.raises(SetupError, match="model=''; expected a Hub id"):
         made(kind, tmp_path, model="").check()
 
 
@@ -95,8 +95,8 @@ def test_an_empty_model_is_not_the_working_folder(kind, tmp_path, monkeypatch):
     ("kind", "options", "words"),
     [
         (u2s.InstructEdit, {"guidance_scale": NAN}, "guidance_scale=nan"),
-        (u2s.InstructEdit, {"guidance_scale": 1.0}, "guidance_scale=1.0: give a number, more than 1"),
-        (u2s.InstructEdit, {"image_guidance_scale": 0.2}, "image_guidance_scale=0.2: give a number, 1 or more"),
+        (u2s.InstructEdit, {"guidance_scale": 1.0}, "guidance_scale=1.0; expected a finite number > 1"),
+        (u2s.InstructEdit, {"image_guidance_scale": 0.2}, "image_guidance_scale=0.2; expected a finite number >= 1"),
         (u2s.FreePrompt, {"guidance_scale": INF}, "guidance_scale=inf"),
         (u2s.FreePrompt, {"self_replace_ratio": "0.4"}, "self_replace_ratio='0.4'"),
         (u2s.SafeInstructPix2Pix, {"image_guidance_scale": INF}, "image_guidance_scale=inf"),

@@ -18,8 +18,8 @@ from typing import Any
 from u2s_datasets.cli.bench.sample_photos import write_samples
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Request, checkpoints
-from u2s_datasets.parts.backends.tokens import first_tokens
-from u2s_datasets.parts.backends.transformers_backend import TransformersBackend, _Loaded
+from u2s_datasets.parts.backends.common import first_tokens
+from u2s_datasets.parts.backends.transformers_backend import LoadedModel, TransformersBackend
 from u2s_datasets.sources.open import FolderSource
 from u2s_datasets.stages import prompts
 from u2s_datasets.stages.batch import Row
@@ -68,7 +68,7 @@ class RandomQwen3VL(TransformersBackend):
         if self.device is not None:
             checkpoints.device(self.device)
 
-    def load(self) -> _Loaded:
+    def load(self) -> LoadedModel:
         """The network on this process's device, with a tokenizer trained here on its own prompt."""
         import torch
 
@@ -76,7 +76,7 @@ class RandomQwen3VL(TransformersBackend):
         device = checkpoints.device(self.device)
         dtype = getattr(torch, "float32" if self.dtype == "auto" else self.dtype)
         network, processor = _qwen3_vl(self.model, device, dtype)
-        return _Loaded.made(network.eval(), processor, self)
+        return LoadedModel(network.eval(), processor, self)
 
 
 def _qwen3_vl(size: str, device: str, dtype: Any) -> tuple[Any, Any]:
@@ -240,15 +240,15 @@ class _Counter:
         self.rows += output.logits.shape[0]
 
 
-def _ask(loaded: _Loaded, requests: Sequence[Request], method: str, batch_size: int) -> int:
+def _ask(loaded: LoadedModel, requests: Sequence[Request], method: str, batch_size: int) -> int:
     """Puts the requests to the network; returns how many tokens it wrote for them."""
     firsts, written = first_tokens(loaded.tokenizer, CHOICES), 0
     for start in range(0, len(requests), batch_size):
         batch = requests[start : start + batch_size]
         if method == "choose":
-            loaded.weigh(batch, firsts)
+            loaded.choose(batch, firsts)
         else:
-            written += sum(map(len, loaded.tokens(batch)))
+            written += sum(map(len, loaded.generate_tokens(batch)))
     return written
 
 
