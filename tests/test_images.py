@@ -243,7 +243,7 @@ def test_every_exception_of_a_decoder_becomes_a_refusal(monkeypatch: pytest.Monk
         def raises(*_: object, fault: Exception = fault) -> None:
             raise fault
 
-        monkeypatch.setattr(decoding, "_finish", raises)
+        monkeypatch.setattr(decoding, "_upright", raises)
         with pytest.raises(UnreadableImage) as caught:
             decode(encoded(photo(), "PNG"))
         assert caught.value.__cause__ is fault and caught.value.code == "unreadable"
@@ -424,7 +424,7 @@ def test_padding_repeats_the_edge_and_is_undone_exactly(size: tuple[int, int], m
 
 
 def test_padding_refuses_what_it_cannot_do() -> None:
-    with pytest.raises(ValueError, match="multiple is 0"):
+    with pytest.raises(ValueError, match="multiple 0"):
         images.pad(photo(), 0)
     with pytest.raises(ValueError, match="cannot be cut"):
         images.unpad(photo(), (161, 120))

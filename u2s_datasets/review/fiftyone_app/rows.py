@@ -11,8 +11,8 @@ from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
+from u2s_datasets.images.stored import stored_bytes
 from u2s_datasets.review import decisions as d
-from u2s_datasets.review.fiftyone_app.media import stored_bytes
 from u2s_datasets.runs.files import read_table, readable
 from u2s_datasets.sources.base import Source
 
