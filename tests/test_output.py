@@ -22,7 +22,7 @@ from u2s_datasets.executor.pipeline import Pipeline
 from u2s_datasets.executor.run import rewrite_reports
 from u2s_datasets.review.decisions import apply_reviews, decide, places
 from u2s_datasets.runs.writer import Output, check_apart, row_id
-from u2s_datasets.sources.open import Item
+from u2s_datasets.sources.base import Item
 from u2s_datasets.stages.profiles import profile
 
 SHARDS = {**QUICK, "shard_size": 2}

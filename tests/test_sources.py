@@ -14,7 +14,8 @@ from parts import picture
 
 import u2s_datasets as u2s
 from u2s_datasets import images
-from u2s_datasets.sources.open import DatasetSource, open_source
+from u2s_datasets.sources.dataset import DatasetSource
+from u2s_datasets.sources.open import open_source
 
 PIXELS = {"bytes": images.encode(picture(), "png"), "path": None}
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.executor.pipeline import own_names
 from u2s_datasets.privacy import identifying_text
 from u2s_datasets.privacy.kept_columns import check_kept
 from u2s_datasets.publish.audit import Audit
 from u2s_datasets.publish.candidate import DECISION, Candidate, caption_of, classes_of, rounded
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.runs.writer import row_id
-from u2s_datasets.sources.base import Item, Source
+from u2s_datasets.sources.base import Item
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -98,12 +97,17 @@ class DatasetSplit:
 
     def judge(self, gate: Gate) -> None:
         """Note what is wrong with the dataset as a whole."""
+        kept = {name: self._data.features[name] for name in self.kept}
         try:
-            check_kept(_Kept(self), [name for name in gate.allow if name in self.kept])
+            check_kept(kept, self._values, [name for name in gate.allow if name in self.kept])
         except SetupError as error:
             gate.note("kept", str(error))
         if not self._originals:
             gate.note("originals", "the dataset has no source image column")
+
+    def _values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """These columns of every row."""
+        yield from self._data.select_columns(list(names)).with_format(None)
 
     def candidates(self) -> Iterator[Candidate]:
         """Every row, in order."""
@@ -120,7 +124,7 @@ class DatasetSplit:
     def _candidate(self, number: int, row: Mapping[str, Any]) -> Candidate:
         original, *others = [row[name] for name in self._originals] or [None]
         path = original.get("path") if isinstance(original, Mapping) else None
-        names = [name for image in (original, *others) for name in own_names(Item("", image))]
+        names = [name for image in (original, *others) for name in Item("", image).own_names()]
         public = self._public(number, row, names) if row[c.ANONYMIZED_IMAGE] is not None else {}
         self._provenance[str(row.get(c.PROVENANCE) or "")] += bool(public)
         return Candidate(
@@ -191,15 +195,3 @@ def _stored(value: Any) -> Any:
     from PIL.Image import Image as Picture
 
     return Image().encode_example(value) if isinstance(value, Picture) else value
-
-
-class _Kept(Source):
-    """The kept columns, as `check_kept` reads those of a source."""
-
-    def __init__(self, split: DatasetSplit) -> None:
-        self.kept = {name: split._data.features[name] for name in split.kept}
-        self._data = split._data
-
-    def kept_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        """These columns of every row."""
-        yield from self._data.select_columns(list(names)).with_format(None)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.executor.pipeline import own_names
 from u2s_datasets.privacy.kept_columns import check_kept
 from u2s_datasets.publish.audit import read_audit
 from u2s_datasets.publish.candidate import DECISION, DECISIONS_FILE, Candidate, caption_of, classes_of, rounded
@@ -115,11 +114,16 @@ class RunSplit:
             self.report()
         except U2SError as error:
             gate.note("counts", str(error))
-        kept = _Kept(self.features, self.kept, self)
+        kept = {name: self.features[name] for name in self.kept if name in self.features}
         try:
-            check_kept(kept, [name for name in gate.allow if name in self.kept])
+            check_kept(kept, self._public_values, [name for name in gate.allow if name in self.kept])
         except SetupError as error:
             gate.note("kept", str(error))
+
+    def _public_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """These columns of every public row."""
+        for path in sorted((self.folder / "data").glob("*.parquet")):
+            yield from self._table(path, list(names)).to_pylist()
 
     def _judge_files(self, gate: Gate) -> None:
         import pyarrow.parquet as pq
@@ -185,7 +189,7 @@ class RunSplit:
             review=row.get(c.PRIVACY_REVIEW) or (),
             caption=caption_of(row, public),
             classes=classes_of(public, self.features),
-            names=own_names(item or Item(row[c.SOURCE], None)),
+            names=(item or Item(row[c.SOURCE], None)).own_names(),
             source=row[c.SOURCE],
             seed=row.get(c.SEED),
             scores={name: row.get(name) for name in c.SCORE},
@@ -237,16 +241,3 @@ def _sha256(path: Path) -> str:
 def _row(table: pa.Table, at: int) -> dict[str, Any]:
     """One row; the images of a shard do not all become Python objects."""
     return table.slice(at, 1).to_pylist()[0]
-
-
-class _Kept(Source):
-    """The kept columns, as `check_kept` reads those of a source."""
-
-    def __init__(self, features: Features, names: Sequence[str], split: RunSplit) -> None:
-        self.kept = {name: features[name] for name in names if name in features}
-        self._split = split
-
-    def kept_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        """These columns of every public row."""
-        for path in sorted((self._split.folder / "data").glob("*.parquet")):
-            yield from self._split._table(path, list(names)).to_pylist()

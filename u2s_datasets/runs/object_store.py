@@ -22,7 +22,7 @@ from typing import Any
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.runs.writer import WITHDRAWN, Output, check_free
-from u2s_datasets.sources.addresses import explained, local_path, open_store, without_keys
+from u2s_datasets.sources.addresses import local_path, open_store, store_errors, strip_credentials
 
 _OURS = re.compile(
     r"(data|private/rows)/part-\d{5,}\.parquet|run\.json|(private/)?(report\.html|eval\.(json|md|parquet))"
@@ -61,7 +61,7 @@ class StoreOutput(Output):
     """
 
     def __init__(self, address: str) -> None:
-        self.address = without_keys(address)
+        self.address = strip_credentials(address)
         self.filesystem, self.base = open_store(address)
         self.there = self._listed()
         foreign = sorted(name for name in self.there if not _OURS.fullmatch(name))
@@ -151,7 +151,7 @@ class StoreOutput(Output):
         from pyarrow import fs
 
         selector = fs.FileSelector(self.base, allow_not_found=True, recursive=True)
-        with explained(self.address, "listed"):
+        with store_errors(self.address, "listed"):
             infos = self.filesystem.get_file_info(selector)
         return {info.path.removeprefix(f"{self.base}/") for info in infos if info.is_file}
 

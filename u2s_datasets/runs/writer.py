@@ -31,7 +31,7 @@ from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.review.decisions import forget_approvals, without_rejected
 from u2s_datasets.runs.binding import differences
 from u2s_datasets.runs.transaction import roll_forward
-from u2s_datasets.sources.addresses import lies_in, local_path, without_keys
+from u2s_datasets.sources.addresses import is_inside, local_path, strip_credentials
 
 _EVALUATION = ("eval.json", "eval.md", "private/eval.json", "private/eval.md", "private/eval.parquet")
 WITHDRAWN = ("run.json", "report.html", "private/report.html", *_EVALUATION)
@@ -303,13 +303,13 @@ def check_apart(src: str | Path, out: str | Path) -> None:
     other. Both may be addresses of a store."""
     source, output = local_path(src), local_path(out)
     if source is None and output is None:
-        inside, around = lies_in(str(out), str(src)), lies_in(str(src), str(out))
+        inside, around = is_inside(str(out), str(src)), is_inside(str(src), str(out))
     elif source is not None and output is not None:
         inside = source.is_dir() and output.resolve().is_relative_to(source.resolve())
         around = source.exists() and source.resolve().is_relative_to(output.resolve())
     else:
         return
-    names = repr(without_keys(str(src))), repr(without_keys(str(out)))
+    names = repr(strip_credentials(str(src))), repr(strip_credentials(str(out)))
     if inside:
         raise SetupError(f"the output {names[1]} lies inside the source {names[0]}; choose a folder beside it")
     if around:
