@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -163,39 +163,34 @@ def measure(photos: str | None, rows: int = 18) -> dict[str, float]:
     """Seconds and bytes per image of the profile `cpu` in this process, medians over the photos.
 
     Args:
-        photos: a folder; the photos of the scikit-image package where none is given.
-        rows: at most so many.
+        photos: a folder; None for the photos of the scikit-image package.
+        rows: how many photos at most.
     """
     from u2s_datasets import columns, images
-    from u2s_datasets.cli.bench.sample_photos import PHOTOS, write_samples
+    from u2s_datasets.cli.bench.sample_photos import open_photos
     from u2s_datasets.executor.pipeline import Pipeline
-    from u2s_datasets.executor.pool_work import with_bytes
+    from u2s_datasets.images.stored import with_bytes
     from u2s_datasets.runs.writer import Output
-    from u2s_datasets.sources.open import FolderSource
     from u2s_datasets.stages.profiles import profile
 
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        if photos is None:
-            write_samples(root / "in", copies=-(-rows // len(PHOTOS)))
-        source = FolderSource(Path(photos or root / "in"), str(photos))
-        files = list(source.read(0, min(rows, len(source))))
+    with open_photos(photos, rows) as source, tempfile.TemporaryDirectory() as out:
+        files = list(source.read(0, rows))
         pipeline = Pipeline(profile().with_engine("openvino", threads=1), b"0123456789abcdef")
         began = time.monotonic()
         pipeline.prepare()
         started = time.monotonic() - began
-        items = [with_bytes(item) for item in files]
+        items = [replace(item, image=with_bytes(item.image)) for item in files]
         answers = pipeline(items)
         detectors = pipeline.profile.inspect.detectors
         decoded = [images.decode(item.image) for item in items]
         arrays = [np.asarray(d.pixels) for d in decoded]
-        with Output(root / "out") as output:
+        with Output(Path(out)) as output:
             output.manifest({"source_content": "", "secret": ""})
             written = _seconds(lambda rows: output.add_shard([], 0, rows, {}), [answers])
-        private = (root / "out/private/rows/part-00000.parquet").stat().st_size
+        private = Path(out, "private/rows/part-00000.parquet").stat().st_size
         published = [a[columns.ANONYMIZED_IMAGE] for a in answers if a[columns.ANONYMIZED_IMAGE]]
         return {
-            "read": _seconds(with_bytes, files),
+            "read": _seconds(with_bytes, [item.image for item in files]),
             "decode": _seconds(images.decode, [item.image for item in items]),
             "detect": _seconds(lambda array: [d.detect([array]) for d in detectors], arrays),
             "encode": _seconds(lambda d: images.encode(d.pixels, images.choose_format(d)), decoded),
