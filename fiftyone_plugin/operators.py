@@ -8,8 +8,9 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.review import audit, decisions
+from u2s_datasets.review import audit
 from u2s_datasets.review.fiftyone_app import actions, forms, panel_data, samples, steps
+from u2s_datasets.runs.decisions import APPROVE, PENDING, REEDIT, REJECT
 
 from .common import STORE, Work, add_boxes, add_fields, add_reviewer, target_rows, values_of
 
@@ -64,7 +65,7 @@ class Score(StepOperator):
 class Review(Work):
     name_, label, about = "review", "review", "Approve, reject, ask for a review, or edit again"
 
-    ACTIONS = (decisions.APPROVE, decisions.REJECT, "ask for a review", decisions.REEDIT)
+    ACTIONS = (APPROVE, REJECT, "ask for a review", REEDIT)
 
     def resolve_input(self, ctx):
         inputs = types.Object()
@@ -73,7 +74,7 @@ class Review(Work):
             inputs.view("many", types.Warning(label=f"This decides about {many} rows, those chosen above"))
         inputs.enum("action", self.ACTIONS, required=True, view=types.RadioGroup(), label="decision")
         add_reviewer(inputs)
-        if ctx.params.get("action") == decisions.REEDIT:
+        if ctx.params.get("action") == REEDIT:
             self.add_steps(inputs, ctx)
         return types.Property(inputs, view=types.View(label="Privacy: review", description=self.about))
 
@@ -93,9 +94,9 @@ class Review(Work):
         action, by = ctx.params.get("action"), ctx.params.get("reviewer") or getpass.getuser()
         if action not in self.ACTIONS:
             raise SetupError(f"action={action!r} is no decision; say action=… of: {', '.join(self.ACTIONS)}")
-        if action != decisions.REEDIT:
+        if action != REEDIT:
             rows = target_rows(ctx)
-            word = decisions.PENDING if action == "ask for a review" else action
+            word = PENDING if action == "ask for a review" else action
             actions.decide(ctx.dataset, rows, word, by)
             yield len(rows), len(rows)
             return

@@ -20,11 +20,11 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.evaluation.report.page import frame, section, write_whole
 from u2s_datasets.evaluation.report.plots import Point, tradeoff
 from u2s_datasets.evaluation.report.report import Report, report
+from u2s_datasets.evaluation.report.run_rows import RunRows
 from u2s_datasets.evaluation.report.svg import esc, printable
 from u2s_datasets.evaluation.report.tables import Table, html_table, markdown_table, number, text_table
 from u2s_datasets.parts.metrics.definitions import COPYING, MEANINGS, SCALES
 from u2s_datasets.parts.metrics.intervals import FEWEST, SIGNIFICANT, Difference, differences_of
-from u2s_datasets.runs.reader import Folder
 
 UTILITY = (c.CLIP_SIMILARITY, c.CLIP_RATIO, c.SSIM)
 """Scores for the plot's x. More is better: of SSIM too, as pixels that were kept."""
@@ -148,7 +148,7 @@ def compare(folders: Sequence[str | Path], x: str | None = None, y: str | None =
         if name is not None and name not in SCALES:
             raise SetupError(f"{name!r} is no score; use one of: {', '.join(SCALES)}")
     names = _names(folders)
-    opened = {name: Folder(Path(f).expanduser()) for name, f in zip(names, folders, strict=True)}
+    opened = {name: RunRows(Path(f).expanduser()) for name, f in zip(names, folders, strict=True)}
     if len({folder.replaces for folder in opened.values()}) > 1:
         raise SetupError("some of these runs were evaluated with --paper-compat and some without; evaluate all alike")
     runs = {name: report(Path(f).expanduser()) for name, f in zip(names, folders, strict=True)}
@@ -175,7 +175,7 @@ def _names(folders: Sequence[str | Path]) -> list[str]:
     return names
 
 
-def _values(folder: Folder) -> dict[str, np.ndarray]:
+def _values(folder: RunRows) -> dict[str, np.ndarray]:
     """Source -> its scores in the order of `SCALES`, NaN where there is none."""
     found = {}
     for batch in folder.batches((c.SOURCE, *SCALES)):

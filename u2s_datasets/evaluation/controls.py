@@ -15,9 +15,9 @@ import numpy as np
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.evaluation.measure_rows import original_of
+from u2s_datasets.evaluation.report.run_rows import RunRows
 from u2s_datasets.evaluation.report.summary import Original
 from u2s_datasets.parts.metrics.definitions import UNTOUCHED
-from u2s_datasets.runs.reader import Folder
 from u2s_datasets.stages.base import each
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.score import Score
@@ -27,7 +27,7 @@ CONTROLS = 16
 
 
 def measure_controls(
-    folder: Folder, score: Score, original: Original | None, over: str = "all", seed: int = 0
+    folder: RunRows, score: Score, original: Original | None, over: str = "all", seed: int = 0
 ) -> dict[str, dict[str, tuple[int, float | None]]]:
     """ "no-op" and "shuffled" -> score -> (rows, mean), of 16 rows at most.
 
@@ -57,7 +57,7 @@ def measure_controls(
     }
 
 
-def _published_rows(folder: Folder, over: str) -> Iterator[dict[str, Any]]:
+def _published_rows(folder: RunRows, over: str) -> Iterator[dict[str, Any]]:
     names = (c.ROW_ID, c.SOURCE, c.STATUS, c.PRIVACY_FLAG, c.PRIVACY_REVIEW, c.PUBLIC_CAPTION)
     for batch in folder.stored(names):
         for row in batch.to_pylist():
@@ -66,7 +66,7 @@ def _published_rows(folder: Folder, over: str) -> Iterator[dict[str, Any]]:
 
 
 def _control(
-    folder: Folder, score: Score, stored: dict[str, Any], partner: dict[str, Any] | None, original: Original | None
+    folder: RunRows, score: Score, stored: dict[str, Any], partner: dict[str, Any] | None, original: Original | None
 ) -> dict[str, float]:
     row = Row(original_of(stored, original), dict(stored))
 

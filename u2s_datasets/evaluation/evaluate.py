@@ -14,13 +14,14 @@ from u2s_datasets.evaluation.controls import measure_controls
 from u2s_datasets.evaluation.measure_rows import measure_rows
 from u2s_datasets.evaluation.report.inspection import read_inspection
 from u2s_datasets.evaluation.report.report import Report, report, write_reports
+from u2s_datasets.evaluation.report.run_rows import RunRows
 from u2s_datasets.evaluation.report.summary import OVER
 from u2s_datasets.evaluation.result import Evaluation
-from u2s_datasets.executor.run import originals_of
 from u2s_datasets.parts import Backend, Part, catalog
 from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
 from u2s_datasets.parts.metrics.face_encoders import InsightFace
-from u2s_datasets.runs.reader import EVALUATED, Folder
+from u2s_datasets.runs.manifest import read_manifest
+from u2s_datasets.runs.origin import find_origin
 from u2s_datasets.runs.writer import Output
 from u2s_datasets.sources.open import open_source
 from u2s_datasets.stages.score import Score, say_nothing
@@ -100,12 +101,13 @@ def evaluate_run(
         score, absent = _score(parts or {}, vlm, paper_compat)
     score.check()
     say_nothing()
-    find = originals_of(root) if original is None else open_source(original).original
+    source = find_origin(read_manifest(root), to_show=True) if original is None else open_source(original)
+    find = None if source is None else source.original
     with Output(root) as output:
-        (output.private / EVALUATED).unlink(missing_ok=True)
-        attacks = measure_rows(Folder(root), score, find, output.tmp, over, seed)
-        controls = measure_controls(Folder(root), score, find, over, seed)
-        (output.tmp / EVALUATED).replace(output.private / EVALUATED)
+        output.evaluated.unlink(missing_ok=True)
+        attacks = measure_rows(RunRows(root), score, find, output.tmp, over, seed)
+        controls = measure_controls(RunRows(root), score, find, over, seed)
+        (output.tmp / output.evaluated.name).replace(output.evaluated)
         evaluation = Evaluation(attacks, controls, absent, inspection)
         beyond = {private: evaluation.plain(private) for private in (True, False)}
         found = dataclasses.replace(report(root, over, score.paper_compat), beyond=beyond)
@@ -113,7 +115,7 @@ def evaluate_run(
         for private, folder, mode in ((True, output.private, 0o600), (False, root, 0o644)):
             output.write(folder / "eval.json", made.to_json(private).encode(), mode)
             output.write(folder / "eval.md", made.to_markdown(private).encode(), mode)
-        write_reports(root, original=find)
+        write_reports(output, original=find)
     return made
 
 

@@ -20,8 +20,9 @@ from u2s_datasets.errors import RowError
 from u2s_datasets.evaluation.attacks import Attack, Gallery
 from u2s_datasets.evaluation.report.missing import UNMEASURED
 from u2s_datasets.evaluation.report.page import side_by_side
+from u2s_datasets.evaluation.report.run_rows import WHOLE, RunRows
 from u2s_datasets.evaluation.report.summary import Original, summarize
-from u2s_datasets.runs.reader import EVALUATED, WHOLE, Folder, read
+from u2s_datasets.runs.reader import read
 from u2s_datasets.stages.base import each
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.measures import standing_in
@@ -32,7 +33,7 @@ _READ = (c.ROW_ID, c.SOURCE, c.STATUS, c.PRIVACY_FLAG, c.PRIVACY_REVIEW, c.PUBLI
 
 
 def measure_rows(
-    folder: Folder, score: Score, original: Original | None, scratch: Path, over: str = "all", seed: int = 0
+    folder: RunRows, score: Score, original: Original | None, scratch: Path, over: str = "all", seed: int = 0
 ) -> tuple[Attack, ...]:
     """Write `eval.parquet` into `scratch`, and the attacks on the set where an encoder was given.
 
@@ -57,15 +58,15 @@ def measure_rows(
 
 
 def _measure(
-    folder: Folder, score: Score, original: Original | None, scratch: Path, over: str, galleries: dict[str, Gallery]
+    folder: RunRows, score: Score, original: Original | None, scratch: Path, over: str, galleries: dict[str, Gallery]
 ) -> int:
     """Write every row's scores, fill the galleries; the number of anonymized images that were tried."""
     features = c.features((c.ROW_ID, *c.SCORE, *c.RACE, UNMEASURED))
     number, queries = 0, 0
     schema = features.arrow_schema.with_metadata({WHOLE: b"1"} if score.paper_compat else {})
-    with pq.ParquetWriter(scratch / EVALUATED, schema) as writer:
-        (scratch / EVALUATED).chmod(0o600)
-        for path in folder.rows:
+    with pq.ParquetWriter(scratch / folder.layout.evaluated.name, schema) as writer:
+        (scratch / folder.layout.evaluated.name).chmod(0o600)
+        for path in folder.layout.private_halves():
             for stored in _stretches(path):
                 rows = _rows(folder, stored, path.name, original)
                 tried = [r for r in rows if over == "all" or r.fields[c.PRIVACY_FLAG] is not False]
@@ -88,7 +89,7 @@ def _stretches(path: Path) -> Iterator[list[dict[str, Any]]]:
     return (batch.to_pylist() for batch in read(path, _READ, AT_ONCE))
 
 
-def _rows(folder: Folder, stored: Sequence[dict[str, Any]], name: str, original: Original | None) -> list[Row]:
+def _rows(folder: RunRows, stored: Sequence[dict[str, Any]], name: str, original: Original | None) -> list[Row]:
     """Rows to measure: original and published image side by side, where there are both."""
     wanted = [row[c.ROW_ID] for row in stored if row[c.STATUS] != c.WITHHELD]
     published = (

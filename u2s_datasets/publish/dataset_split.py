@@ -13,10 +13,10 @@ from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
 from u2s_datasets.privacy import identifying_text
 from u2s_datasets.privacy.kept_columns import check_kept
-from u2s_datasets.publish.audit import Audit
 from u2s_datasets.publish.candidate import DECISION, Candidate, caption_of, classes_of, rounded
 from u2s_datasets.publish.gate import Gate
-from u2s_datasets.runs.writer import row_id
+from u2s_datasets.runs.audit import Audit
+from u2s_datasets.runs.identity import row_id
 from u2s_datasets.sources.base import Item
 
 if TYPE_CHECKING:

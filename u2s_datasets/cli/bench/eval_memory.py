@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.parts.metrics.encoders import ImageTextEncoder
+from u2s_datasets.runs.layout import Layout
+from u2s_datasets.runs.shards import write_parquet
 
 _WIDTH, _SIDE, _SHARD = 768, 64, 256
 
@@ -87,19 +87,19 @@ def _measure_in_process(rows: int) -> dict[str, Any]:
 
 def write_run(folder: Path, rows: int) -> None:
     """A finished run of half safe and half edited rows in `folder/out`, and its originals in `folder/photos`."""
-    halves = {folder / "out/private/rows": c.PRIVATE, folder / "out/data": c.PUBLIC}
-    for path in (folder / "photos", *halves):
+    layout = Layout(folder / "out")
+    for path in (folder / "photos", layout.rows, layout.data):
         path.mkdir(parents=True)
     for start in range(0, rows, _SHARD):
         made = [_write_row(folder / "photos", i) for i in range(start, min(start + _SHARD, rows))]
-        for half, names in halves.items():
-            table = pa.Table.from_pylist(made, c.features(names).arrow_schema)
-            pq.write_table(table, half / f"part-{start // _SHARD:05d}.parquet", row_group_size=64)
+        for half, names in (("private", c.PRIVATE), ("public", c.PUBLIC)):
+            with layout.shard(half, start // _SHARD).open("wb") as file:
+                write_parquet(file, made, c.features(names))
     edited = rows // 2
     facts = {"rows": rows, c.SAFE: rows - edited, c.ANONYMIZED: edited, c.WITHHELD: 0, "verified": True}
-    (folder / "out/run.json").write_text(json.dumps(facts), encoding="utf-8")
+    layout.run.write_text(json.dumps(facts), encoding="utf-8")
     manifest = {"shards": {}, "secret": "", "source_content": ""}
-    (folder / "out/private/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    layout.manifest.write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def _write_row(photos: Path, i: int) -> dict[str, Any]:

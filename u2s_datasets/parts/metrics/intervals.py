@@ -17,6 +17,30 @@ FEWEST = 6
 """Pairs of values below which the test cannot reach 0.05 at all."""
 
 
+def upper_bound(n: int, leaks: int, confidence: float = 0.95) -> float:
+    """The exact one-sided upper bound on a rate (Clopper and Pearson, Biometrika 26, 1934).
+
+    The rate p at which `leaks` or fewer in n draws have probability 1 - confidence: the quantile `confidence` of
+    Beta(leaks + 1, n - leaks). With no leak at all that is 1 - (1 - confidence)^(1/n).
+
+    Args:
+        n: images looked at, 1 or more.
+        leaks: how many leaked, 0 to n.
+        confidence: in (0, 1).
+
+    Raises:
+        SetupError: numbers that cannot be.
+    """
+    from scipy.stats import beta
+
+    if not (n >= 1 and 0 <= leaks <= n and 0 < confidence < 1):
+        raise SetupError(
+            f"n={n}, leaks={leaks}, confidence={confidence} cannot be; give 0 <= leaks <= n and a "
+            "confidence between 0 and 1, such as 0.95"
+        )
+    return 1.0 if leaks == n else float(beta.ppf(confidence, leaks + 1, n - leaks))
+
+
 @dataclass(frozen=True)
 class Difference:
     """One score in two runs, over the rows that both have.

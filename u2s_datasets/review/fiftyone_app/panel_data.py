@@ -15,10 +15,10 @@ from fiftyone import ViewField as F
 from u2s_datasets import columns as c
 from u2s_datasets.parts.metrics.definitions import GOALS, SCALES
 from u2s_datasets.review import audit
-from u2s_datasets.review import decisions as d
 from u2s_datasets.review.fiftyone_app import actions, mirror
 from u2s_datasets.review.fiftyone_app import fields as f
 from u2s_datasets.review.fiftyone_app import samples as s
+from u2s_datasets.runs.decisions import APPROVE, PENDING, REEDIT, REJECT
 
 QUEUE = 500
 """Rows of the queue that are looked up at a time."""
@@ -112,9 +112,9 @@ def queue(dataset: Any, audit_first: bool = True) -> list[str]:
         return [row for row in sample["drawn"] if row not in sample["judged"]]
     view = s.originals(dataset).match(F(c.STATUS).is_in([c.SAFE, c.ANONYMIZED]))
     if c.REVIEW_DECISION in dataset.get_field_schema():
-        done = [d.APPROVE, d.REJECT, d.REEDIT]
-        asked = view.match(F(c.REVIEW_DECISION) == d.PENDING).sort_by(f.RISK, reverse=True)
-        others = view.match(~F(c.REVIEW_DECISION).is_in([*done, d.PENDING])).sort_by(f.RISK, reverse=True)
+        done = [APPROVE, REJECT, REEDIT]
+        asked = view.match(F(c.REVIEW_DECISION) == PENDING).sort_by(f.RISK, reverse=True)
+        others = view.match(~F(c.REVIEW_DECISION).is_in([*done, PENDING])).sort_by(f.RISK, reverse=True)
         return [*asked.limit(QUEUE).values(c.ROW_ID), *others.limit(QUEUE).values(c.ROW_ID)]
     return view.sort_by(f.RISK, reverse=True).limit(QUEUE).values(c.ROW_ID)
 

@@ -13,11 +13,11 @@ from fiftyone import ViewField as F
 
 from u2s_datasets import columns as c
 from u2s_datasets.parts.metrics.definitions import SCALES
-from u2s_datasets.review.decisions import UNRESOLVED
 from u2s_datasets.review.fiftyone_app import fields as f
 from u2s_datasets.review.fiftyone_app.media import ANONYMIZED, ORIGINAL, Media, Stored
 from u2s_datasets.review.fiftyone_app.rows import BridgeRow
 from u2s_datasets.review.risk import residual_risk
+from u2s_datasets.runs.decisions import UNRESOLVED
 
 KEY = "u2s"
 """Where a dataset's `info` says what it shows."""
