@@ -17,8 +17,10 @@ import statistics
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,6 @@ import numpy as np
 from u2s_datasets.executor.ordering import LONGEST
 
 IMAGES = (1_000_000, 10_000_000, 1_000_000_000)
-_DAY = 86_400
 _MARKS = "<!-- computed by docs/scripts/write_scale_doc.py -->", "<!-- end -->"
 _RUN = 1_000_000
 """Rows of one run at the most. Every reader holds the list of the whole source, 140 bytes and more a row, Ray plans
@@ -176,9 +177,7 @@ def measure(photos: str | None, rows: int = 18) -> dict[str, float]:
     with open_photos(photos, rows) as source, tempfile.TemporaryDirectory() as out:
         files = list(source.read(0, rows))
         pipeline = Pipeline(profile().with_engine("openvino", threads=1), b"0123456789abcdef")
-        began = time.monotonic()
-        pipeline.prepare()
-        started = time.monotonic() - began
+        started = timeit.timeit(pipeline.prepare, number=1)
         items = [replace(item, image=with_bytes(item.image)) for item in files]
         answers = pipeline(items)
         detectors = pipeline.profile.inspect.detectors
@@ -206,15 +205,9 @@ def measure(photos: str | None, rows: int = 18) -> dict[str, float]:
 
 def _seconds(call: Callable[[Any], Any], values: Sequence[Any], rounds: int = 3) -> float:
     """Mean over the values of the median over the rounds, in seconds of processor time."""
-    taken = []
-    for value in values:
-        times = []
-        for _ in range(rounds):
-            began = time.process_time()  # of this process alone: what else runs on the machine does not count
-            call(value)
-            times.append(time.process_time() - began)
-        taken.append(statistics.median(times))
-    return statistics.mean(taken)
+    # Of this process alone: what else runs on the machine does not count.
+    timed = (timeit.repeat(partial(call, v), timer=time.process_time, number=1, repeat=rounds) for v in values)
+    return statistics.mean(map(statistics.median, timed))
 
 
 def main(words: Sequence[str]) -> None:

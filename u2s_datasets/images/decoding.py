@@ -202,7 +202,7 @@ def _upright(image: Image.Image, kind: str, max_pixels: int) -> Decoded:
     if kind not in _ONE_PICTURE and getattr(image, "is_animated", False):
         raise UnreadableImage(f"a {kind} of several frames", "animated")
     image.load()
-    check_size(image.size, max_pixels)  # once more: some headers state another size than what is decoded
+    check_size(image.size, max_pixels)  # once more: an ICO may get another size on loading
     pixels = _rgb(image)
     turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     return Decoded(bare_copy(pixels if turn is None else pixels.transpose(turn)), kind, lossless)

@@ -59,7 +59,9 @@ class ParquetSource(TableSource):
         location: as the user gave it.
         image_column: the name of the image column; None to find it by its type.
         keep: columns to carry along.
-        filesystem: a pyarrow filesystem; None for this machine's.
+        filesystem: a pyarrow filesystem; None for this machine's. Rows of any other must store their images: one that
+            names a file has no image, as that file is somebody else's.
+        states: (path, size in bytes, modification time in ns) of each file, as the filesystem lists it.
 
     Raises:
         SetupError: a file cannot be read as parquet, or as `TableSource`.
@@ -74,11 +76,12 @@ class ParquetSource(TableSource):
         image_column: str | None = None,
         keep: Sequence[str] = (),
         filesystem: Any = None,
+        states: Sequence[tuple[str, int, int]] | None = None,
     ) -> None:
         import pyarrow.dataset
         from datasets import Features
 
-        self.files = list(files)
+        self.files, self.local, self.states = list(files), filesystem is None, states
         try:
             self.data = pyarrow.dataset.dataset([str(f) for f in self.files], format="parquet", filesystem=filesystem)
             self.rows = [fragment.count_rows() for fragment in self.data.get_fragments()]
@@ -96,11 +99,12 @@ class ParquetSource(TableSource):
     def read(self, start: int, stop: int) -> Iterator[Item]:
         """The rows from number `start` up to `stop`; whole files and row groups before them are not read."""
         for position, group in self._groups(start, stop):
+            folders = [Path(group.path).parent.absolute()] if self.local else []
             for batch in self._batches(group):
                 first, last = max(start, position), min(stop, position + len(batch))
                 if first < last:
                     rows = batch.slice(first - position, last - first)
-                    yield from self.items(first, rows, self.folders(group.path), absolute=False)
+                    yield from self.items(first, rows, folders, absolute=False)
                 position += len(batch)
                 if position >= stop:
                     return
@@ -128,20 +132,15 @@ class ParquetSource(TableSource):
                     yield position, group
                 position += length
 
-    def folders(self, path: str) -> list[Path]:
-        """Where files that the rows of this parquet file name may lie."""
-        return [Path(path).parent.absolute()]
-
     def kept_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """These kept columns of every row."""
         for batch in self.data.to_batches(columns=list(names), batch_size=1000):
             yield from batch.to_pylist()
 
-    def file_states(self) -> list[tuple[str, int, int]]:
-        """(name, size in bytes, modification time in ns) of every file."""
-        return [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in self.files]
-
     def fingerprint(self) -> str:
-        """Digest of every file's name, size and modification time (not its contents), and of what is read."""
-        read = self.file_states(), list(self.kept), self.image_column
-        return hashlib.sha256(repr(read).encode()).hexdigest()
+        """Digest of every file's name, size and modification time (not its contents), and of what is read.
+
+        A path on the Hub holds its commit.
+        """
+        states = self.states or [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in self.files]
+        return hashlib.sha256(repr((states, list(self.kept), self.image_column)).encode()).hexdigest()

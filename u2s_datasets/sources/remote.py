@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ from u2s_datasets.sources.base import SourceRequest
 from u2s_datasets.sources.parquet import ParquetSource, files_of_split
 
 
-def open_remote_parquet(request: SourceRequest) -> RemoteParquet | None:
+def open_remote_parquet(request: SourceRequest) -> ParquetSource | None:
     """The parquet at an address such as "s3://bucket/folder" or "hf://datasets/ORG/NAME".
+
+    Only the row groups that hold the rows of a range are fetched.
 
     Raises:
         SetupError: no parquet there, none of that split, or it cannot be read.
@@ -38,7 +39,9 @@ def open_remote_parquet(request: SourceRequest) -> RemoteParquet | None:
             raise SetupError(
                 f"{request.address!r} holds no parquet file; images are read from parquet there, not file by file"
             )
-        return RemoteParquet(filesystem, [files[name] for name in files_of_split(sorted(files), request)], request)
+        states = [(files[n].path, files[n].size, files[n].mtime_ns) for n in files_of_split(sorted(files), request)]
+        paths = [Path(path) for path, _, _ in states]
+        return ParquetSource(paths, request.address, request.image_column, request.keep, filesystem, states)
 
 
 def _open_hub(address: str) -> tuple[Any, str]:
@@ -60,28 +63,3 @@ def _open_hub(address: str) -> tuple[Any, str]:
             kind = {"dataset": "datasets/", "space": "spaces/"}.get(asked.repo_type, "")
             path = f"{kind}{asked.repo_id}@{commit}/{asked.path_in_repo}"
     return fs.PyFileSystem(fs.FSSpecHandler(hub)), path.rstrip("/")
-
-
-class RemoteParquet(ParquetSource):
-    """Parquet files below an address; only the row groups that hold the rows of a range are fetched.
-
-    Images are stored in the rows: a row that names a file has no image, as that file is somebody else's.
-
-    Args:
-        filesystem: the pyarrow filesystem of the store.
-        infos: what it says of each file.
-        request: what to read; its address without credentials.
-    """
-
-    def __init__(self, filesystem: Any, infos: Sequence[Any], request: SourceRequest) -> None:
-        self._states = [(info.path, info.size, info.mtime_ns) for info in infos]
-        paths = [Path(path) for path, _, _ in self._states]
-        super().__init__(paths, request.address, request.image_column, request.keep, filesystem)
-
-    def folders(self, path: str) -> list[Path]:
-        """None: no file of this machine."""
-        return []
-
-    def file_states(self) -> list[tuple[str, int, int]]:
-        """(path, size in bytes, modification time in ns) of every file; on the Hub the path holds the commit."""
-        return self._states

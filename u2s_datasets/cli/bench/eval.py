@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import timeit
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -95,6 +95,4 @@ def _formulas() -> dict[str, float]:
 
 
 def _rate(call: Callable[[], Any], number: int) -> float:
-    start = time.perf_counter()
-    call()
-    return round(number / max(time.perf_counter() - start, 1e-9), 1)
+    return round(number / max(timeit.timeit(call, number=1), 1e-9), 1)

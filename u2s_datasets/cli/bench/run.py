@@ -16,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +94,7 @@ def stage_rates(chosen: Profile, items: Sequence[Item]) -> dict[str, float]:
     for chunk in _chunks(items):
         rows = [Row(item.image, {}) for item in chunk]
         for name, step in steps.items():
-            start = time.perf_counter()
-            step(rows)
-            seconds[name] += time.perf_counter() - start
+            seconds[name] += timeit.timeit(partial(step, rows), number=1)
     return {name: round(len(items) / spent, 2) for name, spent in seconds.items()}
 
 
@@ -133,8 +133,8 @@ def versus(command: str, src: str | None = None, rows: int = 64, rounds: int = 3
     Raises:
         SetupError: the other command is not installed or fails.
     """
-    words = shlex.split(command)
-    if not words or shutil.which(words[0]) is None:
+    theirs = shlex.split(command)
+    if not theirs or shutil.which(theirs[0]) is None:
         raise SetupError(f"unknown command {command!r}; install it in an environment of its own and give its path")
     ours = [sys.executable, "-m", "u2s_datasets.cli.main", "anonymize"]
     seconds: dict[str, list[float]] = {"other": [], "verified": [], "unverified": []}
@@ -146,7 +146,7 @@ def versus(command: str, src: str | None = None, rows: int = 64, rounds: int = 3
         for n in range(rounds):
             # The other program writes beside the files that it is given, so each round has a fresh copy.
             copy = Path(shutil.copytree(root / "in", root / f"other{n}"))
-            seconds["other"].append(_command_seconds([*words, *map(str, sorted(copy.iterdir()))]))
+            seconds["other"].append(_command_seconds([*theirs, *map(str, sorted(copy.iterdir()))]))
             for kind, option in (("verified", []), ("unverified", ["--no-verify"])):
                 out = ["--out", str(root / f"{kind}{n}"), "--detectors", "faces", "-q", *option]
                 seconds[kind].append(_command_seconds([*ours, str(root / "in"), *out]))
