@@ -32,7 +32,7 @@ IMAGES = (1_000_000, 10_000_000, 1_000_000_000)
 _MARKS = "<!-- computed by docs/scripts/write_scale_doc.py -->", "<!-- end -->"
 _RUN = 1_000_000
 """Rows of one run at the most. Every reader holds the list of the whole source, 140 bytes and more a row, Ray plans
-1.5 ms a block before the first row, and the manifest is written anew with every shard."""
+1.5 ms a block before the first row, and the manifest is written again with every shard."""
 
 
 @dataclass(frozen=True)

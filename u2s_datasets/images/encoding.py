@@ -21,10 +21,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def choose_format(decoded: Decoded, wanted: str = "auto") -> str:
-    """The format to `encode` a picture in: "jpeg", "png" or "webp".
+    """The format to `encode` an image in: "jpeg", "png" or "webp".
 
     Args:
-        decoded: the source picture.
+        decoded: the source image.
         wanted: one of those three, or "auto": PNG for a source stored without loss, JPEG for any other.
             PNG is used instead if a side is too long for the format.
 

@@ -62,7 +62,7 @@ def check_kept(
         _check_types(name, feature)
         if name not in allow:
             _refuse(name, _identifying_type(name, feature))
-            if any(_is_number(leaf) or _is_boolean(leaf) for leaf in _leaves(feature)):
+            if any(_dtype(leaf).startswith((*_NUMBER, "bool")) for leaf in _leaves(feature)):
                 found[name] = {}
     for row in read_rows(list(found)) if found else ():
         for name, statistics in found.items():
@@ -136,14 +136,6 @@ def _dtype(leaf: Any) -> str:
     return leaf.dtype if type(leaf) is Value else ""
 
 
-def _is_number(leaf: Any) -> bool:
-    return _dtype(leaf).startswith(_NUMBER)
-
-
-def _is_boolean(leaf: Any) -> bool:
-    return _dtype(leaf) == "bool"
-
-
 def _add_row(value: Any, feature: Any, column: str, found: dict[str, NumberStatistics]) -> None:
     """Add one row's numbers to those found so far, by field; boxes are passed over, and a number for each is usual."""
     boxes = 0
@@ -167,12 +159,12 @@ def _numbers(value: Any, feature: Any, name: str, path: str) -> Iterator[tuple[s
         for key, inner in feature.items():
             yield from _numbers(value.get(key), inner, key, f"{path}.{key}")
     elif hasattr(feature, "feature"):
-        if name.lower() in _BOXES and len(value) == 4 and _is_number(feature.feature):
+        if name.lower() in _BOXES and len(value) == 4 and _dtype(feature.feature).startswith(_NUMBER):
             yield None, value
         else:
             for item in value:
                 yield from _numbers(item, feature.feature, name, path)
-    elif _is_number(feature) or (_is_boolean(feature) and not _MASK.search(path)):
+    elif _dtype(feature).startswith(_NUMBER) or (_dtype(feature) == "bool" and not _MASK.search(path)):
         yield path, value
 
 

@@ -49,13 +49,13 @@ def open_source(
             dataset, a Hub dataset id "ORG/NAME", or parquet on an object store ("s3://bucket/folder") or read from the
             Hub in place ("hf://datasets/ORG/NAME/folder").
         split: the split of a dataset that has several; of parquet files, those whose name begins with it.
-        image_column: the image column of a dataset; found by its type where there is only one.
+        image_column: the image column of a dataset; None to find it by its type, if there is only one.
         keep: columns to carry along; for a folder "label" is the class folder, others come from metadata.csv or
             metadata.jsonl. All class names of such a column are published, also of classes without a public row.
         allow: kept columns that may pass although they look identifying.
 
     Raises:
-        SetupError: there is no such source, split or column, it holds no row, or a kept column may not leave.
+        SetupError: no such source, split or column, a source without rows, or a kept column that may not be published.
     """
     path = local_path(src)
     address = str(path) if path is not None and "://" in src else src

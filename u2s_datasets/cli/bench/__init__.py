@@ -46,7 +46,7 @@ def add(commands: Any, help_class: Any) -> None:
     sizes = "full (the real architecture) or tiny; default: full with a GPU, tiny without"
     p.add_argument("--random-weights", metavar="SIZE", nargs="?", help=sizes)
     p.add_argument("--dtype", help=_DTYPE.format("float16"))
-    p.add_argument("--size", metavar="A,B", help="sides of the pictures; default: 512,1024 with a GPU, 64 without")
+    p.add_argument("--size", metavar="A,B", help="sides of the images; default: 512,1024 with a GPU, 64 without")
     p.add_argument("--batch", metavar="A,B", default="1,2,4,8,16", help="batch sizes")
     p.add_argument("--steps", type=int, metavar="N", help="num_inference_steps; default: the editor's own")
 

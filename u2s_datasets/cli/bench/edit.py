@@ -62,11 +62,10 @@ def bench(
         raise SetupError(f"model={model!r}, random_weights={random_weights!r}: give one of them")
     for name, given in (("sizes", sizes), ("batch_sizes", batch_sizes)):
         if given is not None and (not given or min(given) < 1):
-            raise SetupError(f"{name}={list(given)}: give one or more numbers, each 1 or more")
+            raise SetupError(f"invalid {name}={list(given)}; expected one or more numbers, each 1 or more")
     gpu = checkpoints.device() != "cpu"
-    chosen = _editor(editor, model, dtype or ("float16" if gpu else "float32"), steps)
     size = random_weights or ("full" if gpu else "tiny")
-    ready = chosen if model else _with_random_weights(chosen, editor, size)
+    ready = _editor(editor, model, size, dtype or ("float16" if gpu else "float32"), steps)
     measured: list[dict[str, Any]] = []
     for side in sizes or ((512, 1024) if gpu else (64,)):
         reference = _measure(ready, side, 1, forget=True)
@@ -77,11 +76,12 @@ def bench(
             measured.append({"order": "in batches", **ours, "times_as_fast": faster})
     device = torch.cuda.get_device_name() if gpu else "cpu"
     weights = model or f"random, {size}"
-    _print(f"{editor}, weights {weights}, {chosen.dtype}, {device}", measured)
-    return {"editor": editor, "weights": weights, "dtype": chosen.dtype, "device": device, "measured": measured}
+    _print(f"{editor}, weights {weights}, {ready.dtype}, {device}", measured)
+    return {"editor": editor, "weights": weights, "dtype": ready.dtype, "device": device, "measured": measured}
 
 
-def _editor(name: str, model: str | None, dtype: str, steps: int | None) -> DiffusionEditor:
+def _editor(name: str, model: str | None, size: str, dtype: str, steps: int | None) -> DiffusionEditor:
+    """The editor with its checkpoint, or without a model with a pipeline of random weights of this size."""
     made = catalog.make("editor", name, catalog.EDITORS)
     if not isinstance(made, DiffusionEditor):
         raise SetupError(f"editor {name!r} runs no diffusion model; time it with `u2s bench`")
@@ -93,19 +93,14 @@ def _editor(name: str, model: str | None, dtype: str, steps: int | None) -> Diff
     chosen = dataclasses.replace(made, **options)
     if model:
         chosen.check()
-    else:
-        chosen.check_values()
-    return chosen
-
-
-def _with_random_weights(editor: DiffusionEditor, name: str, size: str) -> DiffusionEditor:
-    """The same editor with a pipeline of random weights instead of its checkpoint."""
+        return chosen
+    chosen.check_values()
     if size not in SIZES:
-        raise SetupError(f"random weights of size {size!r}: choose one of {', '.join(SIZES)}")
-    device, dtype = checkpoints.device(editor.device), getattr(torch, editor.dtype)
-    pipeline = PIPELINES[name](size, device, dtype)
-    object.__setattr__(editor, "_loaded", editor.around(placed(pipeline, device, None, editor.compile, None)))
-    return editor
+        raise SetupError(f"unknown size {size!r} of random weights; expected one of: {', '.join(SIZES)}")
+    device = checkpoints.device(chosen.device)
+    pipeline = PIPELINES[name](size, device, getattr(torch, dtype))
+    object.__setattr__(chosen, "_loaded", chosen.around(placed(pipeline, device, None, chosen.compile, None)))
+    return chosen
 
 
 def _measure(editor: DiffusionEditor, side: int, batch_size: int, forget: bool) -> dict[str, Any]:
@@ -116,8 +111,8 @@ def _measure(editor: DiffusionEditor, side: int, batch_size: int, forget: bool) 
     """
     facts: dict[str, Any] = {"side": side, "batch": batch_size}
     orders = [_order(editor, side, seed) for seed in range(batch_size)]
-    on_gpu = torch.cuda.is_available()
-    if on_gpu:
+    gpu = torch.cuda.is_available()
+    if gpu:
         torch.cuda.reset_peak_memory_stats()
     try:
         editor.run(orders)
@@ -132,7 +127,7 @@ def _measure(editor: DiffusionEditor, side: int, batch_size: int, forget: bool) 
         torch.cuda.empty_cache()
         return facts | {"images_per_second": None, "peak_gib": None}
     rate, peak = images / (_now() - start), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    if on_gpu:
+    if gpu:
         peak = torch.cuda.max_memory_allocated() / 2**30
     return facts | {"images_per_second": rate, "peak_gib": peak}
 

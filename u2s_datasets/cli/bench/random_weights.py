@@ -184,7 +184,8 @@ class RandomQwen3VL(TransformersBackend):
     def check(self) -> None:
         """Raises `SetupError` for another size, `MissingExtra` without the packages."""
         if self.model not in _LANGUAGE_MODEL:
-            raise SetupError(f"random weights of size {self.model!r}: choose one of {', '.join(_LANGUAGE_MODEL)}")
+            sizes = ", ".join(_LANGUAGE_MODEL)
+            raise SetupError(f"unknown size {self.model!r} of random weights; expected one of: {sizes}")
         if self.dtype not in checkpoints.AUTO_DTYPES:
             raise SetupError(f"dtype={self.dtype!r}: choose one of {', '.join(checkpoints.AUTO_DTYPES)}")
         checkpoints.need("models", "torch", "transformers", "torchvision")

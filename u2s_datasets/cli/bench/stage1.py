@@ -52,7 +52,7 @@ def bench(
         SetupError: a wrong value, or a package or weights that are missing.
     """
     if rows < 1 or not batch_sizes or min(batch_sizes) < 1:
-        raise SetupError(f"rows={rows}, batches={list(batch_sizes)}: both have to be 1 or more")
+        raise SetupError(f"invalid rows={rows} or batches={list(batch_sizes)}; expected numbers of 1 or more")
     if rows < max(batch_sizes):
         raise SetupError(f"rows={rows} fill no batch of {max(batch_sizes)}: give as many rows, or smaller batches")
     if model and random_weights:
