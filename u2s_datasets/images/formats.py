@@ -9,17 +9,18 @@ from typing import Any, Literal
 from u2s_datasets.errors import UnreadableImage
 
 
-def _suffixes(names: str) -> frozenset[str]:
+def suffixes(names: str) -> frozenset[str]:
+    """{".jpg", ".png"} of "jpg png"."""
     return frozenset(f".{name}" for name in names.split())
 
 
-READABLE_SUFFIXES = _suffixes(
+READABLE_SUFFIXES = suffixes(
     "jpg jpeg jpe jfif mpo png apng webp gif tif tiff bmp dib ppm pgm pbm pnm tga ico "
     "jp2 j2k j2c jpc jpf jpx heic heif hif heics heifs avif avifs"
 )
 """Names of what `decode` can read."""
 
-RAW_SUFFIXES = _suffixes(
+RAW_SUFFIXES = suffixes(
     "dng nef nrw cr2 cr3 crw arw srf sr2 orf rw2 rwl raf pef srw x3f erf mef mos mrw 3fr fff iiq dcr kdc k25 gpr raw"
 )
 """Names of camera raw files. Many open as TIFF or JPEG previews, so the name alone refuses them."""
@@ -27,7 +28,7 @@ RAW_SUFFIXES = _suffixes(
 IMAGE_SUFFIXES = (
     READABLE_SUFFIXES
     | RAW_SUFFIXES
-    | _suffixes("psd psb svg svgz eps ai jxl jxr wdp hdp exr dds pcx sgi qoi xcf icns cur wmf emf pfm pam xbm xpm ras")
+    | suffixes("psd psb svg svgz eps ai jxl jxr wdp hdp exr dds pcx sgi qoi xcf icns cur wmf emf pfm pam xbm xpm ras")
 )
 """Lower-case suffixes that make a file an image, and so a row; what `decode` then refuses is withheld."""
 

@@ -17,34 +17,9 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.images import formats
 from u2s_datasets.sources.base import Item, Source, SourceRequest, walk_files
 
-_OTHER_SUFFIXES = {
-    f".{name}"
-    for name in [
-        "md",
-        "yaml",
-        "yml",
-        "toml",
-        "log",
-        "ini",
-        "jsonl",
-        "parquet",
-        "arrow",
-        "npz",
-        "pt",
-        "db",
-        "gz",
-        "7z",
-        "rar",
-        "xmp",
-        "aae",
-        "thm",
-        "docx",
-        "xlsx",
-        "safetensors",
-        "part",
-        "tmp",
-    ]
-}
+_OTHER_SUFFIXES = formats.suffixes(
+    "md yaml yml toml log ini jsonl parquet arrow npz pt db gz 7z rar xmp aae thm docx xlsx safetensors part tmp"
+)
 
 
 def open_folder(request: SourceRequest) -> FolderSource | None:
