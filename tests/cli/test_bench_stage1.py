@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
 
-from u2s_datasets.cli.bench.stage1 import RandomQwen3VL, _qwen3_vl
+from u2s_datasets.cli.bench.random_weights import RandomQwen3VL, qwen3_vl
 from u2s_datasets.cli.main import main
 
 
@@ -27,7 +27,7 @@ def test_a_flag_costs_one_pass_and_no_token(capsys):
 def test_the_large_one_is_as_large_as_the_real_one():
     import torch
 
-    network, _ = _qwen3_vl("8b", "meta", torch.bfloat16)
+    network, _ = qwen3_vl("8b", "meta", torch.bfloat16)
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(8.77e9, rel=1e-3)
 
 

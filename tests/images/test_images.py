@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
@@ -29,7 +30,17 @@ from tests.helpers.hostile_images import (
 )
 from u2s_datasets import images
 from u2s_datasets.errors import SetupError, UnreadableImage
-from u2s_datasets.images import Decoded, choose_format, clip_box, decode, decoding, encode, grow_box, metadata_in
+from u2s_datasets.images import (
+    Decoded,
+    choose_format,
+    clip_box,
+    decode,
+    decoding,
+    encode,
+    grow_box,
+    metadata_in,
+    stored,
+)
 
 
 def array(image: Image.Image) -> np.ndarray:
@@ -180,7 +191,7 @@ def test_every_exception_of_a_decoder_becomes_a_refusal(monkeypatch: pytest.Monk
         def raises(*_: object, fault: Exception = fault) -> None:
             raise fault
 
-        monkeypatch.setattr(decoding, "_finish", raises)
+        monkeypatch.setattr(decoding, "_upright", raises)
         with pytest.raises(UnreadableImage) as caught:
             decode(encoded(photo(), "PNG"))
         assert caught.value.__cause__ is fault and caught.value.code == "unreadable"
@@ -332,7 +343,7 @@ def test_metadata_scan_survives_any_bytes() -> None:
 
 
 def test_padding_refuses_what_it_cannot_do() -> None:
-    with pytest.raises(ValueError, match="multiple is 0"):
+    with pytest.raises(ValueError, match="multiple 0"):
         images.pad(photo(), 0)
     with pytest.raises(ValueError, match="cannot be cut"):
         images.unpad(photo(), (161, 120))
@@ -441,3 +452,38 @@ def test_broken_bytes_decode_or_are_refused_and_nothing_else(tmp_path: Path) -> 
                 assert pixels.mode == "RGB" and pixels.width * pixels.height <= 4_000_000
     assert 1000 < refused < 2900
     assert escaped == []
+
+
+def test_the_bytes_of_a_stored_image_are_its_own_or_its_files(tmp_path):
+    data = encode(photo(), "png")
+    file = tmp_path / "a.png"
+    file.write_bytes(data)
+    for value in (data, bytearray(data), str(file), file, {"bytes": data, "path": "gone.png"}, {"path": str(file)}):
+        assert stored.stored_bytes(value) == data
+        assert stored.stored_size(value) == len(data)
+        assert stored.stored_bytes(stored.with_bytes(value)) == data
+    assert stored.with_bytes(str(file)) == {"bytes": data, "path": str(file)}
+    (tmp_path / "empty.png").write_bytes(b"")
+    for value in (None, "", "\0", "x" * 5000, str(tmp_path), str(tmp_path / "gone.png"), {"bytes": None, "path": None}):
+        assert stored.stored_bytes(value) is None
+        assert stored.with_bytes(value) == value
+    for value in (str(tmp_path / "empty.png"), "https://example.org/a.png"):
+        assert stored.with_bytes(value) == value
+    assert stored.stored_bytes("https://example.org/a.png") is None
+    assert stored.pixels_of(data).size == photo().size
+    assert stored.pixels_of(b"no image") is None and stored.pixels_of(None) is None
+
+
+def test_a_disk_that_may_come_back_is_not_taken_for_a_missing_file(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(b"x")
+    for number, passes in ((errno.EIO, True), (errno.ESTALE, True), (errno.EACCES, False)):
+
+        def fails(path: Path, number: int = number) -> bytes:
+            raise OSError(number, "fault", str(path))
+
+        monkeypatch.setattr(Path, "read_bytes", fails)
+        if passes:
+            with pytest.raises(OSError, match="fault"):
+                stored.with_bytes(str(tmp_path / "a.png"))
+        else:
+            assert stored.with_bytes(str(tmp_path / "a.png")) == str(tmp_path / "a.png")

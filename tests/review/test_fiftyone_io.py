@@ -212,7 +212,7 @@ def test_the_steps_columns_of_a_dataset_come_back(photos, tmp_path):
 
 
 def test_what_cannot_be_shown_is_refused(tmp_path):
-    with pytest.raises(u2s.SetupError, match="cannot show a value of type int; expected the folder of a run"):
+    with pytest.raises(u2s.SetupError, match="cannot show a value of type int; expected a run"):
         u2s.to_fiftyone(3, "x", tmp_path)
     with pytest.raises(u2s.SetupError, match="no finished run in"):
         u2s.to_fiftyone(tmp_path, "x", tmp_path)

@@ -23,7 +23,7 @@ from u2s_datasets.review.decisions import apply_reviews, decide
 from u2s_datasets.runs.identity import row_id
 from u2s_datasets.runs.manifest import locate_rows
 from u2s_datasets.runs.writer import Output, check_apart
-from u2s_datasets.sources.open import Item
+from u2s_datasets.sources.base import Item
 from u2s_datasets.stages.profiles import profile
 
 SHARDS = {**QUICK, "shard_size": 2}

@@ -25,7 +25,7 @@ from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.cli.main import main
 from u2s_datasets.runs.writer import check_apart
-from u2s_datasets.sources.addresses import explained, without_keys
+from u2s_datasets.sources.addresses import store_errors, strip_credentials
 from u2s_datasets.sources.open import open_source
 
 RED = {"detectors": ["tests.helpers.fakes:RedSquares"], "num_proc": 1, "shard_size": 8}
@@ -315,7 +315,7 @@ def test_keys_of_an_address_are_kept_nowhere_and_may_change(store, key, tmp_path
     ],
 )
 def test_an_address_is_told_without_its_keys(address, told):
-    assert without_keys(address) == told
+    assert strip_credentials(address) == told
 
 
 def test_what_a_store_says_of_a_key_is_not_repeated(tmp_path):
@@ -324,7 +324,7 @@ def test_what_a_store_says_of_a_key_is_not_repeated(tmp_path):
             u2s.run(address, tmp_path / "no", **RED)
         assert "SECRET" not in str(said.value)
     for text in ("401 for /x?sig=a%2FSECRET", "the key a/SECRET is too old"):
-        with pytest.raises(u2s.SetupError) as said, explained("abfs://photos@host/x?sig=a%2FSECRET", "read"):
+        with pytest.raises(u2s.SetupError) as said, store_errors("abfs://photos@host/x?sig=a%2FSECRET", "read"):
             raise OSError(text)
         assert "SECRET" not in str(said.value) and said.value.__cause__ is None
 

@@ -13,7 +13,7 @@ import u2s_datasets as u2s
 from tests.helpers.fakes import picture
 from u2s_datasets import images
 from u2s_datasets.sources.open import open_source
-from u2s_datasets.sources.table import ParquetSource
+from u2s_datasets.sources.parquet import ParquetSource
 
 
 class Counted(LocalFileSystem):

@@ -14,7 +14,7 @@ from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
 from u2s_datasets.evaluation.report.report import report
 from u2s_datasets.executor.pipeline import Pipeline
-from u2s_datasets.sources.open import Item
+from u2s_datasets.sources.base import Item
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.profiles import Profile
 

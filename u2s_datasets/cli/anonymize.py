@@ -19,7 +19,7 @@ from u2s_datasets.cli.arguments import (
     pools,
 )
 from u2s_datasets.parts import catalog
-from u2s_datasets.sources.addresses import local_path, without_keys
+from u2s_datasets.sources.addresses import local_path, strip_credentials
 
 
 def add(commands: Any, help_class: Any) -> None:
@@ -145,7 +145,7 @@ def _print_result(out: str, facts: dict[str, Any]) -> None:
     from u2s_datasets.evaluation.report.report import report
 
     path = local_path(out)
-    out = str(path or without_keys(out).partition("?")[0])
+    out = str(path or strip_credentials(out).partition("?")[0])
     if path is None:
         print(f"{facts['rows']} rows = " + " + ".join(f"{facts[s]} {s}" for s in columns.STATUSES))
     else:

@@ -7,8 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from u2s_datasets.cli import about, anonymize, evaluate, fiftyone, push
-from u2s_datasets.cli.bench import command as bench
+from u2s_datasets.cli import about, anonymize, bench, evaluate, fiftyone, push
 from u2s_datasets.errors import SetupError, U2SError
 
 _RESUMED = ("anonymize", "push", "vispr")

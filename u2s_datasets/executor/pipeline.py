@@ -11,7 +11,7 @@ from u2s_datasets.errors import RowError
 from u2s_datasets.parts import Part
 from u2s_datasets.privacy import identifying_text
 from u2s_datasets.runs.identity import row_id
-from u2s_datasets.sources.open import Item
+from u2s_datasets.sources.base import Item
 from u2s_datasets.stages import score
 from u2s_datasets.stages.batch import Row, named
 from u2s_datasets.stages.profiles import Profile

@@ -7,7 +7,6 @@ import importlib.metadata
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from u2s_datasets import columns
 from u2s_datasets.executor.local import Workers, chunks_of, default_number, give_back_memory
 from u2s_datasets.executor.pipeline import Pipeline, parts_of
+from u2s_datasets.images.stored import stored_size
 from u2s_datasets.parts import Part
 from u2s_datasets.parts.fingerprint import code_digest
 from u2s_datasets.runs.manifest import Shard
 from u2s_datasets.runs.writer import Output
-from u2s_datasets.sources.open import Item, Source
+from u2s_datasets.sources.base import Item, Source
 from u2s_datasets.stages.profiles import Profile
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class RunPlan:
         for number in shards:
             start = number * self.shard_size
             items = self.source.read(start, start + self._length(number))
-            chunks = chunks_of(items, lambda item: _stored_bytes(item.image), self.on_gpu())
+            chunks = chunks_of(items, lambda item: stored_size(item.image), self.on_gpu())
             yield from ((number, chunk) for chunk in chunks)
 
     def facts(self) -> dict[str, Any]:
@@ -192,14 +192,3 @@ def _without_seeds(value: Any) -> Any:
 
 def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _VERSIONS}
-
-
-def _stored_bytes(image: Any) -> int:
-    """Encoded size of a stored image, for dividing the work; a value that is none counts as nothing."""
-    if isinstance(image, dict):
-        image = image.get("bytes") or image.get("path")
-    if isinstance(image, bytes):
-        return len(image)
-    with suppress(OSError, ValueError):  # a string may be too long for a path, or hold a null
-        return Path(image).stat().st_size if isinstance(image, str) else 0
-    return 0

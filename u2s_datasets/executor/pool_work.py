@@ -9,27 +9,22 @@ bytes of an image and what is known of it, never its pixels.
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import RowError
 from u2s_datasets.executor.local import Workers, chunks_of
 from u2s_datasets.executor.pipeline import Pipeline, parts_of
-from u2s_datasets.images.decoding import MAX_PIXELS
+from u2s_datasets.images.stored import stored_size
 from u2s_datasets.parts import Detection, Part
-from u2s_datasets.sources.open import Item
+from u2s_datasets.sources.base import Item
 from u2s_datasets.stages import score
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.profiles import Profile
 
 PIPELINE, INSPECT, INSTRUCT, ANONYMIZE = "pipeline", "inspect", "instruct", "anonymize"
-
-_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
-"""Errors of a disk or a network that may be gone at the next try."""
 
 
 def pool_names(profile: Profile) -> tuple[str, ...]:
@@ -139,35 +134,6 @@ class Worker:
     def __call__(self, entries: Sequence[tuple[Item, State]]) -> tuple[list[State], float]:
         """(one state per row, the seconds that it took)."""
         began = time.monotonic()
-        chunks = chunks_of(entries, lambda entry: _size(entry[0].image), self.on_gpu, self.batch_size)
+        chunks = chunks_of(entries, lambda entry: stored_size(entry[0].image), self.on_gpu, self.batch_size)
         states = [s for _, answers in self.workers.stream((None, chunk) for chunk in chunks) for s in answers]
         return states, time.monotonic() - began
-
-
-def _size(image: Any) -> int:
-    data = image.get("bytes") if isinstance(image, dict) else None
-    return len(data) if data is not None else 0
-
-
-def with_bytes(item: Item) -> Item:
-    """The item with its file's bytes, for a worker on another machine.
-
-    What is no file, is empty or is too large to be read stays a name: decoding it fails there as it would here.
-
-    Raises:
-        OSError: the disk or the network failed, which another try may mend.
-    """
-    image = item.image
-    path = image.get("path") if isinstance(image, dict) and image.get("bytes") is None else image
-    if not isinstance(path, str) or "://" in path:
-        return item
-    try:
-        file = Path(path)
-        if file.is_file() and 0 < file.stat().st_size <= 8 * MAX_PIXELS + 2**26:
-            return Item(item.source, {"bytes": file.read_bytes(), "path": path}, item.kept)
-    except ValueError:  # a string may hold a null
-        pass
-    except OSError as error:  # or be too long for a path; or nobody may read it
-        if error.errno in _PASSING:
-            raise
-    return item

@@ -24,7 +24,7 @@ from u2s_datasets.executor.ordering import LONGEST, InOrder, StageRates, Stretch
 from u2s_datasets.executor.pipeline import Pipeline
 from u2s_datasets.executor.pools import Pool, fit, pools_of
 from u2s_datasets.executor.ray_session import connected, quietly
-from u2s_datasets.sources.open import Source
+from u2s_datasets.sources.base import Source
 
 # isort: split
 # Behind `ray_session`, which says it in words where Ray is missing.

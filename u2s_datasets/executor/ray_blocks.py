@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ from u2s_datasets import columns
 from u2s_datasets.errors import RowError, SetupError
 from u2s_datasets.executor.ordering import Stretch
 from u2s_datasets.executor.pipeline import Pipeline
-from u2s_datasets.executor.pool_work import State, Worker, with_bytes
-from u2s_datasets.sources.open import Item, Source
+from u2s_datasets.executor.pool_work import State, Worker
+from u2s_datasets.images.stored import with_bytes
+from u2s_datasets.sources.base import Item, Source
 
 SHARD, POSITION, ITEM, STATE, ANSWER, SECONDS = (
     "u2s_shard",
@@ -43,7 +44,7 @@ def read_blocks(source: Source, stretch: Stretch, most: int = BLOCK_BYTES) -> It
     shard, start, stop = stretch
     began, read, size = time.monotonic(), [], 0
     for position, item in enumerate(source.read(start, stop), start):
-        read.append((position, _dump(with_bytes(item))))
+        read.append((position, _dump(replace(item, image=with_bytes(item.image)))))
         size += len(read[-1][1])
         if size > most:
             yield _timed(_table(shard, read), READ, time.monotonic() - began)

@@ -16,7 +16,8 @@ from u2s_datasets.runs.files import json_bytes
 from u2s_datasets.runs.manifest import count_rows
 from u2s_datasets.runs.object_store import output_at
 from u2s_datasets.runs.writer import Output, check_apart
-from u2s_datasets.sources.open import Source, open_source
+from u2s_datasets.sources.base import Source
+from u2s_datasets.sources.open import open_source
 from u2s_datasets.stages.model_roles import Backends
 from u2s_datasets.stages.profiles import Profile, profile
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from u2s_datasets import columns as c
-from u2s_datasets.errors import UnreadableImage
 
 DECISION = "review_decision"
 """Column with a curator's decision: none where no review was asked for, "approve", "reject"; anything else waits."""
@@ -30,7 +28,7 @@ class Candidate:
         review: the privacy review.
         caption: the private caption, or "".
         classes: names of its classes, which the user publishes; a text may say them.
-        names: what the row's own file is called, see `pipeline.own_names`.
+        names: what the row's own file is called, see `Item.own_names`.
         source: the row's place in the source, a path as a rule, or "".
         seed: the row's own seed.
         scores: score -> value, none where it was not measured.
@@ -76,27 +74,3 @@ def caption_of(row: Mapping[str, Any], public: Mapping[str, Any]) -> str:
 def rounded(value: float | None) -> float | None:
     """A score with two digits: one with all of them would recognise a candidate original."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.2g}")
-
-
-def stored_bytes(value: Any) -> bytes | None:
-    """The encoded bytes of a stored image: bytes, a path, or a {bytes, path}; none where there are none here."""
-    if isinstance(value, Mapping):
-        value = value["bytes"] if value.get("bytes") is not None else value.get("path")
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value)
-    if isinstance(value, (str, Path)) and "://" not in str(value):
-        try:
-            return Path(value).read_bytes()
-        except (OSError, ValueError):  # a name that no file can have
-            return None
-    return None
-
-
-def pixels_of(data: bytes | None) -> Any:
-    """The upright RGB image of encoded bytes; none where they are none."""
-    from u2s_datasets import images
-
-    try:
-        return None if data is None else images.decode(data).pixels
-    except UnreadableImage:
-        return None

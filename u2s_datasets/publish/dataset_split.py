@@ -17,7 +17,7 @@ from u2s_datasets.publish.candidate import DECISION, Candidate, caption_of, clas
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.runs.audit import Audit
 from u2s_datasets.runs.identity import row_id
-from u2s_datasets.sources.base import Item, Source
+from u2s_datasets.sources.base import Item
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -97,12 +97,17 @@ class DatasetSplit:
 
     def judge(self, gate: Gate) -> None:
         """Note what is wrong with the dataset as a whole."""
+        kept = {name: self._data.features[name] for name in self.kept}
         try:
-            check_kept(_Kept(self), [name for name in gate.allow if name in self.kept])
+            check_kept(kept, self._values, [name for name in gate.allow if name in self.kept])
         except SetupError as error:
             gate.note("kept", str(error))
         if not self._originals:
             gate.note("originals", "the dataset has no source image column")
+
+    def _values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """These columns of every row."""
+        yield from self._data.select_columns(list(names)).with_format(None)
 
     def candidates(self) -> Iterator[Candidate]:
         """Every row, in order."""
@@ -190,15 +195,3 @@ def _stored(value: Any) -> Any:
     from PIL.Image import Image as Picture
 
     return Image().encode_example(value) if isinstance(value, Picture) else value
-
-
-class _Kept(Source):
-    """The kept columns, as `check_kept` reads those of a source."""
-
-    def __init__(self, split: DatasetSplit) -> None:
-        self.kept = {name: split._data.features[name] for name in split.kept}
-        self._data = split._data
-
-    def kept_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        """These columns of every row."""
-        yield from self._data.select_columns(list(names)).with_format(None)

@@ -14,10 +14,11 @@ from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.images import same
 from u2s_datasets.images.metadata import metadata_in
+from u2s_datasets.images.stored import pixels_of, stored_bytes
 from u2s_datasets.parts.checks import check_float
 from u2s_datasets.parts.metrics.definitions import SCALES
 from u2s_datasets.publish import text_check
-from u2s_datasets.publish.candidate import Candidate, pixels_of, stored_bytes
+from u2s_datasets.publish.candidate import Candidate
 
 ALLOWABLE = {
     "audit": "published although the audit asked for is missing or too loose",

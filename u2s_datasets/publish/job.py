@@ -203,7 +203,7 @@ def _sample(built: Sequence[Built], rows: int = 3) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     from u2s_datasets import columns as c
-    from u2s_datasets.publish.candidate import pixels_of
+    from u2s_datasets import images
 
     if not built:
         return []
@@ -211,5 +211,5 @@ def _sample(built: Sequence[Built], rows: int = 3) -> list[dict[str, Any]]:
         first = file.read_row_group(0).slice(0, rows).to_pylist()
     for row in first:
         data = row[c.ANONYMIZED_IMAGE]["bytes"]
-        row[c.ANONYMIZED_IMAGE] = f"{pixels_of(data).size} pixels, {len(data):,} bytes"
+        row[c.ANONYMIZED_IMAGE] = f"{images.decode(data).pixels.size} pixels, {len(data):,} bytes"
     return first

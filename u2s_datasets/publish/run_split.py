@@ -19,7 +19,7 @@ from u2s_datasets.runs.audit import read_audit
 from u2s_datasets.runs.files import sha256
 from u2s_datasets.runs.layout import SHARD, shard_name, shard_place
 from u2s_datasets.runs.reader import RunFolder, StoredRow
-from u2s_datasets.sources.base import Item, Source
+from u2s_datasets.sources.base import Item
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -85,10 +85,16 @@ class RunSplit:
             self.report()
         except U2SError as error:
             gate.note("counts", str(error))
+        kept = {name: self.features[name] for name in self.kept if name in self.features}
         try:
-            check_kept(_Kept(self), [name for name in gate.allow if name in self.kept])
+            check_kept(kept, self._public_values, [name for name in gate.allow if name in self.kept])
         except SetupError as error:
             gate.note("kept", str(error))
+
+    def _public_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """These columns of every public row."""
+        for batch in self.folder.public_batches(names):
+            yield from batch.to_pylist()
 
     def _judge_files(self, gate: Gate) -> None:
         shards, layout, data = self.folder.shards, self.folder.layout, self.folder.layout.data
@@ -144,16 +150,3 @@ class RunSplit:
         """Words that may stand nowhere in what leaves, beside those of the rows."""
         known, own = Path(self.folder.manifest["source"]), str(self.folder.layout.root.resolve())
         return [str(known), own] if known.is_absolute() else [own]
-
-
-class _Kept(Source):
-    """The kept columns, as `check_kept` reads those of a source."""
-
-    def __init__(self, split: RunSplit) -> None:
-        self.kept = {name: split.features[name] for name in split.kept if name in split.features}
-        self._split = split
-
-    def kept_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        """These columns of every public row."""
-        for batch in self._split.folder.public_batches(names):
-            yield from batch.to_pylist()

@@ -15,8 +15,9 @@ from typing import Any
 from u2s_datasets import columns as c
 from u2s_datasets.images import same
 from u2s_datasets.images.metadata import metadata_in
+from u2s_datasets.images.stored import pixels_of, stored_bytes
 from u2s_datasets.privacy.identifying_text import strings
-from u2s_datasets.publish.candidate import Candidate, pixels_of, stored_bytes
+from u2s_datasets.publish.candidate import Candidate
 from u2s_datasets.publish.original_finder import Needles
 from u2s_datasets.publish.text_check import contains, folded, holds_path, says_name
 

@@ -23,7 +23,7 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.runs.layout import SHARD, STORED
 from u2s_datasets.runs.manifest import Shard
 from u2s_datasets.runs.writer import Output, check_free, not_empty
-from u2s_datasets.sources.addresses import explained, local_path, open_store, without_keys
+from u2s_datasets.sources.addresses import local_path, open_store, store_errors, strip_credentials
 
 _CHUNK = 2**20
 
@@ -58,7 +58,7 @@ class StoreOutput(Output):
     """
 
     def __init__(self, address: str) -> None:
-        self.address = without_keys(address)
+        self.address = strip_credentials(address)
         self.filesystem, self.base = open_store(address)
         self.found = self._list()
         foreign = sorted(name for name in self.found if not STORED.fullmatch(name))
@@ -141,7 +141,7 @@ class StoreOutput(Output):
         from pyarrow import fs
 
         selector = fs.FileSelector(self.base, allow_not_found=True, recursive=True)
-        with explained(self.address, "listed"):
+        with store_errors(self.address, "listed"):
             infos = self.filesystem.get_file_info(selector)
         return {info.path.removeprefix(f"{self.base}/") for info in infos if info.is_file}
 

@@ -28,7 +28,7 @@ from u2s_datasets.runs.layout import Layout
 from u2s_datasets.runs.manifest import Shard, read_manifest, shards_of
 from u2s_datasets.runs.shards import PUBLISHABLE, public_row, write_halves, write_parquet
 from u2s_datasets.runs.transaction import roll_forward
-from u2s_datasets.sources.addresses import lies_in, local_path, without_keys
+from u2s_datasets.sources.addresses import is_inside, local_path, strip_credentials
 
 
 class Output(Layout):
@@ -290,13 +290,13 @@ def check_apart(src: str | Path, out: str | Path) -> None:
     """
     source, output = local_path(src), local_path(out)
     if source is None and output is None:
-        inside, around = lies_in(str(out), str(src)), lies_in(str(src), str(out))
+        inside, around = is_inside(str(out), str(src)), is_inside(str(src), str(out))
     elif source is not None and output is not None:
         inside = source.is_dir() and output.resolve().is_relative_to(source.resolve())
         around = source.exists() and source.resolve().is_relative_to(output.resolve())
     else:
         return
-    source_name, output_name = repr(without_keys(str(src))), repr(without_keys(str(out)))
+    source_name, output_name = repr(strip_credentials(str(src))), repr(strip_credentials(str(out)))
     if inside:
         raise SetupError(f"the output {output_name} lies inside the source {source_name}; use a folder beside it")
     if around:

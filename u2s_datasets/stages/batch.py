@@ -18,6 +18,7 @@ from PIL import Image
 
 from u2s_datasets import columns, images
 from u2s_datasets.errors import RowError, SetupError, UnreadableImage
+from u2s_datasets.images.stored import fetch_remote
 from u2s_datasets.parts import Detection
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Row:
         """The upright image, decoded once. Raises `UnreadableImage`, every time."""
         if self._decoded is None:
             try:
-                self._decoded = images.decode(_fetched(self.image))
+                self._decoded = images.decode(fetch_remote(self.image))
             except UnreadableImage as error:
                 self._decoded = error
         if isinstance(self._decoded, UnreadableImage):
@@ -262,17 +263,3 @@ class EncodedImage(Image.Image):
             fp.write(self._data)
         else:
             super().save(fp, format, **params)
-
-
-def _fetched(value: Any) -> Any:
-    """The value with its bytes, where it is a remote path as streaming datasets have them."""
-    path = value.get("path") if isinstance(value, Mapping) and value.get("bytes") is None else None
-    if not (isinstance(path, str) and "://" in path):
-        return value
-    from datasets.utils.file_utils import xopen
-
-    try:
-        with xopen(path, "rb") as file:
-            return {"bytes": file.read(), "path": path}
-    except Exception as error:  # a store's own library may be missing, or raise anything: this row has no image
-        raise UnreadableImage(f"{path} could not be fetched: {error}", "missing") from error

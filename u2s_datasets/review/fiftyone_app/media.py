@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from u2s_datasets import images
 from u2s_datasets.errors import SetupError, UnreadableImage
+from u2s_datasets.images.stored import stored_bytes
 
 ORIGINAL, ANONYMIZED = "original", "anonymized"
 
@@ -102,18 +102,6 @@ def file_stem(name: str, data: bytes) -> str:
 def is_placeholder(path: str | None) -> bool:
     """Whether a path shows that there is no image: it must never be taken for one."""
     return path is None or Path(path).name == _PLACEHOLDER
-
-
-def stored_bytes(value: Any) -> bytes | None:
-    """The encoded bytes of bytes, a path or a {bytes, path}; none where there are none here."""
-    if isinstance(value, Mapping):
-        value = value["bytes"] if value.get("bytes") is not None else value.get("path")
-    if isinstance(value, (str, Path)):
-        try:
-            return Path(value).read_bytes()
-        except (OSError, ValueError):  # a name that no file can have
-            return None
-    return value
 
 
 def _shown_as_is(data: bytes) -> tuple[str, tuple[int, int]] | None:

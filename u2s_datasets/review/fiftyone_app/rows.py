@@ -11,7 +11,7 @@ from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.review.fiftyone_app.media import stored_bytes
+from u2s_datasets.images.stored import stored_bytes
 from u2s_datasets.runs.decisions import REJECT
 from u2s_datasets.runs.reader import RunFolder, StoredRow
 
@@ -97,7 +97,7 @@ class DatasetRows:
 
         if not isinstance(data, Dataset):
             raise SetupError(
-                f"cannot show a value of type {type(data).__name__}; expected the folder of a run, or a datasets.Dataset "
+                f"cannot show a value of type {type(data).__name__}; expected a run's folder or a datasets.Dataset "
                 "(one split; collect a stream with Dataset.from_list)"
             )
         pictures = [n for n, f in data.features.items() if isinstance(f, Image)]
