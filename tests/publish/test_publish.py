@@ -363,5 +363,6 @@ def test_the_options_of_a_push_are_declared_once():
     given = {name: p.default for name, p in signature.items() if p.kind is p.KEYWORD_ONLY}
     assert given == {option.name: option.default for option in dataclasses.fields(PushOptions)}
     assert set(option_docs()) == set(given)
+    assert "hf_secret" not in repr(PushOptions(token="hf_secret"))
     for name, text in option_docs().items():
         assert f"        {name}: {text}\n" in u2s.push_to_hub.__doc__

@@ -161,7 +161,7 @@ class PushJob:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if not known:
                 raise
-            raise HubError(f"{SUMMARY_FILE} in {self.repo_id} is damaged; remove it there, push again") from error
+            raise HubError(f"{SUMMARY_FILE} in {self.repo_id} is damaged; remove it there and push again") from error
         texts = {CARD: card, SUMMARY_FILE: json.dumps(merged, indent=1, ensure_ascii=False) + "\n"}
         if found := [finding for name, text in texts.items() for finding in scan_text(name, text, self._index)]:
             raise Refused({"scan": "; ".join(found)})
@@ -231,7 +231,7 @@ class PushJob:
             splits = [split for config in known.get("configs", {}).values() for split in config.values()]
             ours = {(file["path"], file["sha256"]) for split in splits for file in split["files"]}
         except (KeyError, TypeError, AttributeError) as error:
-            raise HubError(f"{SUMMARY_FILE} in {self.repo_id} is damaged; remove it there, push again") from error
+            raise HubError(f"{SUMMARY_FILE} in {self.repo_id} is damaged; remove it there and push again") from error
         ours |= {(built.path, sha256(built.file)) for built in self.files}
         found = {(path, digest) for path, (_, digest) in there.items() if path not in _OWN_FILES}
         return known, {path for path, _ in found - ours}

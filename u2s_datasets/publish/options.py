@@ -111,7 +111,7 @@ class PushOptions(About):
     config_name: str = _option("default", _TARGET, "--config-name")
     split: str = _option("train", _TARGET, "--split")
     max_shard_size: str | int = _option("500MB", _TARGET, "--max-shard-size")
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     keep: Sequence[str] | None = _option(None, _GATE, "--keep", metavar="A,B")
     allow: Sequence[str] = _option((), _GATE, "--allow", metavar="A,B")
     quality: Mapping[str, float] | None = _option(None, _GATE, "--quality", action="append", metavar="SCORE=WORST")
