@@ -1,9 +1,12 @@
 """The rooms of publishing one by one: search, audit, texts, cards, and the wheel that carries their templates."""
 
+import dataclasses
 import hashlib
+import inspect
 import io
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +24,19 @@ from tests.helpers.hostile_images import camera_jpeg, photo
 from tests.helpers.published_run import ABOUT, anonymized, scene
 from u2s_datasets import columns as c
 from u2s_datasets import images
+from u2s_datasets.cli.main import main
 from u2s_datasets.evaluation.report.dataset_rows import DatasetRows
 from u2s_datasets.images.same import untouched
 from u2s_datasets.parts.fingerprint import code_digest
 from u2s_datasets.parts.metrics import intervals
-from u2s_datasets.publish import card, facts, text_check
-from u2s_datasets.publish.build import Builder
+from u2s_datasets.publish import card, push, summary, text_check
+from u2s_datasets.publish.build import Builder, folder_files
 from u2s_datasets.publish.candidate import Candidate
-from u2s_datasets.publish.gate import Gate
-from u2s_datasets.publish.original_finder import Needles
+from u2s_datasets.publish.gate import PublishGate
+from u2s_datasets.publish.options import PushOptions, option_docs
+from u2s_datasets.publish.original_finder import OriginalFinder
 from u2s_datasets.publish.push import About
-from u2s_datasets.publish.scan import Index, folder_files, scan
+from u2s_datasets.publish.scan import PrivateIndex, scan
 from u2s_datasets.runs.audit import checked_audit
 
 ORIGINAL = camera_jpeg(photo())
@@ -45,9 +50,9 @@ ROW = {
 }
 
 
-def index() -> Index:
+def index() -> PrivateIndex:
     """What must not be found: one flagged photo of one row."""
-    known = Index(words=["/home/maria/photos"])
+    known = PrivateIndex(words=["/home/maria/photos"])
     private = {"caption": "Maria Gonzalez reads her letter", "seed": 1234567890123456789, "original": ORIGINAL}
     known.add(Candidate(ROW, "anonymized", names=["Maria_Gonzalez_01.jpg", "Maria_Gonzalez_01"], **private))
     return known
@@ -82,7 +87,7 @@ def test_a_clean_file_passes(tmp_path):
         ({"anonymized_image": {"bytes": ORIGINAL}}, "holds the pixels of a flagged original"),
         ({"anonymized_image": {"bytes": CLEAN + ORIGINAL}}, "holds an original file"),
         ({"anonymized_image": {"bytes": CLEAN + b"more"}}, "bytes after the image's end"),
-        ({"anonymized_image": {"bytes": b"none"}}, "does not decode"),
+        ({"anonymized_image": {"bytes": b"none"}}, "cannot be decoded"),
         ({"public_caption": "Here Maria Gonzalez reads her letter."}, "file name or private caption"),
         ({"public_caption": "It is Maria-Gonzalez 01."}, "file name or private caption"),
         ({"public_caption": "Noise 1234567890123456789"}, "holds a row's seed"),
@@ -106,7 +111,7 @@ def test_a_file_of_another_name_or_with_another_column_is_no_part_of_it(tmp_path
     table = pa.table({"row_id": ["f" * 32], "path": ["x"]})
     pq.write_table(table, tmp_path / "Maria_Gonzalez.parquet")
     found = list(scan(folder_files(tmp_path), index(), ["row_id"]))
-    assert "'Maria_Gonzalez.parquet' is no neutral name" in found
+    assert "'Maria_Gonzalez.parquet' is not a neutral name" in found
     assert "Maria_Gonzalez.parquet: has unknown columns: path" in found
 
 
@@ -119,23 +124,23 @@ def test_a_file_of_another_name_or_with_another_column_is_no_part_of_it(tmp_path
 )
 def test_a_file_is_found_wherever_it_stands_and_only_whole(files, before, after, data):
     files = [bytes(range(40)) + file for file in files]  # varied enough to be looked for
-    needles = Needles()
+    finder = OriginalFinder()
     for file in files:
-        needles.add(file)
+        finder.add(file)
     wanted = data.draw(st.sampled_from(files))
-    assert len(before) in list(needles.found_in(before + wanted + after))
-    assert list(needles.found_in(before + wanted[:-1])) == []
+    assert len(before) in list(finder.found_in(before + wanted + after))
+    assert list(finder.found_in(before + wanted[:-1])) == []
 
 
 def test_a_thousand_files_are_looked_for_at_once_across_chunks():
     rng = np.random.default_rng(0)
-    needles, files = Needles(), [rng.bytes(3000) for _ in range(1000)]
+    finder, files = OriginalFinder(), [rng.bytes(3000) for _ in range(1000)]
     for file in files:
-        needles.add(file)
+        finder.add(file)
     hay = bytearray(rng.bytes(17 * 1024 * 1024))
     edge = 16 * 1024 * 1024 - 1500
     hay[edge : edge + 3000] = files[7]
-    assert list(needles.found_in(bytes(hay))) == [edge]
+    assert list(finder.found_in(bytes(hay))) == [edge]
 
 
 @pytest.mark.parametrize(("n", "leaks"), [(1, 0), (50, 0), (300, 0), (300, 3), (300, 299), (20, 20), (3000, 12)])
@@ -163,22 +168,22 @@ def test_an_audit_of_numbers_that_are_none_is_no_audit(name, value):
 
 @pytest.mark.parametrize("rate", [float("nan"), float("inf"), -0.1, 1.5])
 def test_a_leak_rate_that_bounds_nothing_is_refused(rate):
-    with pytest.raises(u2s.SetupError, match=f"max_leak_rate={rate} is no share; give a number from 0 to 1"):
+    with pytest.raises(u2s.SetupError, match=f"invalid max_leak_rate={rate}; expected a number from 0 to 1"):
         u2s.push_to_hub(anonymized(), "org/x", max_leak_rate=rate, dry_run=True, **ABOUT)
 
 
 @pytest.mark.parametrize("worst", [float("nan"), float("inf"), None])
 def test_a_quality_that_bounds_nothing_is_refused(worst):
     with pytest.raises(u2s.SetupError, match=rf"quality\['ssim'\]={worst}; expected a finite number"):
-        Gate(quality={"ssim": worst})
+        PublishGate(quality={"ssim": worst})
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf"), float("-inf")])
 def test_a_score_that_is_no_number_was_not_measured(value):
-    gate = Gate(quality={"vlm_score": 60, "ssim": 0.9})
+    gate = PublishGate(quality={"vlm_score": 60, "ssim": 0.9})
     assert not gate.admits(Candidate(ROW, "anonymized", scores={"vlm_score": value, "ssim": 0.5}))
     assert not gate.admits(Candidate(ROW, "anonymized", scores={"vlm_score": 70, "ssim": value}))
-    assert gate.home["below_quality"] == 2
+    assert gate.held_back["below_quality"] == 2
     assert gate.measured == {"vlm_score": 1, "ssim": 1}
 
 
@@ -209,20 +214,19 @@ def test_a_generic_caption_may_stand_as_it_is_and_a_model_s_may_not():
     stated = {"category": "face", "item": "", "reason": "", "box": [60, 50, 90, 70], "score": 0.9}
     generic = "A landscape photo with one face (centre)."
     row = Candidate({"public_caption": generic}, "anonymized", review=[stated], caption=generic)
-    assert list(text_check.said(row, (), (160, 120))) == []
+    assert list(text_check.find_private_text(row, (), (160, 120))) == []
     own = "a nurse in blue leans on a red car"
     row = Candidate({"public_caption": f"Outdoors, {own}."}, "anonymized", review=[stated], caption=own)
-    assert list(text_check.said(row, (), (160, 120))) == [("public_caption", "holds the private caption")]
+    assert list(text_check.find_private_text(row, (), (160, 120))) == [("public_caption", "holds the private caption")]
 
 
 def test_a_class_that_the_user_publishes_may_be_said():
     private = {"caption": "A woman before the Eiffel Tower.", "review": []}
     public = {"public_caption": "A person before the Eiffel Tower."}
-    said = text_check.said(Candidate(public, "anonymized", **private), (), (160, 120))
+    said = text_check.find_private_text(Candidate(public, "anonymized", **private), (), (160, 120))
     assert list(said) == [("public_caption", "says what was private in its image")]
-    assert (
-        list(text_check.said(Candidate(public, "anonymized", classes="Eiffel Tower", **private), (), (160, 120))) == []
-    )
+    named = Candidate(public, "anonymized", classes="Eiffel Tower", **private)
+    assert list(text_check.find_private_text(named, (), (160, 120))) == []
 
 
 def test_compressing_anew_is_no_edit_and_hiding_a_face_is_one():
@@ -255,7 +259,7 @@ def test_models_come_with_revision_and_licence_and_prompts_with_digests():
     editor = {"part": "FlowEdit", "model": "org/sd", "revision": "a" * 40, "region": "image", "inspect": None}
     asked = {name: {"backend": None} for name in ("inspect", "caption", "instruct")}
     steps = {"part": "Anonymize", "editor": editor, **asked}
-    (one,) = facts._parts(steps, {}, {"org/sd": "openrail"})
+    (one,) = summary.list_parts(steps, {}, {"org/sd": "openrail"})
     assert one == {
         "part": "FlowEdit",
         "model": "org/sd",
@@ -263,12 +267,12 @@ def test_models_come_with_revision_and_licence_and_prompts_with_digests():
         "licence": "openrail",
         "settings": {"region": "image"},
     }
-    assert facts._prompts({"anonymize": steps, "code": code_digest()}) == {}
+    assert summary.prompt_digests({"anonymize": steps, "code": code_digest()}) == {}
     steps["inspect"] = {"backend": {"part": "TransformersBackend"}}
-    digests = facts._prompts({"anonymize": steps, "code": code_digest()})
+    digests = summary.prompt_digests({"anonymize": steps, "code": code_digest()})
     caption = Path(u2s.__file__).parent / "stages/prompts/caption.txt"
     assert digests["caption"] == hashlib.sha256(caption.read_bytes()).hexdigest()
-    assert facts._prompts({"anonymize": steps, "code": "of another version"}) is None
+    assert summary.prompt_digests({"anonymize": steps, "code": "of another version"}) is None
 
 
 def test_a_missing_fact_is_an_error():
@@ -306,4 +310,59 @@ def test_a_model_card_is_valid_and_asks_for_every_fact():
 def test_the_command_has_help():
     call = [sys.executable, "-m", "u2s_datasets.cli.main", "push", "--help"]
     done = subprocess.run(call, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("usage: u2s push") and "asked for" in done.stdout
+    assert done.stdout.startswith("usage: u2s push") and "required" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--quality", "ssim"], "invalid --quality 'ssim'; expected SCORE=WORST"),
+        (["--quality", "ssim=low"], "invalid --quality ['ssim=low']; expected a number behind each ="),
+        (["--model-licence", "org/sd"], "invalid --model-licence 'org/sd'; expected MODEL=LICENCE"),
+        (["--max-shard-size", "0", "--config-name", "data"], "config_name='data' cannot stand in public paths"),
+    ],
+)
+def test_options_that_cannot_be_read_are_named(options, message, tmp_path, capsys):
+    assert main(["push", str(tmp_path), "org/x", *options]) == 2
+    assert capsys.readouterr().err.startswith(f"u2s: {message}")
+
+
+def test_what_is_typed_arrives_as_python_takes_it(monkeypatch):
+    arrived = {}
+    monkeypatch.setattr(push, "push_to_hub", lambda *words, **options: arrived.update(options) or PREVIEW)
+    words = ["--public", "--task", "a, b", "--quality", "ssim=0.9", "--quality", "vlm_score=60", "--gated", "manual"]
+    assert main(["push", "one", "org/x", *words, "--model-licence", "dir/a=b=mit", "--dry-run", "-q"]) == 0
+    assert arrived == {
+        "private": False,
+        "task_categories": ["a", "b"],
+        "quality": {"ssim": 0.9, "vlm_score": 60.0},
+        "gated": "manual",
+        "model_licences": {"dir/a=b": "mit"},
+        "dry_run": True,
+        "progress": False,
+        "config_name": "default",
+        "split": "train",
+        "max_shard_size": "500MB",
+    }
+
+
+PREVIEW = push.PushPreview({}, {}, {})
+
+
+def test_an_original_is_decoded_once(monkeypatch):
+    data, seen = anonymized(), Counter()
+    decode = images.decode
+    monkeypatch.setattr(images, "decode", lambda stored: seen.update([stored]) or decode(stored))
+    assert not u2s.push_to_hub(data, "org/x", dry_run=True, **ABOUT).reasons
+    originals = [row["image"]["bytes"] for row in data.cast_column("image", Image(decode=False))]
+    assert [seen[original] for original in originals] == [0, 1] * 4  # those of safe rows are not looked at
+
+
+def test_the_options_of_a_push_are_declared_once():
+    signature = inspect.signature(u2s.push_to_hub).parameters
+    given = {name: p.default for name, p in signature.items() if p.kind is p.KEYWORD_ONLY}
+    assert given == {option.name: option.default for option in dataclasses.fields(PushOptions)}
+    assert set(option_docs()) == set(given)
+    assert "hf_secret" not in repr(PushOptions(token="hf_secret"))
+    for name, text in option_docs().items():
+        assert f"        {name}: {text}\n" in u2s.push_to_hub.__doc__

@@ -401,7 +401,7 @@ def test_an_exception_is_named_and_the_card_says_so(data, hub):
     push(unverified, allow=["unverified"])
     card = hub.files(REPO)["README.md"].decode()
     assert "not inspected again (1 times)" in card and "some of them were **not** inspected again" in card
-    with pytest.raises(u2s.SetupError, match="allow='withheld' is no exception"):
+    with pytest.raises(u2s.SetupError, match="unknown exception allow='withheld'"):
         push(data, allow=["withheld"])
 
 
@@ -639,9 +639,9 @@ def test_the_command(small_run, hub, capsys):
         ({"repo_id": "noslash"}, "write it ORG/NAME"),
         ({"split": "Maria 2024-05-01"}, "cannot stand in public paths"),
         ({"config_name": "../private"}, "cannot stand in public paths"),
-        ({"max_shard_size": "much"}, "write it as 500MB"),
-        ({"keep": ["nothing"]}, "is no column"),
-        ({"quality": {"beauty": 1}}, "is no score"),
+        ({"max_shard_size": "much"}, "expected a size such as 500MB"),
+        ({"keep": ["nothing"]}, "unknown column keep='nothing'"),
+        ({"quality": {"beauty": 1}}, "unknown score quality='beauty'"),
         ({"create_pr": True, "revision": "draft"}, "exclude each other"),
     ],
 )

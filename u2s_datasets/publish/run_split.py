@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.privacy.kept_columns import check_kept
-from u2s_datasets.publish.candidate import DECISION, Candidate, caption_of, classes_of, rounded
-from u2s_datasets.publish.gate import Gate
+from u2s_datasets.publish.candidate import Candidate, caption_of, classes_of, rounded
+from u2s_datasets.publish.gate import PublishGate
 from u2s_datasets.runs.audit import read_audit
 from u2s_datasets.runs.files import sha256
 from u2s_datasets.runs.layout import SHARD, shard_name, shard_place
@@ -76,7 +76,7 @@ class RunSplit:
         """Keep runs from writing into the folder meanwhile. Raises `SetupError` if one does."""
         return self.folder.held()
 
-    def judge(self, gate: Gate) -> None:
+    def judge(self, gate: PublishGate) -> None:
         """Note what is wrong with the folder as a whole."""
         if not self.run.get("verified"):
             gate.note("unverified", "the run did not inspect its output")
@@ -96,7 +96,7 @@ class RunSplit:
         for batch in self.folder.public_batches(names):
             yield from batch.to_pylist()
 
-    def _judge_files(self, gate: Gate) -> None:
+    def _judge_files(self, gate: PublishGate) -> None:
         shards, layout, data = self.folder.shards, self.folder.layout, self.folder.layout.data
         for shard in shards:  # what is not known of the originals is not looked for in what leaves: both halves count
             for half, digest in shard.sha256.items():
@@ -136,14 +136,13 @@ class RunSplit:
             caption=caption_of(private, public),
             classes=classes_of(public, self.features),
             names=item.own_names(),
-            source=private[c.SOURCE],
             seed=private.get(c.SEED),
             scores={name: private.get(name) for name in c.SCORE},
-            decision=decisions.get(private[c.ROW_ID], {}).get(DECISION, private.get(DECISION)),
+            decision=decisions.get(private[c.ROW_ID], {}).get(c.REVIEW_DECISION, private.get(c.REVIEW_DECISION)),
             original=item.image,
         )
 
-    def judge_rows(self, gate: Gate) -> None:
+    def judge_rows(self, gate: PublishGate) -> None:
         """Nothing shows only once every row was read."""
 
     def secrets(self) -> list[str]:
