@@ -25,6 +25,7 @@ from u2s_datasets import images
 from u2s_datasets.evaluation.report.dataset_rows import DatasetRows
 from u2s_datasets.images.same import untouched
 from u2s_datasets.parts.fingerprint import code_digest
+from u2s_datasets.parts.metrics.intervals import upper_bound
 from u2s_datasets.publish import audit, card, facts, text_check
 from u2s_datasets.publish.build import Builder
 from u2s_datasets.publish.candidate import Candidate
@@ -141,7 +142,7 @@ def test_a_thousand_files_are_looked_for_at_once_across_chunks():
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
 def test_the_audit_s_bound_is_scipy_s(n, leaks, confidence):
     exact = 1.0 if leaks == n else stats.beta.ppf(confidence, leaks + 1, n - leaks)
-    assert audit.upper_bound(n, leaks, confidence) == pytest.approx(exact, abs=1e-9)
+    assert upper_bound(n, leaks, confidence) == pytest.approx(exact, abs=1e-9)
 
 
 STATED = {"n": 300, "leaks": 0, "confidence": 0.95, "upper_bound": 0.01, "date": "2026-11-20"}

@@ -20,6 +20,7 @@ from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.evaluation.evaluate import evaluate_run
 from u2s_datasets.executor.recorded_profile import run_profile
+from u2s_datasets.parts.metrics.intervals import upper_bound
 from u2s_datasets.review import audit
 from u2s_datasets.review import decisions as d
 from u2s_datasets.review.fiftyone_app import forms
@@ -312,11 +313,11 @@ def test_what_cannot_be_done_as_in_the_run_is_named_with_the_remedy(run, old, ne
 
 def test_the_bound_is_the_rate_at_which_so_few_leaks_are_that_unlikely():
     for n, leaks, confidence in ((100, 0, 0.95), (100, 3, 0.95), (400, 1, 0.99), (5, 5, 0.9)):
-        bound = audit.upper_bound(n, leaks, confidence)
+        bound = upper_bound(n, leaks, confidence)
         assert bound == 1 if leaks == n else binom.cdf(leaks, n, bound) == pytest.approx(1 - confidence)
-    assert audit.upper_bound(100, 0) == pytest.approx(1 - 0.05 ** (1 / 100))
-    with pytest.raises(u2s.SetupError, match="cannot be"):
-        audit.upper_bound(10, 11)
+    assert upper_bound(100, 0) == pytest.approx(1 - 0.05 ** (1 / 100))
+    with pytest.raises(u2s.SetupError, match="impossible audit: n=10, leaks=11"):
+        upper_bound(10, 11)
 
 
 def test_an_audit_from_the_draw_to_the_bound(run):

@@ -13,7 +13,7 @@ from typing import Any
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import checks
-from u2s_datasets.review.audit import upper_bound
+from u2s_datasets.parts.metrics.intervals import upper_bound
 
 
 @dataclass(frozen=True)

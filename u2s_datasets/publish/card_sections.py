@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts.metrics.definitions import MEANINGS as SCORES
-from u2s_datasets.parts.metrics.definitions import SCALES
+from u2s_datasets.parts.metrics.definitions import SPECS
 
 UNKNOWN = "not recorded"
 UNMEASURED = "not measured"
@@ -66,7 +65,7 @@ def _sum(counts: Mapping[str, int]) -> str:
 
 def _home(counts: Mapping[str, int], quality: Mapping[str, float]) -> str:
     at = {"higher": "at least", "lower": "at most"}
-    gate = ", ".join(f"{name} {at[SCALES[name][0]]} {worst:g}" for name, worst in quality.items())
+    gate = ", ".join(f"{name} {at[SPECS[name].better]} {worst:g}" for name, worst in quality.items())
     return (
         f"Of the safe and anonymized rows, {counts['rejected']:,} were rejected in a review and "
         f"{counts['below_quality']:,} did not pass the quality gate ({gate or 'none was asked for'}); they stay home "
@@ -117,7 +116,8 @@ def _columns(one: Mapping[str, Any]) -> str:
 
     rows = []
     for name, feature in Features.from_dict(one["features"]).items():
-        whose = "kept from the source" if name in one["kept"] else _MEANINGS.get(name, SCORES.get(name, ""))
+        meaning = SPECS[name].meaning if name in SPECS else _MEANINGS.get(name, "")
+        whose = "kept from the source" if name in one["kept"] else meaning
         rows.append((name, _type(feature), whose))
     return table(("column", "type", "what it is"), rows)
 

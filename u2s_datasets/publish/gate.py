@@ -15,7 +15,7 @@ from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.images import same
 from u2s_datasets.images.metadata import metadata_in
 from u2s_datasets.parts.checks import number
-from u2s_datasets.parts.metrics.definitions import SCALES
+from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.publish import text_check
 from u2s_datasets.publish.candidate import Candidate, pixels_of, stored_bytes
 
@@ -87,7 +87,7 @@ class Gate:
 
     Args:
         allow: codes of `ALLOWABLE`; they are counted all the same, for the card.
-        quality: score -> the worst value that may leave; anonymized rows with a worse one stay home; `SCALES` says
+        quality: score -> the worst value that may leave; anonymized rows with a worse one stay home; `SPECS` says
             which way is worse.
         kept: the kept columns.
 
@@ -104,8 +104,8 @@ class Gate:
         self.measured: Counter[str] = Counter()
         self._ids: set[str] = set()
         for name, worst in self.quality.items():
-            if name not in SCALES:
-                raise SetupError(f"quality={name!r} is no score; use one of: {', '.join(SCALES)}")
+            if name not in SPECS:
+                raise SetupError(f"quality={name!r} is no score; use one of: {', '.join(SPECS)}")
             number(f"quality[{name!r}]", worst)
 
     def note(self, code: str, detail: str = "", row: str = "") -> None:
@@ -161,7 +161,7 @@ class Gate:
             return "rejected"
         for name, worst in self.quality.items() if row.status == c.ANONYMIZED else ():
             value = _measured(row, name)
-            if value is None or (value < worst if SCALES[name][0] == "higher" else value > worst):
+            if value is None or (value < worst if SPECS[name].better == "higher" else value > worst):
                 return "below_quality"
         return None
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
+from u2s_datasets.parts.metrics.intervals import upper_bound
 from u2s_datasets.review import decisions as d
 
 if TYPE_CHECKING:
@@ -23,30 +24,6 @@ if TYPE_CHECKING:
 
 SAMPLE, RESULT = "audit_sample.json", "audit.json"
 _LEAK, _CLEAN = "leak", "clean"
-
-
-def upper_bound(n: int, leaks: int, confidence: float = 0.95) -> float:
-    """The exact one-sided upper bound on a rate (Clopper and Pearson, Biometrika 26, 1934).
-
-    The rate p at which `leaks` or fewer in n draws have probability 1 - confidence: the quantile `confidence` of
-    Beta(leaks + 1, n - leaks). With no leak at all that is 1 - (1 - confidence)^(1/n).
-
-    Args:
-        n: images looked at, 1 or more.
-        leaks: how many leaked, 0 to n.
-        confidence: in (0, 1).
-
-    Raises:
-        SetupError: numbers that cannot be.
-    """
-    from scipy.stats import beta
-
-    if not (n >= 1 and 0 <= leaks <= n and 0 < confidence < 1):
-        raise SetupError(
-            f"n={n}, leaks={leaks}, confidence={confidence} cannot be; give 0 <= leaks <= n and a "
-            "confidence between 0 and 1, such as 0.95"
-        )
-    return 1.0 if leaks == n else float(beta.ppf(confidence, leaks + 1, n - leaks))
 
 
 def draw(folder: str | Path, n: int, seed: int, by: str) -> list[str]:

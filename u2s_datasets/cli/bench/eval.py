@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 import time
@@ -16,13 +17,18 @@ from u2s_datasets import images
 from u2s_datasets.cli.bench.sample_photos import PHOTOS, write_samples
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError
 from u2s_datasets.parts.metrics import privacy
-from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
-from u2s_datasets.parts.metrics.face_encoders import InsightFace
 from u2s_datasets.parts.metrics.quality import clip_similarity
 from u2s_datasets.parts.metrics.reidentification import ranks
 from u2s_datasets.sources.open import FolderSource
-from u2s_datasets.stages import measures
 from u2s_datasets.stages.batch import Row
+from u2s_datasets.stages.score import (
+    NETWORKS,
+    available_threads,
+    score_clip,
+    score_faces,
+    score_lpips,
+    score_ssim,
+)
 
 _GALLERY, _WIDTH = 10_000, 768
 _WORDS = ["the", "fire", "exit", "is", "at", "gate", "twelve", "please", "mind", "the", "step"]
@@ -44,25 +50,25 @@ def bench_eval(src: str | None = None, rows: int = 64, parts: dict[str, Any] | N
     pairs = _pairs(src, rows)
     rates = _on_cores(pairs) | _formulas()
     absent: dict[str, str] = {}
-    work: dict[str, tuple[Any, Callable[[Any], None]]] = {
-        "clip": (ClipEncoder, lambda part: measures.fit(part, pairs)),
-        "lpips": (LpipsNetwork, lambda part: measures.perceive(part, pairs)),
-        "faces": (InsightFace, lambda part: measures.meet(part, pairs)),
+    work: dict[str, Callable[[Any, list[Row]], None]] = {
+        "clip": score_clip,
+        "lpips": score_lpips,
+        "faces": score_faces,
     }
-    for name, (kind, call) in work.items():
-        part = (parts or {}).get(name) or kind()
+    for name, call in work.items():
+        part = (parts or {}).get(name) or NETWORKS[name][1]()
         try:
             part.check()
         except (MissingExtra, MissingWeights) as error:
             absent[name] = str(error)
             continue
         part.loaded  # noqa: B018  start-up is not what is timed
-        rates[name] = _rate(lambda c=call, p=part: c(p), len(pairs))  # type: ignore[misc]
+        rates[name] = _rate(functools.partial(call, part, pairs), len(pairs))
     speed_up = round(rates["ssim"] / rates["ssim, 1 thread"], 2)
     facts = {"rows": len(pairs), "pairs_per_second": rates, "ssim_speed_up": speed_up, "absent": absent}
     for name, value in rates.items():
         print(f"  {name:24} {value:12,.1f} per second")
-    print(f"  ssim on {measures.threads()} threads is {facts['ssim_speed_up']:.2f} times as fast as on one")
+    print(f"  ssim on {available_threads()} threads is {facts['ssim_speed_up']:.2f} times as fast as on one")
     for name, why in absent.items():
         print(f"  {name:24} not measured: {why}")
     print(json.dumps(facts))
@@ -91,7 +97,7 @@ def _on_cores(pairs: list[Row]) -> dict[str, float]:
     found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(3):
         for name, number in names.items():
-            found[name].append(_rate(lambda n=number: measures.compare(pairs, number=n), len(pairs)))  # type: ignore[misc]
+            found[name].append(_rate(functools.partial(score_ssim, pairs, threads=number), len(pairs)))
     return {name: max(values) for name, values in found.items()}
 
 

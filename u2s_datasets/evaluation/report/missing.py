@@ -2,64 +2,50 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from u2s_datasets import columns as c
+from u2s_datasets.parts.metrics.definitions import SPECS
 
-UNMEASURED = "unmeasured"
-"""A column of `private/eval.parquet`: JSON, score -> the reason code why this row could not be measured."""
-
-WITHHELD, NO_FACE, NO_TEXT = "withheld", "no face in the original", "no text in the original"
-NO_ORIGINAL, FAILED, ELSE = "the original is not there", "could not be measured", "not measured"
-_OF_TEXT = (c.TEXT_SIMILARITY, c.TEXT_RECALL)
-_OF_PIXELS = (c.SSIM, c.LPIPS)
-_NO_FIT = "the original does not fit its caption"
-_SIZES = "the two sizes differ, or are too small"
+NO_ORIGINAL = "the original is not there"
+FAILED = "could not be measured"
+NOT_MEASURED = "not measured"
 
 
-def why(name: str, values: np.ndarray, batch: pa.RecordBatch, kept: np.ndarray) -> Counter[str]:
-    """How many of the kept rows without a finite value have none for which reason.
+def rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The columns that `missing_reasons` reads, None where the batch has no such column."""
+    names = (c.STATUS, c.UNMEASURED, *c.SCORE)
+    present = batch.select([name for name in names if name in batch.schema.names])
+    return [dict.fromkeys(names) | row for row in present.to_pylist()]
+
+
+def missing_reasons(name: str, rows: Sequence[Mapping[str, Any]], lost: np.ndarray) -> Counter[str]:
+    """How many rows have no value for which reason.
 
     Args:
         name: the score column.
-        values: (rows,) float64, NaN where there is none.
-        batch: the rows, with whatever other columns were read.
-        kept: (rows,) bool.
+        rows: as of `rows_of`.
+        lost: (rows,) bool, the rows without a finite value that count.
     """
+    spec = SPECS[name]
     found: Counter[str] = Counter()
-    if not (lost := np.flatnonzero(~np.isfinite(values) & kept)).size:
-        return found
-    status, noted, texts, faces = (_list(batch, n) for n in (c.STATUS, UNMEASURED, c.RESIDUAL_TEXT, c.FACES_BEFORE))
-    ssim, clip = np.isfinite(_numbers(batch, c.SSIM)), _numbers(batch, c.CLIP_SIMILARITY)
-    for i in lost:
-        notes = json.loads(noted[i] or "{}")
-        if status[i] == c.WITHHELD:
-            found[WITHHELD] += 1
+    for row in itertools.compress(rows, lost):
+        notes = json.loads(row[c.UNMEASURED] or "{}")
+        if row[c.STATUS] == c.WITHHELD:
+            found[c.WITHHELD] += 1
         elif c.IMAGE in notes:
             found[NO_ORIGINAL] += 1
-        elif name in notes or (name == c.TEXT_RECALL and c.TEXT_SIMILARITY in notes):
+        elif name in notes or spec.noted_as in notes:
             found[FAILED] += 1
-        elif name == c.FACE_SIMILARITY and faces[i] == 0:
-            found[NO_FACE] += 1
-        elif name == c.CLIP_RATIO and noted[i] is not None and np.isfinite(clip[i]):
-            found[_NO_FIT] += 1
-        elif name in _OF_TEXT and texts[i] is not None:
-            found[NO_TEXT] += 1
-        elif name in _OF_PIXELS and not ssim[i] and noted[i] is not None:
-            found[_SIZES] += 1
+        elif spec.undefined is not None and spec.undefined.applies(row):
+            found[spec.undefined.reason] += 1
         else:
-            found[ELSE] += 1
+            found[NOT_MEASURED] += 1
     return found
-
-
-def _list(batch: pa.RecordBatch, name: str) -> list[Any]:
-    return batch.column(name).to_pylist() if name in batch.schema.names else [None] * len(batch)
-
-
-def _numbers(batch: pa.RecordBatch, name: str) -> np.ndarray:
-    return np.array([np.nan if v is None else v for v in _list(batch, name)], float)

@@ -1,4 +1,4 @@
-"""What came of an evaluation on VISPR: a table for people, JSON with the curves for everything else."""
+"""The result of an evaluation on VISPR: a table for people, JSON with the curves for everything else."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.evaluation.report.page import write_whole
-from u2s_datasets.evaluation.report.tables import Table, text_table
+from u2s_datasets.evaluation.report.layout import write_whole
+from u2s_datasets.evaluation.report.tables import Table, share, text_table
 from u2s_datasets.parts.metrics import flags
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of one question.
+    """The figures of one question.
 
     Args:
         name: "all", or the group's.
         title: its row in the table.
         judged_by: "model" and the detectors that took part.
-        not_measured: why there are no figures; "" where there are.
+        not_measured: why there are no figures; "" if there are.
         counts: over all images.
         failed: images that could not be read or judged, by reason code; they count as flagged.
         metrics: recall, precision and F1 with their intervals.
-        curve: over the threshold of `privacy_score`; none where no image is private.
+        curve: over the threshold of `privacy_score`; None where no image is private.
     """
 
     name: str
@@ -59,7 +59,14 @@ class VisprResult:
 
     def __str__(self) -> str:
         head = ("criterion", "images with it", "flagged", "failed", "recall", "precision", "F1", "average precision")
-        rows = [_cells(m) for m in self.measured if m.counts]
+        rows = []
+        for m in self.measured:
+            if m.counts is not None:
+                positives = m.counts.true_positives + m.counts.false_negatives
+                flagged = m.counts.true_positives + m.counts.false_positives
+                images = (f"{n:,}" for n in (positives, flagged, sum(m.failed.values())))
+                shares = (share(i.value, i.low, i.high) for i in (m.metrics[name] for name in flags.METRICS))
+                rows.append((m.title, *images, *shares, share(m.curve and m.curve.average_precision)))
         parts = [text_table(Table(f"VISPR {self.split}, profile {self.profile}, {self.images:,} images", head, rows))]
         parts += [f"{m.title}: not measured: {m.not_measured}" for m in self.measured if m.not_measured]
         if failed := max((sum(m.failed.values()) for m in self.measured), default=0):
@@ -80,29 +87,15 @@ class VisprResult:
         write_whole(path, self.to_json() + "\n", path.parent, private=False)
 
 
-def _cells(m: Measured) -> tuple[str, ...]:
-    assert m.counts is not None
-    c = m.counts
-    images = (c.true_positives + c.false_negatives, c.true_positives + c.false_positives, sum(m.failed.values()))
-    average = "–" if m.curve is None else f"{m.curve.average_precision:.3f}"
-    return (m.title, *(f"{n:,}" for n in images), *(_shown(m.metrics[name]) for name in flags.METRICS), average)
-
-
-def _shown(i: flags.Interval) -> str:
-    if i.value is None:
-        return "–"
-    return f"{i.value:.3f}" + ("" if i.low is None else f" [{i.low:.3f}, {i.high:.3f}]")
-
-
-def free(target: Path) -> Path:
-    """The path, where it is new or an earlier result."""
+def check_result_path(target: Path) -> Path:
+    """The path, once it is known to be new or an earlier result. Raises `SetupError`."""
     if target.is_file() and target.stat().st_size:
         try:
-            ours = json.loads(target.read_text("utf-8"))["dataset"] == "VISPR"
+            is_result = json.loads(target.read_text("utf-8"))["dataset"] == "VISPR"
         except (OSError, ValueError, KeyError, TypeError):
-            ours = False
-        if not ours:
-            raise SetupError(f"out={str(target)!r} is a file of something else; give a new one, such as vispr.json")
+            is_result = False
+        if not is_result:
+            raise SetupError(f"out={str(target)!r} holds something else; give a new file, such as vispr.json")
     elif target.is_dir() or target.suffix != ".json":
         raise SetupError(f"out={str(target)!r} cannot be written as a result; give a file such as vispr.json")
     return target
