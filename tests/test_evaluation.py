@@ -23,7 +23,7 @@ from u2s_datasets.evaluation.attacks import Gallery
 from u2s_datasets.evaluation.evaluate import evaluate_run, make_parts
 from u2s_datasets.evaluation.report.report import Report, report
 from u2s_datasets.evaluation.report.summary import summarize
-from u2s_datasets.evaluation.vispr.result import Measured, VisprResult
+from u2s_datasets.evaluation.vispr.evaluate import Measured, VisprResult
 from u2s_datasets.executor.run import rewrite_reports
 from u2s_datasets.parts.metrics import flags
 from u2s_datasets.parts.metrics.definitions import SPECS

@@ -20,7 +20,7 @@ from u2s_datasets.evaluation.report.layout import frame, section, write_whole
 from u2s_datasets.evaluation.report.plots import Point, tradeoff
 from u2s_datasets.evaluation.report.report import Report, report
 from u2s_datasets.evaluation.report.svg import esc, printable
-from u2s_datasets.evaluation.report.tables import Table, html_table, number, text_table
+from u2s_datasets.evaluation.report.tables import Table, html_table, join_tables, number, text_table
 from u2s_datasets.parts.metrics.definitions import SPECS, Distribution
 from u2s_datasets.parts.metrics.intervals import FEWEST, SIGNIFICANT, Difference, find_differences
 from u2s_datasets.runs.reader import Folder
@@ -44,7 +44,7 @@ class Comparison:
     points: tuple[Point, ...]
 
     def __str__(self) -> str:
-        return "\n\n".join(map(text_table, self._tables()))
+        return join_tables(self._tables(), text_table)
 
     def to_json(self) -> str:
         """The numbers as JSON. Private."""
@@ -69,7 +69,7 @@ class Comparison:
             f'<header><p class="kicker">Private comparison</p><h1>{len(self.runs)} runs: {names}</h1></header>',
             '<p class="banner"><b>Do not share.</b> The figures are exact.</p>',
             section("Privacy and utility", self._plot()),
-            section("In numbers", "".join(map(html_table, self._tables()))),
+            section("In numbers", join_tables(self._tables(), html_table, "")),
         ]
         page = frame("Comparison", body)
         if target is not None:
@@ -104,12 +104,11 @@ class Comparison:
             found = [_measured(made, name) for made in self.runs.values()]
             if any(found):
                 rows.append((name, spec.better, *map(_mean_cell, found)))
-        if rows:
-            head = ("score", "better for privacy", *names)
-            yield Table("Means, with their 95% interval and the rows measured", head, rows)
+        head = ("score", "better for privacy", *names)
+        yield Table("Means, with their 95% interval and the rows measured", head, rows)
+        head = ("score", "from", "to", "n", "difference", "95% interval", "p", "p corrected", "verdict")
+        yield Table("Differences on the rows that both have", head, [_difference_row(d) for d in self.differences])
         if self.differences:
-            head = ("score", "from", "to", "n", "difference", "95% interval", "p", "p corrected", "verdict")
-            yield Table("Differences on the rows that both have", head, [_difference_row(d) for d in self.differences])
             tests = sum(d.p is not None for d in self.differences)
             yield Table(
                 f"p: Wilcoxon's signed-rank test; none below {FEWEST} rows. Corrected for {tests} tests by Holm's "

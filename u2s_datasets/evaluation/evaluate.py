@@ -11,8 +11,7 @@ from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import MissingExtra, MissingWeights
-from u2s_datasets.evaluation.controls import measure_controls
-from u2s_datasets.evaluation.measure_rows import EvaluationJob, measure_rows
+from u2s_datasets.evaluation.measure_rows import EvaluationJob, measure_controls, measure_rows
 from u2s_datasets.evaluation.report.inspection import read_inspection
 from u2s_datasets.evaluation.report.report import Report, report, write_reports
 from u2s_datasets.evaluation.report.summary import check_over
@@ -134,14 +133,12 @@ def make_parts(clip: str | None, lpips: str | None, faces: str | None, vlm: str 
         parts["clip"] = catalog.make("encoder", "clip", catalog.ENCODERS, model=clip)
     if lpips:
         parts["lpips"] = catalog.make("encoder", "lpips", catalog.ENCODERS, trunk=lpips)
-    if faces and faces.endswith(".onnx"):
-        parts["faces"] = catalog.make("encoder", "onnx_faces", catalog.ENCODERS, file=faces)
-    elif faces:
-        parts["faces"] = catalog.make("encoder", faces, catalog.ENCODERS)
+    if faces:
+        name, options = ("onnx_faces", {"file": faces}) if faces.endswith(".onnx") else (faces, {})
+        parts["faces"] = catalog.make("encoder", name, catalog.ENCODERS, **options)
     if vlm:
         address, _, model = vlm.partition("#")
-        if "://" in address:
-            parts["vlm"] = catalog.make("backend", "openai", catalog.BACKENDS, model=model, base_url=address)
-        else:
-            parts["vlm"] = catalog.make("backend", "transformers", catalog.BACKENDS, model=vlm)
+        remote = {"model": model, "base_url": address}
+        name, options = ("openai", remote) if "://" in address else ("transformers", {"model": vlm})
+        parts["vlm"] = catalog.make("backend", name, catalog.BACKENDS, **options)
     return parts

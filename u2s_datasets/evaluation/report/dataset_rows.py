@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
+from PIL import Image
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
+from u2s_datasets.evaluation.report.summary import Summary
 from u2s_datasets.runs.reader import BATCH
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from u2s_datasets.evaluation.report.summary import Summary
 
 
 class DatasetRows:

@@ -15,7 +15,7 @@ from u2s_datasets import columns as c
 from u2s_datasets.evaluation.report.inspection import inspection_plot
 from u2s_datasets.evaluation.report.summary import Summary
 from u2s_datasets.evaluation.report.svg import bar, esc, photo, thumbnail
-from u2s_datasets.evaluation.report.tables import evaluation_tables, html_table, inspection_tables
+from u2s_datasets.evaluation.report.tables import evaluation_tables, html_table, inspection_tables, join_tables
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -157,10 +157,11 @@ _RELIABLE = (
 
 def evaluation_sections(found: Mapping[str, Any], private: bool) -> Iterator[str]:
     """The attack, the controls and the inspection's reliability, of what `Evaluation.plain` gave, if anything."""
-    tables = "".join(map(html_table, evaluation_tables({k: v for k, v in found.items() if k != "inspection"}, private)))
+    own = {name: value for name, value in found.items() if name != "inspection"}
+    tables = join_tables(evaluation_tables(own, private), html_table, "")
     yield section("Attack and controls", f'<p class="quiet">{_ATTACK}</p>{tables}' if tables else "")
     if inspection := found.get("inspection"):
-        tables = "".join(map(html_table, inspection_tables(inspection)))
+        tables = join_tables(inspection_tables(inspection), html_table, "")
         words = f'<p class="quiet">{_RELIABLE}</p>'
         yield section("How reliable the inspection is", f"{words}{inspection_plot(inspection)}{tables}")
 

@@ -24,7 +24,7 @@ from u2s_datasets.evaluation.report.layout import (
 )
 from u2s_datasets.evaluation.report.summary import Original, Summary
 from u2s_datasets.evaluation.report.svg import esc, photo, thumbnail
-from u2s_datasets.evaluation.report.tables import REASONS, html_table, number_tables
+from u2s_datasets.evaluation.report.tables import REASONS, html_table, join_tables, number_tables
 
 MOST = 40
 """Rows of each kind on the private page."""
@@ -63,7 +63,7 @@ def private_page(report: Summary, original: Original | None = None) -> str:
         f"<h1>{verdict(report)}</h1></header>",
         '<p class="banner"><b>Do not share.</b> This page shows originals, file names and what was read in them.</p>',
         *top(report),
-        section("In numbers", "".join(map(html_table, number_tables(report, private=True)))),
+        section("In numbers", join_tables(number_tables(report, private=True), html_table, "")),
         *evaluation_sections(report.beyond.get(True, {}), private=True),
         section("Withheld", _shown_of(len(held), counts[c.WITHHELD], "in the order of the source")),
         *map_threads(withheld, held),

@@ -18,7 +18,7 @@ from u2s_datasets.evaluation.report.layout import write_whole
 from u2s_datasets.evaluation.report.private_page import private_page
 from u2s_datasets.evaluation.report.public_page import public_page
 from u2s_datasets.evaluation.report.summary import Original, Summary, summarize
-from u2s_datasets.evaluation.report.tables import html_table, markdown_table, report_tables, text_table
+from u2s_datasets.evaluation.report.tables import html_table, join_tables, markdown_table, report_tables, text_table
 from u2s_datasets.parts.metrics.definitions import FEW
 from u2s_datasets.runs.reader import Folder, adding_up
 
@@ -30,10 +30,10 @@ class Report(Summary):
     """The numbers of one set. Printed, it is a table with everything; `to_*` give what may be published."""
 
     def __str__(self) -> str:
-        return "\n\n".join(map(text_table, report_tables(self, private=True)))
+        return join_tables(report_tables(self, private=True), text_table)
 
     def _repr_html_(self) -> str:
-        return "".join(map(html_table, report_tables(self, private=True)))
+        return join_tables(report_tables(self, private=True), html_table, "")
 
     def to_markdown(self, private: bool = False) -> str:
         """The tables in Markdown.
@@ -41,7 +41,7 @@ class Report(Summary):
         Args:
             private: also what was found per category, each score's worst value, and figures of fewer than 5 rows.
         """
-        return "\n\n".join(map(markdown_table, report_tables(self, private))) + "\n"
+        return join_tables(report_tables(self, private), markdown_table) + "\n"
 
     def to_json(self, private: bool = False) -> str:
         """The numbers as JSON; see `to_markdown` for `private`."""

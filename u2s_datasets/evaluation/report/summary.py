@@ -6,10 +6,11 @@ The columns that hold images are not read at all; eight bytes per row and score 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,6 @@ import pyarrow.compute as pc
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.evaluation.report.missing import missing_reasons, rows_of
 from u2s_datasets.parts.metrics.definitions import SPECS, Distribution
 from u2s_datasets.parts.metrics.privacy import RaceEntropy, race_entropy
 
@@ -31,6 +31,10 @@ Original = Callable[[str], "Image.Image | None"]
 
 OVER = ("all", "flagged")
 """Which rows count in the scores."""
+
+NO_ORIGINAL = "the original is not there"
+FAILED = "could not be measured"
+NOT_MEASURED = "not measured"
 
 UNRECORDED = "unrecorded"
 """Stands for a reason code that is not in the vocabulary."""
@@ -151,7 +155,9 @@ class _Scores:
 
     def add(self, batch: pa.RecordBatch, kept: np.ndarray, found: Iterable[tuple[int, str]]) -> None:
         """Add the rows of a batch that are kept, a (rows,) bool; `found` as of `_found`."""
-        rows = rows_of(batch)
+        names = (c.STATUS, c.UNMEASURED, *c.SCORE)
+        present = batch.select([name for name in names if name in batch.schema.names])
+        rows = [dict.fromkeys(names) | row for row in present.to_pylist()]
         categories = sorted({(i, str(name)) for i, name in found if name != c.ERROR and kept[i]})
         for name in (n for n in SPECS if n in batch.schema.names):
             values = _numbers(batch.column(name))
@@ -159,7 +165,7 @@ class _Scores:
                 values = np.where(_numbers(batch.column(c.FACES_AFTER)) == 0, math.nan, values)
             lost = ~np.isfinite(values)
             self.values.setdefault(name, array("d")).extend(values[kept])
-            self.why.setdefault(name, Counter()).update(missing_reasons(name, rows, lost & kept))
+            self.why.setdefault(name, Counter()).update(_missing_reasons(name, rows, lost & kept))
             for i, category in categories:
                 if not lost[i]:
                     n, total = self.sums.get((category, name), (0, 0.0))
@@ -177,6 +183,31 @@ class _Scores:
         """Before and after, unless no image was judged at all."""
         judged = {name.removeprefix("race_"): v for name, v in self.labels.items() if any(x is not None for x in v)}
         return {name: race_entropy(labels, self.paper_compat) for name, labels in judged.items()}
+
+
+def _missing_reasons(name: str, rows: Sequence[Mapping[str, Any]], lost: np.ndarray) -> Counter[str]:
+    """How many rows have no value for which reason.
+
+    Args:
+        name: the score column.
+        rows: the columns that tell, None where there is no such column.
+        lost: (rows,) bool, the rows without a finite value that count.
+    """
+    spec = SPECS[name]
+    found: Counter[str] = Counter()
+    for row in itertools.compress(rows, lost):
+        notes = json.loads(row[c.UNMEASURED] or "{}")
+        if row[c.STATUS] == c.WITHHELD:
+            found[c.WITHHELD] += 1
+        elif c.IMAGE in notes:
+            found[NO_ORIGINAL] += 1
+        elif name in notes or spec.noted_as in notes:
+            found[FAILED] += 1
+        elif spec.undefined is not None and spec.undefined.applies(row):
+            found[spec.undefined.reason] += 1
+        else:
+            found[NOT_MEASURED] += 1
+    return found
 
 
 def _found(batch: pa.RecordBatch) -> list[tuple[int, str]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from u2s_datasets import columns as c
 from u2s_datasets.evaluation.report.summary import UNRECORDED, Summary
 from u2s_datasets.evaluation.report.svg import esc, printable
 from u2s_datasets.parts.metrics.definitions import FEW, SPECS, Distribution
+from u2s_datasets.parts.metrics.privacy import CLASSES
 
 REASONS = c.REASON_CODES | {UNRECORDED: "no known reason code was recorded"}
 
@@ -31,6 +32,14 @@ class Table(NamedTuple):
     rows: Sequence[tuple[str, ...]] = ()
 
 
+def join_tables(tables: Iterable[Table], write: Callable[[Table], str], between: str = "\n\n") -> str:
+    """Tables one after another as `text_table`, `markdown_table` or `html_table` writes them.
+
+    A table with a header and without rows is left out.
+    """
+    return between.join(write(table) for table in tables if table.rows or not table.head)
+
+
 def report_tables(report: Summary, private: bool) -> Iterator[Table]:
     """The whole report.
 
@@ -41,8 +50,8 @@ def report_tables(report: Summary, private: bool) -> Iterator[Table]:
     if report.statuses is None:
         yield Table(f"{report.rows:,} rows, not anonymized yet")
     else:
-        parts = [("rows", report.rows), *report.statuses.items()]
-        shares = [(name, f"{k:,}", f"{k / report.rows:.1%}" if report.rows else "–") for name, k in parts]
+        parts = {"rows": report.rows, **report.statuses}
+        shares = [(name, f"{k:,}", f"{k / report.rows:.1%}" if report.rows else "–") for name, k in parts.items()]
         total = " + ".join(f"{k:,} {name}" for name, k in report.statuses.items())
         yield Table(f"{report.rows:,} rows = {total}", ("status", "rows", "share"), shares)
     yield from number_tables(report, private)
@@ -56,26 +65,22 @@ def report_tables(report: Summary, private: bool) -> Iterator[Table]:
 
 def number_tables(report: Summary, private: bool) -> Iterator[Table]:
     """The tables between the counts of the rows and what was looked for."""
-    if report.reasons:
-        why = [(code, f"{k:,}", REASONS[code]) for code, k in report.reasons.items()]
-        yield Table("Withheld because", ("reason", "rows", "meaning"), why)
-    if private and report.detections:
+    reasons = [(code, f"{k:,}", REASONS[code]) for code, k in report.reasons.items()]
+    yield Table("Withheld because", ("reason", "rows", "meaning"), reasons)
+    measured = [score for score in report.scores if score.n]
+    if private:
         found = [(printable(k), f"{items:,}", f"{images:,}") for k, (items, images) in report.detections.items()]
         yield Table("Found before editing", ("category", "items", "images"), found)
-    if measured := [s for s in report.scores if s.n]:
-        yield _scores(measured, private)
-        lost = [
-            (s.name, printable(why), f"{k:,}") for s in measured if not s.spec.detail_of for why, k in s.why.items()
-        ]
-        if private and lost:
-            yield Table("Missing because", ("score", "reason", "rows"), lost)
+    yield _scores(measured, private)
     if private:
-        yield from _scores_by_category(report)
-    yield from _races(report, private)
-    if empty := [s.name for s in report.scores if not s.n and not s.spec.detail_of]:
+        whole = [score for score in measured if not score.spec.detail_of]
+        lost = [(score.name, printable(why), f"{k:,}") for score in whole for why, k in score.why.items()]
+        yield Table("Missing because", ("score", "reason", "rows"), lost)
+        yield _scores_by_category(report)
+    yield _races(report, private)
+    if empty := [score.name for score in report.scores if not score.n and not score.spec.detail_of]:
         yield Table(f"Not measured: {', '.join(empty)}.")
-    if skipped := report.run.get("skipped"):
-        yield Table("Skipped, no images", ("kind", "files"), ranked(skipped))
+    yield Table("Skipped, no images", ("kind", "files"), ranked(report.run.get("skipped") or {}))
 
 
 def _scores(measured: Sequence[Distribution], private: bool) -> Table:
@@ -87,35 +92,35 @@ def _scores(measured: Sequence[Distribution], private: bool) -> Table:
         if private:
             cells.append(number(None if score.spec.copying else score.worst))
         rows.append((score.name, score.spec.goal, f"{score.n:,}", f"{score.missing:,}", *cells))
-    worst = ("worst",) if private else ()
-    return Table("Scores", ("score", "goal", "n", "missing", "mean", "95% of the mean", "median", *worst), rows)
+    head = ("score", "goal", "n", "missing", "mean", "95% of the mean", "median")
+    return Table("Scores", (*head, "worst") if private else head, rows)
 
 
-def _scores_by_category(report: Summary) -> Iterator[Table]:
+def _scores_by_category(report: Summary) -> Table:
     """Mean score per category of what was found; private, as the categories are."""
-    shown = {name for _, name in report.by_category}
-    names = [s.name for s in report.scores if s.name in shown and not s.spec.detail_of]
+    known = {name for _, name in report.by_category}
+    names = [score.name for score in report.scores if score.name in known and not score.spec.detail_of]
     rows = []
-    for category in dict.fromkeys(category for category, _ in report.by_category):
+    for category in dict.fromkeys(category for category, _ in report.by_category if names):
         sums = [report.by_category.get((category, name), (0, 0.0)) for name in names]
         rows.append((printable(category), *(f"{number(total / n)} ({n:,})" if n else "–" for n, total in sums)))
-    if names:
-        yield Table("Mean scores of the images in which this was found (rows)", ("category", *names), rows)
+    return Table("Mean scores of the images in which this was found (rows)", ("category", *names), rows)
 
 
-def _races(report: Summary, private: bool) -> Iterator[Table]:
+def _races(report: Summary, private: bool) -> Table:
     """The race entropies; the shares of the classes, which tell of single images, in private only."""
-    if not report.race or not (private or all(made.n >= FEW for made in report.race.values())):
-        return
-    names = list(next(iter(report.race.values())).counts) if private else []
+    shown = report.race if private or all(made.n >= FEW for made in report.race.values()) else {}
     rows = []
-    for when, made in report.race.items():
-        shares = (f"{made.counts[name] / (sum(made.counts.values()) or 1):.0%}" for name in names)
-        others = (f"{made.without:,}", f"{made.missing:,}") if private else ()
-        value = made.value if private or made.value is None else round(made.value, 2)
-        rows.append((when, number(value), f"{made.n:,}", *others, *shares))
-    head = ("images", "entropy", "with people", *(("without", "not judged") if private else ()), *names)
-    yield Table("Apparent races, evenly spread is 1; Middle Eastern counts as Other, Indian as Asian", head, rows)
+    for when, made in shown.items():
+        if private:
+            total = sum(made.counts.values()) or 1
+            shares = (f"{made.counts[name] / total:.0%}" for name in CLASSES)
+            rows.append((when, number(made.value), f"{made.n:,}", f"{made.without:,}", f"{made.missing:,}", *shares))
+        else:
+            rows.append((when, number(None if made.value is None else round(made.value, 2)), f"{made.n:,}"))
+    more = ("without", "not judged", *CLASSES) if private else ()
+    title = "Apparent races, evenly spread is 1; Middle Eastern counts as Other, Indian as Asian"
+    return Table(title, ("images", "entropy", "with people", *more), rows)
 
 
 def evaluation_tables(found: Mapping[str, Any], private: bool) -> Iterator[Table]:
@@ -125,17 +130,16 @@ def evaluation_tables(found: Mapping[str, Any], private: bool) -> Iterator[Table
         found: what `Evaluation.plain` gave, for the owner or for anyone.
         private: the owner also sees what could not be tried.
     """
-    yield from _attacks(found, private)
-    yield from _controls(found)
+    yield _attacks(found.get("reidentification") or (), private)
+    yield _controls(found.get("controls") or {})
     if found.get("inspection"):
         yield from inspection_tables(found["inspection"])
     absent: Mapping[str, str] = found.get("absent") or {}
     needs = [(", ".join(n for n, v in absent.items() if v == w), printable(w)) for w in dict.fromkeys(absent.values())]
-    if needs:
-        yield Table("Not measured here", ("score", "needs"), needs)
+    yield Table("Not measured here", ("score", "needs"), needs)
 
 
-def _attacks(found: Mapping[str, Any], private: bool) -> Iterator[Table]:
+def _attacks(attacks: Iterable[Mapping[str, Any]], private: bool) -> Table:
     rows = [
         (
             _ENCODERS.get(attack["encoder"], printable(attack["encoder"])),
@@ -146,44 +150,37 @@ def _attacks(found: Mapping[str, Any], private: bool) -> Iterator[Table]:
             f"{rate['gallery']:,}",
             *("–" if rate[k] is None else f"{rate[k]:.1%}" for k in ("rate", "low", "high", "chance")),
         )
-        for attack in found.get("reidentification") or ()
+        for attack in attacks
         for rate in attack["rates"]
     ]
-    if rows:
-        tried = ("not tried",) if private else ()
-        head = ("by", "images", "rank", "n", *tried, "gallery", "found", "95% from", "to", "chance")
-        yield Table("Re-identification: an image finds its own original among all originals", head, rows)
+    tried = ("not tried",) if private else ()
+    head = ("by", "images", "rank", "n", *tried, "gallery", "found", "95% from", "to", "chance")
+    return Table("Re-identification: an image finds its own original among all originals", head, rows)
 
 
-def _controls(found: Mapping[str, Any]) -> Iterator[Table]:
-    made: Mapping[str, Any] = found.get("controls") or {}
+def _controls(controls: Mapping[str, Any]) -> Table:
     rows = []
     for name, spec in SPECS.items():
-        if spec.untouched is not None and any(name in kind for kind in made.values()):
-            cells = [made.get(kind, {}).get(name, {"n": 0, "mean": None}) for kind in ("no-op", "shuffled")]
+        if spec.untouched is not None and any(name in found for found in controls.values()):
+            cells = [controls.get(kind, {}).get(name, {"n": 0, "mean": None}) for kind in ("no-op", "shuffled")]
             texts = [text for cell in cells for text in (f"{cell['n']:,}", number(cell["mean"]))]
             rows.append((name, number(spec.untouched), *texts))
-    if rows:
-        head = ("score", "untouched should be", "n", "is", "n", "with another's image")
-        yield Table("Controls: each metric on originals as their own edit, and beside somebody else's", head, rows)
+    head = ("score", "untouched should be", "n", "is", "n", "with another's image")
+    return Table("Controls: each metric on originals as their own edit, and beside somebody else's", head, rows)
 
 
 def inspection_tables(found: Mapping[str, Any]) -> Iterator[Table]:
     """How reliable the inspection is, of what `read_inspection` gave, and what was not measured."""
     head = ("what", "images with it", "flagged", "failed", "recall", "precision", "F1", "average precision")
-    rows = [
-        (
-            q["title"],
-            *(f"{q[k]:,}" for k in ("private", "flagged", "failed")),
-            *(share(m["value"], m["low"], m["high"]) for m in q["metrics"].values()),
-            share(q["average_precision"]),
-        )
-        for q in found["questions"]
-        if "metrics" in q
-    ]
+    measured = [q for q in found["questions"] if "metrics" in q]
+    rows = []
+    for q in measured:
+        images = (f"{q[k]:,}" for k in ("private", "flagged", "failed"))
+        shares = (share(m["value"], m["low"], m["high"]) for m in q["metrics"].values())
+        rows.append((q["title"], *images, *shares, share(q["average_precision"])))
     title = f"The inspection on VISPR {found['split']}: profile {found['profile']}, {found['images']:,} labelled images"
-    if rows:
-        yield Table(title, head, rows)
+    yield Table(title, head, rows)
+    if measured:
         yield Table("In brackets: 95% bootstrap intervals. Recall: the share of private images that is flagged.")
     for q in found["questions"]:
         if "metrics" not in q:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +25,10 @@ import numpy as np
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
+from u2s_datasets.evaluation.report.layout import write_whole
+from u2s_datasets.evaluation.report.tables import Table, share, text_table
 from u2s_datasets.evaluation.vispr.answers import Answer, AnswerFile, Answers
 from u2s_datasets.evaluation.vispr.dataset import Example, read_split
-from u2s_datasets.evaluation.vispr.result import Measured, VisprResult, check_result_path
 from u2s_datasets.parts import catalog
 from u2s_datasets.parts.metrics import flags
 from u2s_datasets.privacy import criteria as criteria_
@@ -38,6 +40,80 @@ from u2s_datasets.stages.model_roles import Backends
 from u2s_datasets.stages.profiles import Profile
 
 RESAMPLES = 2_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures of one question.
+
+    Args:
+        name: "all", or the group's.
+        title: its row in the table.
+        judged_by: "model" and the detectors that took part.
+        not_measured: why there are no figures; "" if there are.
+        counts: over all images.
+        failed: images that could not be read or judged, by reason code; they count as flagged.
+        metrics: recall, precision and F1 with their intervals.
+        curve: over the threshold of `privacy_score`; None where no image is private.
+    """
+
+    name: str
+    title: str
+    judged_by: tuple[str, ...] = ()
+    not_measured: str = ""
+    counts: flags.Counts | None = None
+    failed: dict[str, int] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, flags.Interval] = dataclasses.field(default_factory=dict)
+    curve: flags.Curve | None = None
+
+
+@dataclass(frozen=True)
+class VisprResult:
+    """The evaluation of one profile; `str()` is a table.
+
+    Args:
+        profile: its name.
+        split: of the dataset.
+        images: how many were judged.
+        measured: all attributes, then the groups.
+        facts: how it was measured, for the JSON.
+    """
+
+    profile: str
+    split: str
+    images: int
+    measured: tuple[Measured, ...]
+    facts: dict[str, Any] = dataclasses.field(repr=False)
+
+    def __str__(self) -> str:
+        head = ("criterion", "images with it", "flagged", "failed", "recall", "precision", "F1", "average precision")
+        rows = []
+        for m in self.measured:
+            if m.counts is not None:
+                positives = m.counts.true_positives + m.counts.false_negatives
+                flagged = m.counts.true_positives + m.counts.false_positives
+                images = (f"{n:,}" for n in (positives, flagged, sum(m.failed.values())))
+                shares = (share(i.value, i.low, i.high) for i in (m.metrics[name] for name in flags.METRICS))
+                average = m.curve.average_precision if m.curve else None
+                rows.append((m.title, *images, *shares, share(average)))
+        parts = [text_table(Table(f"VISPR {self.split}, profile {self.profile}, {self.images:,} images", head, rows))]
+        parts += [f"{m.title}: not measured: {m.not_measured}" for m in self.measured if m.not_measured]
+        if failed := max((sum(m.failed.values()) for m in self.measured), default=0):
+            parts.append(f"Up to {failed:,} images could not be read or judged; they count as flagged.")
+        parts.append("In brackets: 95% bootstrap intervals over images.")
+        if self.facts["not_inspected"]:
+            parts.append(text_table(Table("Not looked for", rows=[(words,) for words in self.facts["not_inspected"]])))
+        return "\n".join(parts)
+
+    def to_json(self) -> str:
+        """Everything, the curves too, as JSON; the same for the same inputs."""
+        questions = [dataclasses.asdict(m) for m in self.measured]
+        facts = {"dataset": "VISPR", "split": self.split, "profile": self.profile, "images": self.images, **self.facts}
+        return json.dumps(facts | {"questions": questions}, indent=1, ensure_ascii=False, allow_nan=False)
+
+    def write(self, path: Path) -> None:
+        """Write the JSON, whole or not at all."""
+        write_whole(path, self.to_json() + "\n", path.parent, private=False)
 
 
 def evaluate_vispr(
@@ -83,23 +159,16 @@ def evaluate_vispr(
             raise SetupError(f"invalid {name}={value}; expected a whole number of 1 or more")
     if seed < 0:
         raise SetupError(f"invalid seed={seed}; expected a whole number of 0 or more")
-    changes = _Changes(detectors, criteria, threshold, method)
     chosen = _load_profile(profile, backend, models)
-    inspect = changes.apply(chosen)
+    inspect = _Changes(detectors, criteria, threshold, method).apply(chosen)
     questions = _questions(inspect)
-    target = None if out is None else check_result_path(Path(out).expanduser())
+    target = None if out is None else _check_result_path(Path(out).expanduser())
     examples = read_split(root, split, limit)
     with AnswerFile(target and target.with_suffix(".answers.jsonl"), _binding(questions)) as answers:
         _answer(questions, examples, answers, batch_size, progress)
         known = [answers.get(example) or {} for example in examples]
         measured = tuple(question.measure(examples, known, seed) for question in questions)
-        inspected, left = inspect.scope()
-        facts = {
-            "inspect": inspect.config(),
-            "inspected_criteria": inspected,
-            "not_inspected": left,
-            "bootstrap": {"resamples": RESAMPLES, "level": 0.95, "seed": seed},
-        }
+        facts = _facts(inspect, seed)
         result = VisprResult(chosen.name, split.removesuffix("2017"), len(examples), measured, facts)
         if target is not None:
             result.write(target)
@@ -137,7 +206,7 @@ class _Changes:
     method: str | None
 
     def apply(self, profile: Profile) -> Inspect:
-        """The step that is evaluated. Raises `SetupError` for a change that has no effect or a step that cannot work."""
+        """The step that is evaluated. Raises `SetupError` for a change without effect or a step that cannot work."""
         changes: dict[str, Any] = {}
         for name in ("criteria", "threshold", "method"):
             value = getattr(self, name)
@@ -224,6 +293,17 @@ def _questions(inspect: Inspect) -> list[_Question]:
     return questions
 
 
+def _facts(inspect: Inspect, seed: int) -> dict[str, Any]:
+    """How it was measured, for the JSON."""
+    inspected, left = inspect.scope()
+    return {
+        "inspect": inspect.config(),
+        "inspected_criteria": inspected,
+        "not_inspected": left,
+        "bootstrap": {"resamples": RESAMPLES, "level": 0.95, "seed": seed},
+    }
+
+
 def _binding(questions: Sequence[_Question]) -> dict[str, Any]:
     """What shapes the answers: the steps with their parts, code, prompts, criteria and weights."""
     from datasets.fingerprint import Hasher
@@ -251,3 +331,17 @@ def _answer(
             given = {question.name: question.ask(rows) for question in asked}
             answers.add(chunk, [{name: found[i] for name, found in given.items()} for i in range(len(chunk))])
             bar.update(len(chunk))
+
+
+def _check_result_path(target: Path) -> Path:
+    """The path, once it is known to be new or an earlier result. Raises `SetupError`."""
+    if target.is_file() and target.stat().st_size:
+        try:
+            is_result = json.loads(target.read_text("utf-8"))["dataset"] == "VISPR"
+        except (OSError, ValueError, KeyError, TypeError):
+            is_result = False
+        if not is_result:
+            raise SetupError(f"out={str(target)!r} holds something else; give a new file, such as vispr.json")
+    elif target.is_dir() or target.suffix != ".json":
+        raise SetupError(f"out={str(target)!r} cannot be written as a result; give a file such as vispr.json")
+    return target

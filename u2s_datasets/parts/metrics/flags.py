@@ -87,16 +87,15 @@ def bootstrap(counts: Counts, resamples: int = 2_000, level: float = 0.95, seed:
         return dict.fromkeys(METRICS, Interval(None))
     drawn = np.random.default_rng(seed).multinomial(kinds.sum(), kinds / kinds.sum(), size=resamples)
     sets = [Counts(*row) for row in drawn.tolist()]
-    found = {}
-    for name, metric in METRICS.items():
-        value, values = metric(counts), [metric(s) for s in sets]
-        defined = [v for v in values if v is not None]
-        if value is None or not defined:
-            found[name] = Interval(value)
-        else:
-            low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
-            found[name] = Interval(value, low, high)
-    return found
+    return {name: _interval(metric(counts), [metric(s) for s in sets], level) for name, metric in METRICS.items()}
+
+
+def _interval(value: float | None, drawn: list[float | None], level: float) -> Interval:
+    defined = [v for v in drawn if v is not None]
+    if value is None or not defined:
+        return Interval(value)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return Interval(value, low, high)
 
 
 def precision_recall_curve(truth: np.ndarray, scores: np.ndarray) -> Curve | None:
