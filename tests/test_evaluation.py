@@ -21,10 +21,9 @@ from u2s_datasets.cli.main import main
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.evaluation.attacks import Gallery
 from u2s_datasets.evaluation.evaluate import evaluate_run, make_parts
-from u2s_datasets.evaluation.report.report import Report, report
+from u2s_datasets.evaluation.report.report import Report, report, rewrite_reports
 from u2s_datasets.evaluation.report.summary import summarize
 from u2s_datasets.evaluation.vispr.evaluate import Measured, VisprResult
-from u2s_datasets.executor.run import rewrite_reports
 from u2s_datasets.parts.metrics import flags
 from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.parts.metrics.face_encoders import OnnxFaces
@@ -211,7 +210,7 @@ def test_the_command_says_what_it_cannot_measure_and_why(done, capsys, monkeypat
     assert "non-commercial" in absent[c.FACE_SIMILARITY] and "VGG-16" in absent[c.LPIPS]
     assert "--vlm" in absent[c.VLM_SCORE] and "MIT" in absent[c.CLIP_RATIO]
     assert main(["eval", str(done / "nowhere")]) == 2
-    assert "holds no finished run" in capsys.readouterr().err
+    assert "no finished run in" in capsys.readouterr().err
 
 
 def test_parts_by_the_command_lines_words(tmp_path):

@@ -18,8 +18,9 @@ from fiftyone_home import IGNORED, fo
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets.cli.bench.sample_photos import write_samples
-from u2s_datasets.review import decisions as d
 from u2s_datasets.review.fiftyone_app import actions, launch
+from u2s_datasets.runs.decisions import PENDING, read_decisions
+from u2s_datasets.runs.manifest import locate_rows
 
 pytestmark = IGNORED
 
@@ -112,30 +113,30 @@ def test_a_key_approves_the_pair_and_the_next_one_comes(page, app, run):
     page.keyboard.press("a")
     page.get_by_text("8 to look at").wait_for()
     assert page.locator("img[alt=original]").get_attribute("src") != first
-    ((row, entry),) = d.read_decisions(run).items()
+    ((row, entry),) = read_decisions(run).items()
     assert row in first and entry[c.REVIEW_DECISION] == "approve"
     assert dataset.match(fo.ViewField(c.ROW_ID) == row).values(c.REVIEW_DECISION) == ["approve"]
     page.keyboard.press("r")
     page.get_by_text("7 to look at").wait_for()
-    assert sorted(e[c.REVIEW_DECISION] for e in d.read_decisions(run).values()) == ["approve", "reject"]
+    assert sorted(e[c.REVIEW_DECISION] for e in read_decisions(run).values()) == ["approve", "reject"]
     assert dataset.count_values(c.STATUS)[c.WITHHELD] == 1
 
 
 def test_keys_do_nothing_while_a_form_is_open(page, app, run, tmp_path):
-    before = d.read_decisions(run)
+    before = read_decisions(run)
     operator(page, "Privacy: anonymize")
     page.get_by_role("dialog").get_by_text("inspect · detectors").wait_for()
     page.keyboard.press("a")
     shot(page, "fiftyone_form", tmp_path)
     page.get_by_role("dialog").get_by_text("Cancel").click()
     page.get_by_role("dialog").wait_for(state="detached")
-    assert d.read_decisions(run) == before
+    assert read_decisions(run) == before
 
 
 def test_the_publish_form_refuses_while_rows_are_unresolved(page, app, run, tmp_path):
     dataset, _ = app
-    waiting = next(row for row in d.places(run) if row not in d.read_decisions(run))
-    actions.decide(dataset, [waiting], d.PENDING, "ada")
+    waiting = next(row for row in locate_rows(run) if row not in read_decisions(run))
+    actions.decide(dataset, [waiting], PENDING, "ada")
     operator(page, "Privacy: publish")
     dialog = page.get_by_role("dialog")
     dialog.get_by_text("unresolved rows, whose review was asked for and not given: 1").wait_for()

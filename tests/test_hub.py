@@ -25,7 +25,7 @@ from u2s_datasets import columns, images
 from u2s_datasets.cli.main import main
 from u2s_datasets.images import same
 from u2s_datasets.images.metadata import metadata_in
-from u2s_datasets.review import decisions
+from u2s_datasets.review.decisions import decide
 from u2s_datasets.runs.writer import Output
 
 REPO = "org/photos-safe"
@@ -371,7 +371,7 @@ def test_rows_that_a_review_rewrote_are_the_run_s(small_run, hub, tmp_path):
     # Two flagged photos have the same generic caption: the one that stays home does not stop the other.
     captions = [row["public_caption"] for row in flagged]
     twice = next(row for row in flagged if captions.count(row["public_caption"]) > 1)
-    decisions.decide(folder, {twice["row_id"]: "reject"}, by="ada")
+    decide(folder, {twice["row_id"]: "reject"}, by="ada")
     u2s.apply_reviews(folder)
     push(folder)
     assert len(published_rows(hub)) == 8

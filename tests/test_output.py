@@ -18,10 +18,12 @@ import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.evaluation.evaluate import evaluate_run
+from u2s_datasets.evaluation.report.report import rewrite_reports
 from u2s_datasets.executor.pipeline import Pipeline
-from u2s_datasets.executor.run import rewrite_reports
-from u2s_datasets.review.decisions import apply_reviews, decide, places
-from u2s_datasets.runs.writer import Output, check_apart, row_id
+from u2s_datasets.review.decisions import apply_reviews, decide
+from u2s_datasets.runs.identity import row_id
+from u2s_datasets.runs.manifest import locate_rows
+from u2s_datasets.runs.writer import Output, check_apart
 from u2s_datasets.sources.open import Item
 from u2s_datasets.stages.profiles import profile
 
@@ -96,7 +98,7 @@ def test_a_folder_of_somebody_else_is_left_alone(six, tmp_path, files):
         (mine / name).parent.mkdir(parents=True, exist_ok=True)
         (mine / name).write_text("[1]")
     before = names(mine)
-    with pytest.raises(u2s.SetupError, match="holds something else"):
+    with pytest.raises(u2s.SetupError, match="is not empty"):
         u2s.run(six, mine, **QUICK)
     assert names(mine) == before
 
@@ -107,7 +109,7 @@ def test_links_in_place_of_folders_are_refused(six, out, tmp_path, name):
     (out / name).rename(tmp_path / "elsewhere")
     (out / name).symlink_to(tmp_path / "elsewhere")
     before = names(tmp_path)
-    with pytest.raises(u2s.SetupError, match=f"{name}, which is no folder"):
+    with pytest.raises(u2s.SetupError, match=f"{name}, which is not a folder"):
         u2s.run(six, out, **SHARDS)
     assert names(tmp_path) == before
 
@@ -133,7 +135,7 @@ def test_a_change_that_names_foreign_files_is_refused(six, out, tmp_path, plan):
     (out / "private/next/link").symlink_to(tmp_path / "photo.png")
     (out / "private/next/plan.json").write_text(plan)
     before = files_of(tmp_path)
-    with pytest.raises(u2s.SetupError, match=r"private/next/plan\.json' .*remove private/next and run the same"):
+    with pytest.raises(u2s.SetupError, match=r"private/next/plan\.json' .*remove private/next and repeat the same"):
         u2s.run(six, out, **SHARDS)
     assert files_of(tmp_path) == before
 
@@ -142,7 +144,7 @@ def test_a_change_that_is_a_link_is_refused(six, out, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/plan.json").write_text('{"remove": ["run.json"], "place": {}}')
     (out / "private/next").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(u2s.SetupError, match=r"private/next' is no folder"):
+    with pytest.raises(u2s.SetupError, match=r"private/next' is not a folder"):
         u2s.run(six, out, **SHARDS)
     assert (out / "run.json").exists() and (tmp_path / "elsewhere/plan.json").exists()
 
@@ -172,7 +174,7 @@ def test_a_missing_or_changed_file_is_made_anew(six, finished, out, half, damage
     elif damage == "truncated":
         path.write_bytes(path.read_bytes()[:100])
         with pytest.raises(
-            u2s.U2SError, match=r"part-00001.parquet' cannot be read; run the same `u2s anonymize` again"
+            u2s.U2SError, match=r"cannot read '.*part-00001.parquet'; repeat the same `u2s anonymize` command"
         ):
             u2s.report(out)
     else:
@@ -182,16 +184,16 @@ def test_a_missing_or_changed_file_is_made_anew(six, finished, out, half, damage
 
 
 def reject_all(out):
-    decide(out, dict.fromkeys(places(out), "reject"), "ada")
+    decide(out, dict.fromkeys(locate_rows(out), "reject"), "ada")
     apply_reviews(out)
 
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("private/rows/part-00001.parquet", "run the same `u2s anonymize` again"),
-        ("data/part-00001.parquet", "run the same `u2s anonymize` again"),
-        ("private/manifest.json", "put back a copy of it, or anonymize again into a new folder"),
+        ("private/rows/part-00001.parquet", "repeat the same `u2s anonymize` command"),
+        ("data/part-00001.parquet", "repeat the same `u2s anonymize` command"),
+        ("private/manifest.json", "restore a copy of it, or anonymize again into a new folder"),
         ("run.json", "`u2s anonymize`"),
     ],
 )
@@ -253,7 +255,7 @@ def test_run_json_is_gone_while_shards_are_missing(six, out, monkeypatch):
 
 
 def test_run_json_is_gone_where_the_report_does_not_add_up(six, tmp_path, monkeypatch):
-    monkeypatch.setattr("u2s_datasets.runs.reader.Folder.check", _disagree)
+    monkeypatch.setattr("u2s_datasets.evaluation.report.run_rows.RunRows.check", _disagree)
     with pytest.raises(u2s.U2SError, match="data/ holds"):
         u2s.run(six, tmp_path / "out", **QUICK)
     assert not (tmp_path / "out/run.json").exists()
@@ -267,8 +269,8 @@ def _disagree(*_):
 def test_only_rows_of_a_known_status_are_written(tmp_path, status):
     row = dict.fromkeys([*c.PUBLIC, *c.PRIVATE]) | {"kept": {}, "kept_texts_withheld": 0, c.STATUS: status}
     with Output(tmp_path / "out") as output:
-        output.manifest({"source": "x"})
-        with pytest.raises(u2s.U2SError, match="rows of status"):
+        output.resume({"source": "x"})
+        with pytest.raises(u2s.U2SError, match="rows of unknown status"):
             output.add_shard([], 0, [row], {})
         assert private_rows(tmp_path / "out") == public_rows(tmp_path / "out") == []
 
@@ -280,9 +282,9 @@ def test_kept_columns_named_like_our_own_do_not_clash(tmp_path):
     features = Features({name: Value("int32" if name == "kept_texts_withheld" else "string") for name in kept})
     done: list[dict] = []
     with Output(tmp_path / "out") as output:
-        output.manifest({"source": "x"})
+        output.resume({"source": "x"})
         output.add_shard(done, 0, [row], features)
-    assert (done[0]["kept_texts_withheld"], done[0]["reasons"]) == (0, {})
+    assert (done[0].kept_texts_withheld, done[0].reasons) == (0, {})
     (public,), (private,) = public_rows(tmp_path / "out"), private_rows(tmp_path / "out")
     assert list(public) == [*c.PUBLIC, "kept", "kept_texts_withheld", "reason_code"]
     assert (public["kept"], public["kept_texts_withheld"]) == ("one", 70)

@@ -25,14 +25,15 @@ from u2s_datasets import images
 from u2s_datasets.evaluation.report.dataset_rows import DatasetRows
 from u2s_datasets.images.same import untouched
 from u2s_datasets.parts.fingerprint import code_digest
-from u2s_datasets.parts.metrics.intervals import upper_bound
-from u2s_datasets.publish import audit, card, facts, text_check
+from u2s_datasets.parts.metrics import intervals
+from u2s_datasets.publish import card, facts, text_check
 from u2s_datasets.publish.build import Builder
 from u2s_datasets.publish.candidate import Candidate
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.publish.original_finder import Needles
 from u2s_datasets.publish.push import About
 from u2s_datasets.publish.scan import Index, folder_files, scan
+from u2s_datasets.runs.audit import checked_audit
 
 ORIGINAL = camera_jpeg(photo())
 CLEAN = images.encode(scene(0, red=False), "jpeg")
@@ -142,7 +143,7 @@ def test_a_thousand_files_are_looked_for_at_once_across_chunks():
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
 def test_the_audit_s_bound_is_scipy_s(n, leaks, confidence):
     exact = 1.0 if leaks == n else stats.beta.ppf(confidence, leaks + 1, n - leaks)
-    assert upper_bound(n, leaks, confidence) == pytest.approx(exact, abs=1e-9)
+    assert intervals.upper_bound(n, leaks, confidence) == pytest.approx(exact, abs=1e-9)
 
 
 STATED = {"n": 300, "leaks": 0, "confidence": 0.95, "upper_bound": 0.01, "date": "2026-11-20"}
@@ -154,9 +155,9 @@ STATED = {"n": 300, "leaks": 0, "confidence": 0.95, "upper_bound": 0.01, "date":
     + [("leaks", 0.9), ("n", 300.5)],
 )
 def test_an_audit_of_numbers_that_are_none_is_no_audit(name, value):
-    assert audit.checked(STATED).upper_bound == 0.01
+    assert checked_audit(STATED).upper_bound == 0.01
     with pytest.raises(u2s.SetupError, match=f"{name}={value}"):
-        audit.checked({**STATED, name: value})
+        checked_audit({**STATED, name: value})
     with pytest.raises(u2s.SetupError, match=f"{name}={value}.*: give a"):
         u2s.push_to_hub(anonymized(), "org/x", audit={**STATED, name: value}, dry_run=True, **ABOUT)
 

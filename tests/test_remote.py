@@ -158,7 +158,7 @@ def test_an_output_on_an_object_store_is_that_of_the_disk_and_resumes(store, key
         u2s.run(tmp_path / "rows.parquet", store("out"), **options, seed=3)
     with filesystem.open_output_stream(f"{base}/thesis.txt") as stream:
         stream.write(b"mine")
-    with pytest.raises(u2s.SetupError, match=r"holds something else \('thesis.txt'\)"):
+    with pytest.raises(u2s.SetupError, match=r"is not empty \(found 'thesis.txt'\)"):
         u2s.run(tmp_path / "rows.parquet", store("out"), **options)
     assert json.loads((tmp_path / "second/run.json").read_text())["rows"] == 20
 
@@ -241,7 +241,7 @@ def test_a_broken_manifest_on_a_store_is_named_by_its_address(store, temporary, 
     (tmp_path / "in").mkdir()
     picture().save(tmp_path / "in/a.png")
     put(store("broken/private/manifest.json"), b'{"shards": [')
-    with pytest.raises(u2s.SetupError, match=r"s3://photos/broken\?.* holds something else .*manifest\.json"):
+    with pytest.raises(u2s.SetupError, match=r"s3://photos/broken\?.* is not empty .*manifest\.json"):
         u2s.run(tmp_path / "in", store("broken"), **RED)
     assert list(temporary.iterdir()) == []
 

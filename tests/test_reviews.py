@@ -22,11 +22,14 @@ from u2s_datasets.evaluation.evaluate import evaluate_run
 from u2s_datasets.executor.recorded_profile import run_profile
 from u2s_datasets.parts.metrics.intervals import upper_bound
 from u2s_datasets.review import audit
-from u2s_datasets.review import decisions as d
+from u2s_datasets.review.decisions import decide, unresolved
 from u2s_datasets.review.fiftyone_app import forms
 from u2s_datasets.review.reedit import reedit
 from u2s_datasets.review.risk import residual_risk
-from u2s_datasets.runs.transaction import Change, replace_rows
+from u2s_datasets.runs.change import Change
+from u2s_datasets.runs.decisions import read_decisions
+from u2s_datasets.runs.manifest import locate_rows
+from u2s_datasets.runs.writer import open_finished
 from u2s_datasets.stages.profiles import profile
 
 QUICK = {"detectors": ["parts:RedSquares"], "num_proc": 1, "shard_size": 5, "keep": ["label"]}
@@ -65,41 +68,41 @@ def digests(run: Path) -> dict[str, str]:
 
 
 def shown(run: Path) -> list[str]:
-    return [row for row, place in d.places(run).items() if place.status != c.WITHHELD]
+    return [row for row, place in locate_rows(run).items() if place.status != c.WITHHELD]
 
 
 def test_decisions_are_written_beside_the_run_and_the_unresolved_are_named(run):
     first, second, third, *_ = shown(run)
-    d.decide(run, {first: "approve", second: "pending", third: "re-edit"}, by="ada")
-    entry = d.read_decisions(run)[first]
+    decide(run, {first: "approve", second: "pending", third: "re-edit"}, by="ada")
+    entry = read_decisions(run)[first]
     assert (entry["review_decision"], entry["review_by"]) == ("approve", "ada") and entry["review_at"][:2] == "20"
-    assert d.unresolved(run) == [second, third]
-    d.decide(run, {second: "approve", third: "reject"}, by="ada")
-    assert d.unresolved(run) == []
+    assert unresolved(run) == [second, third]
+    decide(run, {second: "approve", third: "reject"}, by="ada")
+    assert unresolved(run) == []
     assert (run / "private/reviews.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_withheld_row_has_nothing_to_approve(run):
-    withheld = next(row for row, place in d.places(run).items() if place.status == c.WITHHELD)
-    assert d.decide(run, {withheld: "approve"}, by="ada") == {}
-    assert d.read_decisions(run) == {}
+    withheld = next(row for row, place in locate_rows(run).items() if place.status == c.WITHHELD)
+    assert decide(run, {withheld: "approve"}, by="ada") == {}
+    assert read_decisions(run) == {}
 
 
 def test_what_cannot_be_decided_is_refused(run, tmp_path):
     row = shown(run)[0]
-    with pytest.raises(u2s.SetupError, match="'perhaps' is no decision; use one of: approve"):
-        d.decide(run, {row: "perhaps"}, by="ada")
-    with pytest.raises(u2s.SetupError, match="has no row 'x'"):
-        d.decide(run, {"x": "approve"}, by="ada")
-    with pytest.raises(u2s.SetupError, match="say who decides"):
-        d.decide(run, {row: "approve"}, by=" ")
-    with pytest.raises(u2s.SetupError, match="holds no finished run"):
-        d.decide(tmp_path / "nothing", {row: "approve"}, by="ada")
+    with pytest.raises(u2s.SetupError, match="unknown decision 'perhaps'; expected one of: approve"):
+        decide(run, {row: "perhaps"}, by="ada")
+    with pytest.raises(u2s.SetupError, match="unknown row 'x'"):
+        decide(run, {"x": "approve"}, by="ada")
+    with pytest.raises(u2s.SetupError, match="give the name of the reviewer"):
+        decide(run, {row: "approve"}, by=" ")
+    with pytest.raises(u2s.SetupError, match="no finished run in"):
+        decide(tmp_path / "nothing", {row: "approve"}, by="ada")
 
 
 def test_rejected_rows_leave_the_public_shards_and_all_counts_agree(run):
     before, rejected = public(run), shown(run)[1]
-    d.decide(run, {rejected: "reject"}, by="ada")
+    decide(run, {rejected: "reject"}, by="ada")
     facts = u2s.apply_reviews(run)
     assert set(public(run)) == set(before) - {rejected}
     assert {row: value for row, value in before.items() if row != rejected} == public(run)
@@ -111,7 +114,7 @@ def test_rejected_rows_leave_the_public_shards_and_all_counts_agree(run):
 
 
 def test_applying_twice_changes_nothing_and_a_resumed_run_keeps_it(run, finished):
-    d.decide(run, {shown(run)[0]: "reject"}, by="ada")
+    decide(run, {shown(run)[0]: "reject"}, by="ada")
     u2s.apply_reviews(run)
     once = digests(run)
     u2s.apply_reviews(run)
@@ -123,8 +126,8 @@ def test_applying_twice_changes_nothing_and_a_resumed_run_keeps_it(run, finished
 
 
 def test_a_shard_without_a_public_row_has_no_public_file(run):
-    first = {row: "reject" for row, place in d.places(run).items() if place.shard == 0}
-    d.decide(run, first, by="ada")
+    first = {row: "reject" for row, place in locate_rows(run).items() if place.shard == 0}
+    decide(run, first, by="ada")
     u2s.apply_reviews(run)
     assert not (run / "data/part-00000.parquet").exists()
     assert u2s.report(run).rows == 12
@@ -134,25 +137,25 @@ def test_a_change_that_was_decided_is_finished_and_one_that_was_not_is_dropped(r
     rejected = shown(run)[0]
     values = {rejected: {c.STATUS: c.WITHHELD, c.REASON: "rejected", c.NOTE: "rejected"}}
     before = digests(run)
-    with d.opened(run) as output:
-        replace_rows(Change(output), values)  # killed here: nothing was decided
+    with open_finished(run) as output:
+        Change(output).replace_rows(values)  # killed here: nothing was decided
     assert (run / "private/next.part").exists()
-    with d.opened(run):
+    with open_finished(run):
         assert digests(run) == before
-    with d.opened(run) as output:
+    with open_finished(run) as output:
         change = Change(output)
-        replace_rows(change, values)
+        change.replace_rows(values)
         output.write(change.stage / "plan.json", json.dumps({"place": change.place, "remove": change.remove}).encode())
         change.stage.rename(run / "private/next")  # killed here: it was
     (run / "private/next/data-part-00000.parquet").replace(run / "data/part-00000.parquet")  # or after the first file
-    with d.opened(run):
+    with open_finished(run):
         assert rejected not in public(run) and not (run / "private/next").exists()
     assert u2s.report(run).rows == 12
 
 
 def test_kills_at_any_moment_lose_nothing(run, tmp_path):
     """`kill -9` of `apply_reviews` at random moments; afterwards the same call ends as if nothing had been."""
-    d.decide(run, dict.fromkeys(shown(run)[::2], "reject"), by="ada")
+    decide(run, dict.fromkeys(shown(run)[::2], "reject"), by="ada")
     whole = Path(shutil.copytree(run, tmp_path / "whole"))
     code = "import sys, u2s_datasets as u2s; print('ready', flush=True); u2s.apply_reviews(sys.argv[1])"
 
@@ -175,17 +178,17 @@ def test_kills_at_any_moment_lose_nothing(run, tmp_path):
 
 
 def test_an_approval_is_asked_for_again_where_its_shard_is_made_anew(run, finished):
-    first, second = [row for row, place in d.places(run).items() if place.shard == 0][:2]
-    d.decide(run, {first: "approve", second: "reject"}, by="ada")
+    first, second = [row for row, place in locate_rows(run).items() if place.shard == 0][:2]
+    decide(run, {first: "approve", second: "reject"}, by="ada")
     (run / "data/part-00000.parquet").unlink()
     u2s.run(finished.parent / "photos", run, **QUICK)
-    words = {row: entry["review_decision"] for row, entry in d.read_decisions(run).items()}
+    words = {row: entry["review_decision"] for row, entry in read_decisions(run).items()}
     assert words == {first: "pending", second: "reject"}
 
 
 @pytest.mark.parametrize("applied", [True, False])
 def test_a_rejected_row_stays_withheld_where_its_shard_is_made_anew(run, finished, tmp_path, applied):
-    d.decide(run, {shown(run)[0]: "reject"}, by="ada")
+    decide(run, {shown(run)[0]: "reject"}, by="ada")
     once = Path(shutil.copytree(run, tmp_path / "once"))
     u2s.apply_reviews(once)
     if applied:
@@ -199,17 +202,17 @@ def test_a_rejected_row_stays_withheld_where_its_shard_is_made_anew(run, finishe
 
 def test_an_evaluation_goes_when_its_rows_change(run):
     evaluate_run(run, score=u2s.Score(inspect=None))
-    d.decide(run, {shown(run)[0]: "reject"}, by="ada")
+    decide(run, {shown(run)[0]: "reject"}, by="ada")
     u2s.apply_reviews(run)
     assert not [*run.glob("eval.*"), *run.glob("private/eval.*")]
     assert u2s.report(run).withheld == 2
 
 
 def test_editing_again_hides_drawn_boxes_and_waits_for_a_review(run):
-    row = next(row for row, place in d.places(run).items() if place.status == c.SAFE)
+    row = next(row for row, place in locate_rows(run).items() if place.status == c.SAFE)
     before = images.decode(public(run)[row][c.ANONYMIZED_IMAGE]["bytes"]).pixels
     statuses = reedit(run, [row], by="ada", boxes={row: [(10, 10, 40, 40)]}, detectors=["parts:RedSquares"], seed=3)
-    assert statuses == {row: c.ANONYMIZED} and d.unresolved(run) == [row]
+    assert statuses == {row: c.ANONYMIZED} and unresolved(run) == [row]
     after = images.decode(public(run)[row][c.ANONYMIZED_IMAGE]["bytes"]).pixels
     assert before.crop((12, 12, 38, 38)).tobytes() != after.crop((12, 12, 38, 38)).tobytes()
     assert before.crop((60, 0, 96, 64)).tobytes() == after.crop((60, 0, 96, 64)).tobytes()
@@ -218,7 +221,7 @@ def test_editing_again_hides_drawn_boxes_and_waits_for_a_review(run):
 
 
 def test_editing_again_keeps_what_was_found_before_whatever_the_detectors_find_now(run):
-    row = next(row for row, place in d.places(run).items() if place.status == c.ANONYMIZED)
+    row = next(row for row, place in locate_rows(run).items() if place.status == c.ANONYMIZED)
     before = private(run)[row]
     assert reedit(run, [row], by="ada", chosen=profile(detectors=["faces"])) == {row: c.ANONYMIZED}
     after = private(run)[row]
@@ -239,7 +242,7 @@ def test_a_row_whose_inspection_failed_stays_flagged_and_can_be_edited_by_hand(t
 
 
 def test_what_a_curator_drew_is_hidden_by_every_later_edit(run):
-    row = next(row for row, place in d.places(run).items() if place.status == c.SAFE)
+    row = next(row for row, place in locate_rows(run).items() if place.status == c.SAFE)
     original = images.decode(public(run)[row][c.ANONYMIZED_IMAGE]["bytes"]).pixels.crop((12, 12, 38, 38))
     reedit(run, [row], by="ada", boxes={row: [(10, 10, 40, 40)]}, detectors=["parts:RedSquares"])
     assert reedit(run, [row], by="ada", editor="solid", detectors=["parts:RedSquares"]) == {row: c.ANONYMIZED}
@@ -250,17 +253,17 @@ def test_what_a_curator_drew_is_hidden_by_every_later_edit(run):
 def test_a_row_that_was_withheld_can_come_back_with_its_kept_columns(run):
     row = shown(run)[0]
     label = public(run)[row]["label"]
-    d.decide(run, {row: "reject"}, by="ada")
+    decide(run, {row: "reject"}, by="ada")
     u2s.apply_reviews(run)
     assert reedit(run, [row], by="ada", detectors=["parts:RedSquares"], editor="solid")[row] != c.WITHHELD
-    assert public(run)[row]["label"] == label and d.unresolved(run) == [row]
+    assert public(run)[row]["label"] == label and unresolved(run) == [row]
 
 
 def test_a_row_that_cannot_be_made_safe_is_withheld(run):
-    row = next(row for row, place in d.places(run).items() if place.status == c.ANONYMIZED)
+    row = next(row for row, place in locate_rows(run).items() if place.status == c.ANONYMIZED)
     steps = profile(detectors=["parts:RedSquares"], editor="parts:Broken")
     assert reedit(run, [row], by="ada", chosen=steps) == {row: c.WITHHELD}
-    assert row not in public(run) and d.unresolved(run) == []
+    assert row not in public(run) and unresolved(run) == []
 
 
 def test_editing_again_needs_the_same_source_and_a_look_at_the_output(run, tmp_path):
@@ -285,7 +288,7 @@ def test_editing_again_works_as_the_run_did_in_every_setting(finished, tmp_path)
     assert (anonymize.format, anonymize.editor.cells, anonymize.seed) == ("webp", 2, 5)
     assert steps.inspect.threshold == 0.05 and steps.score.inspect is steps.inspect
     assert forms.build_profile(steps, {"attempts": 2}).inspect.threshold == 0.05
-    row = next(row for row, place in d.places(tmp_path / "out").items() if place.status == c.ANONYMIZED)
+    row = next(row for row, place in locate_rows(tmp_path / "out").items() if place.status == c.ANONYMIZED)
     reedit(tmp_path / "out", [row], by="ada", detectors=["parts:RedSquares"], seed=7)
     assert images.decode(public(tmp_path / "out")[row][c.ANONYMIZED_IMAGE]["bytes"]).format == "WEBP"
 
@@ -322,15 +325,15 @@ def test_the_bound_is_the_rate_at_which_so_few_leaks_are_that_unlikely():
 
 def test_an_audit_from_the_draw_to_the_bound(run):
     drawn = audit.draw(run, 6, seed=4, by="ada")
-    assert len(set(drawn)) == 6 and d.unresolved(run) == [row for row in d.places(run) if row in drawn]
+    assert len(set(drawn)) == 6 and unresolved(run) == [row for row in locate_rows(run) if row in drawn]
     assert audit.draw(run, 6, seed=4, by="ada") == drawn
     with pytest.raises(u2s.SetupError, match="is under way"):
         audit.draw(run, 5, seed=4, by="ada")
-    d.decide(run, dict.fromkeys(drawn[:5], "approve"), by="ada")
+    decide(run, dict.fromkeys(drawn[:5], "approve"), by="ada")
     with pytest.raises(u2s.SetupError, match="1 of 6 drawn rows are not judged yet"):
         audit.finish(run, "ada")
-    d.decide(run, {drawn[5]: "reject"}, by="ada")
-    d.decide(run, {drawn[5]: "approve"}, by="ada")  # once a leak, always one
+    decide(run, {drawn[5]: "reject"}, by="ada")
+    decide(run, {drawn[5]: "approve"}, by="ada")  # once a leak, always one
     result = audit.finish(run, "ada", confidence=0.9)
     assert result == json.loads((run / "private/audit.json").read_text())
     assert {k: result[k] for k in ("n", "leaks", "confidence", "reviewer", "seed")} == {
@@ -345,8 +348,8 @@ def test_an_audit_from_the_draw_to_the_bound(run):
 
 def test_a_judgement_that_is_corrected_to_a_leak_counts_as_one(run):
     drawn = audit.draw(run, 3, seed=0, by="ada")
-    d.decide(run, dict.fromkeys(drawn, "approve"), by="ada")
-    d.decide(run, {drawn[0]: "reject"}, by="ada")
+    decide(run, dict.fromkeys(drawn, "approve"), by="ada")
+    decide(run, {drawn[0]: "reject"}, by="ada")
     assert audit.finish(run, "ada")["leaks"] == 1
 
 
@@ -356,14 +359,14 @@ def test_the_draw_depends_on_the_seed_alone_and_takes_publishable_rows_only(run,
     audit.drop(run)
     assert audit.draw(run, 4, seed=2, by="ada") != audit.read_sample(twin)["drawn"]
     audit.drop(run)
-    d.decide(run, {shown(run)[0]: "reject"}, by="ada")
+    decide(run, {shown(run)[0]: "reject"}, by="ada")
     with pytest.raises(u2s.SetupError, match="n=11 of 10 publishable rows"):
         audit.draw(run, 11, seed=0, by="ada")
 
 
 def test_an_edit_after_an_audit_ends_its_result(run):
     drawn = audit.draw(run, 3, seed=0, by="ada")
-    d.decide(run, dict.fromkeys(drawn, "approve"), by="ada")
+    decide(run, dict.fromkeys(drawn, "approve"), by="ada")
     audit.finish(run, "ada")
     reedit(run, [drawn[0]], by="ada", detectors=["parts:RedSquares"])
     assert audit.read_result(run) is None

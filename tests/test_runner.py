@@ -21,8 +21,8 @@ from parts import picture
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets import images
-from u2s_datasets.executor.run import rewrite_reports
-from u2s_datasets.runs.writer import row_id
+from u2s_datasets.evaluation.report.report import rewrite_reports
+from u2s_datasets.runs.identity import row_id
 
 QUICK = {"detectors": ["parts:RedSquares"], "num_proc": 1}
 
@@ -328,7 +328,7 @@ def test_dry_run_writes_nothing(red_folder, tmp_path):
         (".", {"num_proc": -1}, "num_proc=-1"),
         (".", {"keep": ["caption"]}, "metadata.csv"),
         (".", {"allow": ["label"]}, "allow='label' is no kept column"),
-        (".", {"secret": "missing"}, "'missing' cannot be read"),
+        (".", {"secret": "missing"}, "cannot read the secret 'missing'"),
     ],
 )
 def test_bad_calls_name_the_value_and_the_remedy_before_any_work(

@@ -190,7 +190,7 @@ def measure(photos: str | None, rows: int = 18) -> dict[str, float]:
         decoded = [images.decode(item.image) for item in items]
         arrays = [np.asarray(d.pixels) for d in decoded]
         with Output(root / "out") as output:
-            output.manifest({"source_content": "", "secret": ""})
+            output.resume({"source_content": "", "secret": ""})
             written = _seconds(lambda rows: output.add_shard([], 0, rows, {}), [answers])
         private = (root / "out/private/rows/part-00000.parquet").stat().st_size
         published = [a[columns.ANONYMIZED_IMAGE] for a in answers if a[columns.ANONYMIZED_IMAGE]]

@@ -72,8 +72,7 @@ def _add_vispr(commands: Any, help_class: Any) -> None:
 
 
 def _report(a: argparse.Namespace) -> int:
-    from u2s_datasets.evaluation.report.report import report
-    from u2s_datasets.executor.run import rewrite_reports
+    from u2s_datasets.evaluation.report.report import report, rewrite_reports
 
     result = report(a.dir)
     rewrite_reports(a.dir)

@@ -16,14 +16,14 @@ import numpy as np
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.evaluation.report.layout import frame, section, write_whole
+from u2s_datasets.evaluation.report.layout import frame, section, write_page
 from u2s_datasets.evaluation.report.plots import Point, tradeoff
 from u2s_datasets.evaluation.report.report import Report, report
+from u2s_datasets.evaluation.report.run_rows import RunRows
 from u2s_datasets.evaluation.report.svg import esc, printable
 from u2s_datasets.evaluation.report.tables import Table, html_table, join_tables, number, text_table
 from u2s_datasets.parts.metrics.definitions import SPECS, Distribution
 from u2s_datasets.parts.metrics.intervals import FEWEST, SIGNIFICANT, Difference, find_differences
-from u2s_datasets.runs.reader import Folder
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Comparison:
         ]
         page = frame("Comparison", body)
         if target is not None:
-            write_whole(target, page, target.resolve().parent, private=True)
+            write_page(target, page, private=True)
         return page
 
     def _plot(self) -> str:
@@ -141,17 +141,17 @@ def compare(folders: Sequence[str | Path], x: str | None = None, y: str | None =
         if name is not None and name not in SPECS:
             raise SetupError(f"unknown score {name!r}; expected one of: {', '.join(SPECS)}")
     paths = dict(zip(_names(folders), (Path(f).expanduser() for f in folders), strict=True))
-    opened = {name: Folder(path) for name, path in paths.items()}
-    if len({folder.replaces for folder in opened.values()}) > 1:
+    opened = {name: RunRows(path) for name, path in paths.items()}
+    if len({run.replaces for run in opened.values()}) > 1:
         raise SetupError("some of these runs were evaluated with --paper-compat and some without; evaluate all alike")
     runs = {name: report(path) for name, path in paths.items()}
     values = {
         name: {
             str(row[c.SOURCE]): np.array([row.get(score) for score in SPECS], float)
-            for batch in folder.batches((c.SOURCE, *SPECS))
+            for batch in run.batches((c.SOURCE, *SPECS))
             for row in batch.to_pylist()
         }
-        for name, folder in opened.items()
+        for name, run in opened.items()
     }
     differences = find_differences(values, tuple(SPECS))
     x = x or _first(runs, {s.name: s.utility_rank for s in SPECS.values()})

@@ -14,12 +14,14 @@ from u2s_datasets.errors import MissingExtra, MissingWeights
 from u2s_datasets.evaluation.measure_rows import EvaluationJob, measure_controls, measure_rows
 from u2s_datasets.evaluation.report.inspection import read_inspection
 from u2s_datasets.evaluation.report.report import Report, report, write_reports
+from u2s_datasets.evaluation.report.run_rows import RunRows
 from u2s_datasets.evaluation.report.summary import check_over
 from u2s_datasets.evaluation.result import Evaluation
-from u2s_datasets.executor.run import originals_of
 from u2s_datasets.parts import Part, catalog
 from u2s_datasets.parts.metrics.definitions import SPECS
-from u2s_datasets.runs.reader import EVALUATED, Folder
+from u2s_datasets.runs.files import PRIVATE_MODE, PUBLIC_MODE
+from u2s_datasets.runs.manifest import read_manifest
+from u2s_datasets.runs.origin import find_origin
 from u2s_datasets.runs.writer import Output
 from u2s_datasets.sources.open import open_source
 from u2s_datasets.stages.score import MODELS, NETWORKS, Score
@@ -83,20 +85,22 @@ def evaluate_run(
     if score is None:
         score, absent = _make_score(parts or {}, paper_compat)
     score.check()
-    find = originals_of(root) if original is None else open_source(original).original
+    source = find_origin(read_manifest(root), to_show=True) if original is None else open_source(original)
+    find = None if source is None else source.original
     with Output(root) as output:
-        (output.private / EVALUATED).unlink(missing_ok=True)
-        job = EvaluationJob(Folder(root), score, find, over, seed)
-        attacks, controls = measure_rows(job, output.tmp), measure_controls(job)
-        (output.tmp / EVALUATED).replace(output.private / EVALUATED)
+        output.evaluated.unlink(missing_ok=True)
+        job = EvaluationJob(RunRows(root), score, find, over, seed)
+        scores = output.tmp / output.evaluated.name
+        attacks, controls = measure_rows(job, scores), measure_controls(job)
+        scores.replace(output.evaluated)
         evaluation = Evaluation(attacks, controls, absent, inspection)
         beyond = {private: evaluation.plain(private) for private in (True, False)}
         found = dataclasses.replace(report(root, over, score.paper_compat), beyond=beyond)
         made = Evaluated(found, evaluation, over, score.paper_compat)
-        for private, folder, mode in ((True, output.private, 0o600), (False, root, 0o644)):
+        for private, folder, mode in ((True, output.private, PRIVATE_MODE), (False, root, PUBLIC_MODE)):
             output.write(folder / "eval.json", made.to_json(private).encode(), mode)
             output.write(folder / "eval.md", found.to_markdown(private).encode(), mode)
-        write_reports(root, original=find)
+        write_reports(output, original=find)
     return made
 
 

@@ -24,9 +24,11 @@ from u2s_datasets import images
 from u2s_datasets.errors import RowError
 from u2s_datasets.evaluation.attacks import Attack, Gallery
 from u2s_datasets.evaluation.report.layout import map_threads
+from u2s_datasets.evaluation.report.run_rows import WHOLE, RunRows
 from u2s_datasets.evaluation.report.summary import Original, summarize
 from u2s_datasets.parts.metrics.definitions import SPECS
-from u2s_datasets.runs.reader import EVALUATED, WHOLE, Folder, read
+from u2s_datasets.runs.files import PRIVATE_MODE
+from u2s_datasets.runs.reader import read
 from u2s_datasets.stages.base import each
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.score import Score, stand_ins
@@ -51,7 +53,7 @@ class EvaluationJob:
         seed: of the shuffled attack and of the controls' sample.
     """
 
-    run: Folder
+    run: RunRows
     score: Score
     original: Original | None
     over: str = "all"
@@ -69,12 +71,12 @@ class EvaluationJob:
         return self.over == "all" or fields.get(c.PRIVACY_FLAG) is not False
 
 
-def measure_rows(job: EvaluationJob, scratch: Path) -> tuple[Attack, ...]:
-    """Write `eval.parquet`, and attack the set by every encoder that there is.
+def measure_rows(job: EvaluationJob, path: Path) -> tuple[Attack, ...]:
+    """Write the scores of every row, and attack the set by every encoder that there is.
 
     Args:
         job: what is evaluated.
-        scratch: an empty private folder, on the disk of the run, for `eval.parquet` and the embeddings.
+        path: the file for the scores, in a private folder that takes the embeddings as well.
     """
     score = job.score
     measured = {s.name for s in summarize(job.run.stored(c.SCORE)).scores if s.n}
@@ -83,24 +85,24 @@ def measure_rows(job: EvaluationJob, scratch: Path) -> tuple[Attack, ...]:
     encoders = {"clip": score.clip, "face": score.faces}
     with contextlib.ExitStack() as stack:
         galleries = {
-            name: stack.enter_context(contextlib.closing(Gallery(scratch, name)))
+            name: stack.enter_context(contextlib.closing(Gallery(path.parent, name)))
             for name, part in encoders.items()
             if part
         }
-        queries = _measure(job, scratch, galleries)
+        queries = _measure(job, path, galleries)
         return tuple(attack for gallery in galleries.values() for attack in gallery.attacks(queries, job.seed))
 
 
-def _measure(job: EvaluationJob, scratch: Path, galleries: Mapping[str, Gallery]) -> int:
+def _measure(job: EvaluationJob, path: Path, galleries: Mapping[str, Gallery]) -> int:
     """Write every row's scores, fill the galleries; the number of anonymized images that were tried."""
     number, queries = 0, 0
-    paper_compat = job.score.paper_compat
     schema = c.features((c.ROW_ID, *c.SCORE, *c.RACE, c.UNMEASURED)).arrow_schema
-    schema = schema.with_metadata({WHOLE: b"1"} if paper_compat else {})
-    with pq.ParquetWriter(scratch / EVALUATED, schema) as writer:
-        (scratch / EVALUATED).chmod(0o600)
-        for stored, name in ((batch.to_pylist(), p.name) for p in job.run.rows for batch in read(p, _READ, AT_ONCE)):
-            rows = _pairs(job, stored, name)
+    schema = schema.with_metadata({WHOLE: b"1"} if job.score.paper_compat else {})
+    batches = ((shard, batch) for shard in job.run.layout.private_halves() for batch in read(shard, _READ, AT_ONCE))
+    with pq.ParquetWriter(path, schema) as writer:
+        path.chmod(PRIVATE_MODE)
+        for shard, batch in batches:
+            rows = _pairs(job, batch.to_pylist(), shard.name)
             tried = [row for row in rows if job.counts(row.fields)]
             known = [dict(row.fields) for row in rows]
             job.score.run(tried)
@@ -113,7 +115,7 @@ def _measure(job: EvaluationJob, scratch: Path, galleries: Mapping[str, Gallery]
                     gallery.add(number, before, after if edited else None)
                 number, queries = number + 1, queries + edited
                 # A score that the run has stays the run's, unless the paper's definition is asked for.
-                names = [n for n in (*c.SCORE, *c.RACE) if paper_compat or old.get(n) is None]
+                names = [n for n in (*c.SCORE, *c.RACE) if job.score.paper_compat or old.get(n) is None]
                 answer = {n: row.fields.get(n) for n in (c.ROW_ID, *names)}
                 answers.append(answer | {c.UNMEASURED: json.dumps(row.unmeasured, sort_keys=True)})
             writer.write_table(pa.Table.from_pylist(answers, schema=schema))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import RowError
 from u2s_datasets.parts import Part
 from u2s_datasets.privacy import identifying_text
-from u2s_datasets.runs.writer import row_id
+from u2s_datasets.runs.identity import row_id
 from u2s_datasets.sources.open import Item
 from u2s_datasets.stages.batch import Row, named
 from u2s_datasets.stages.profiles import Profile
@@ -77,7 +75,7 @@ class Pipeline:
     def answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
         review = fields.get(columns.PRIVACY_REVIEW) or ()
         private = [i["item"] for i in review if i["category"] != columns.ERROR and i["item"]]
-        kept, stopped = identifying_text.withheld_text(item.kept, private, own_names(item))
+        kept, stopped = identifying_text.withheld_text(item.kept, private, item.own_names())
         identity = {columns.ROW_ID: row_id(self.secret, item.source), columns.SOURCE: item.source}
         return {**fields, **identity, "kept": kept, "kept_texts_withheld": stopped}
 
@@ -89,18 +87,3 @@ def parts_of(part: Part) -> Iterator[Part]:
         for inner in value if isinstance(value, tuple) else (value,):
             if isinstance(inner, Part):
                 yield from parts_of(inner)
-
-
-def own_names(item: Item) -> list[str]:
-    """What the row's own file is called, whole and without its suffix: a kept text must not say it.
-
-    Row numbers and names of one or two letters are left out; they would stop texts by chance.
-    """
-    path = item.image.get("path") if isinstance(item.image, dict) else item.image
-    names = []
-    for value in (item.source, path):
-        if isinstance(value, str):
-            name = re.split(r"[/\\]", value[-1000:])[-1]  # the column may hold any string, even an image in base64
-            stem = Path(name).stem
-            names += [name, stem] if len(stem) >= 3 and not stem.isdigit() else []
-    return names

@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import re
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
-from u2s_datasets.errors import U2SError
 from u2s_datasets.executor.local import Workers, chunks_of, default_number, give_back_memory
 from u2s_datasets.executor.pipeline import Pipeline, parts_of
 from u2s_datasets.parts import Part
 from u2s_datasets.parts.fingerprint import code_digest
+from u2s_datasets.runs.manifest import Shard
 from u2s_datasets.runs.writer import Output
 from u2s_datasets.sources.open import Item, Source
 from u2s_datasets.stages.profiles import Profile
@@ -101,13 +100,13 @@ class RunPlan:
             "foreign_code": sorted(code_digest(m) for m in modules if not m.startswith("u2s_datasets.")),
         }
 
-    def work(self, output: Output, shards: list[dict], secret: bytes, progress: bool) -> dict[str, Any]:
+    def work(self, output: Output, shards: list[Shard], secret: bytes, progress: bool) -> dict[str, Any]:
         """Do the shards that are not done."""
         from tqdm import tqdm
 
-        done = {shard["shard"] for shard in shards}
+        done = {shard.number for shard in shards}
         todo = [n for n in range(-(-self.rows // self.shard_size)) if n not in done]
-        ready = sum(shard["rows"] for shard in shards)
+        ready = sum(shard.rows for shard in shards)
         if todo:
             output.withdraw()
         pipeline = Pipeline(self.profile, secret, self.source.kept)
@@ -177,18 +176,6 @@ class RunPlan:
             "configuration": self.configuration(),
             "versions": self.versions(),
         }
-
-
-def counts(shards: Sequence[dict[str, Any]], rows: int) -> dict[str, Any]:
-    """Counts over the finished shards. Raises `U2SError` where a row is missing (law 2)."""
-    by_status = {status: sum(shard[status] for shard in shards) for status in columns.STATUSES}
-    if sum(by_status.values()) != rows:
-        raise U2SError(f"{rows} rows went in and {by_status} came out; the output cannot be trusted")
-    reasons: Counter[str] = Counter()
-    for shard in shards:
-        reasons.update(shard["reasons"])
-    stopped = sum(shard["kept_texts_withheld"] for shard in shards)
-    return {**by_status, "reasons": dict(sorted(reasons.items())), "kept_texts_withheld": stopped}
 
 
 def _absolute(location: str) -> str:

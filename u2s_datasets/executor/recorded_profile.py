@@ -16,7 +16,7 @@ from typing import Any
 from u2s_datasets.errors import SetupError
 from u2s_datasets.executor.pipeline import parts_of
 from u2s_datasets.parts import Detector, Editor, catalog
-from u2s_datasets.review import decisions as d
+from u2s_datasets.runs.manifest import read_manifest
 from u2s_datasets.stages import model_roles
 from u2s_datasets.stages.anonymize import Anonymize
 from u2s_datasets.stages.caption import Caption
@@ -46,7 +46,7 @@ def run_profile(folder: Path, **options: Any) -> Profile:
     """
     for name in set(options) - set(_OPTIONS):
         raise SetupError(f"{name}={options[name]!r}: a re-edit keeps the run's own settings; {REMEDY}")
-    known = d.read_manifest(folder)["configuration"]
+    known = read_manifest(folder)["configuration"]
     editor = _editor(options.get("editor"), options.get("editor_options"))
     anonymize, score = _steps(known, _named(options.get("detectors")), editor)
     if editor is not None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.executor.plan import RunPlan, counts
+from u2s_datasets.executor.plan import RunPlan
 from u2s_datasets.executor.pools import pools_of
 from u2s_datasets.parts import Editor, checks
 from u2s_datasets.privacy.criteria import Given
-from u2s_datasets.review.decisions import read_manifest
+from u2s_datasets.runs.files import json_bytes
+from u2s_datasets.runs.manifest import count_rows
 from u2s_datasets.runs.object_store import output_at
 from u2s_datasets.runs.writer import Output, check_apart
 from u2s_datasets.sources.open import Source, open_source
@@ -21,8 +21,6 @@ from u2s_datasets.stages.model_roles import Backends
 from u2s_datasets.stages.profiles import Profile, profile
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from u2s_datasets.executor.pools import Pool
     from u2s_datasets.executor.ray import RayPools
 
@@ -128,9 +126,9 @@ def run(
         return {**plan.facts(), "dry_run": True}
     with made as output:
         key = output.secret(Path(secret).expanduser() if secret else None)
-        shards = output.manifest(plan.binding(key))
+        shards = output.resume(plan.binding(key))
         rates = plan.work(output, shards, key, progress)
-        facts = {**plan.facts(), **counts(shards, plan.rows), "rates": rates}
+        facts = {**plan.facts(), **count_rows(shards, plan.rows), "rates": rates}
         _finish(output, source, facts)
     return facts
 
@@ -150,52 +148,13 @@ def _engine(ray: bool, address: str | None, pools: Mapping[str, Pool] | None, si
 def _finish(output: Output, source: Source, facts: dict[str, Any]) -> None:
     from u2s_datasets.evaluation.report.report import write_reports
 
-    text = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    output.write(output.root / "run.json", text.encode("utf-8", "backslashreplace"))
+    output.write(output.run, json_bytes(facts) + b"\n")
     output.gather()
     try:
-        write_reports(output.root, original=source.original)  # it counts the rows once more, in the files themselves
+        write_reports(output, original=source.original)  # it counts the rows once more, in the files themselves
     except U2SError:
         output.withdraw()
         raise
-    output.publish()
-
-
-def rewrite_reports(out: str | Path) -> None:
-    """Write both pages of a finished run again; originals are shown where the source is still in its place.
-
-    Raises:
-        SetupError: the folder holds no finished run.
-    """
-    from u2s_datasets.evaluation.report.report import write_reports
-
-    root = Path(out).expanduser()
-    original = originals_of(root)
-    with Output(root) as output:
-        write_reports(output.root, original=original)
-
-
-def originals_of(root: Path) -> Callable[[str], Image | None] | None:
-    """Gives the originals of a finished run; none where its source is not in its place any more.
-
-    Raises:
-        SetupError: the folder holds no finished run, or a damaged one.
-    """
-    return _original(read_manifest(root))
-
-
-def _original(known: dict[str, Any]) -> Callable[[str], Image | None] | None:
-    """Gives the originals of a manifest's run; none where its source is not in its place.
-
-    Only a dataset that came from the Hub is looked for there: the name of a folder is nobody else's business.
-    """
-    if known["source_kind"] != "dataset" and not Path(known["source"]).exists():
-        return None
-    try:
-        source = open_source(known["source"], image_column=known["image_column"], split=known["split"])
-    except (SetupError, OSError):
-        return None
-    return source.original if source.kind == known["source_kind"] else None
 
 
 def _check_read(source: Source, chosen: Profile) -> None:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.executor.pipeline import own_names
 from u2s_datasets.privacy import identifying_text
 from u2s_datasets.privacy.kept_columns import check_kept
-from u2s_datasets.publish.audit import Audit
 from u2s_datasets.publish.candidate import DECISION, Candidate, caption_of, classes_of, rounded
 from u2s_datasets.publish.gate import Gate
-from u2s_datasets.runs.writer import row_id
+from u2s_datasets.runs.audit import Audit
+from u2s_datasets.runs.identity import row_id
 from u2s_datasets.sources.base import Item, Source
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ class DatasetSplit:
     def _candidate(self, number: int, row: Mapping[str, Any]) -> Candidate:
         original, *others = [row[name] for name in self._originals] or [None]
         path = original.get("path") if isinstance(original, Mapping) else None
-        names = [name for image in (original, *others) for name in own_names(Item("", image))]
+        names = [name for image in (original, *others) for name in Item("", image).own_names()]
         public = self._public(number, row, names) if row[c.ANONYMIZED_IMAGE] is not None else {}
         self._provenance[str(row.get(c.PROVENANCE) or "")] += bool(public)
         return Candidate(

@@ -13,7 +13,6 @@ from secrets import token_bytes
 from typing import Any, Literal
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.publish.audit import checked
 from u2s_datasets.publish.build import check_name, parse_size
 from u2s_datasets.publish.card import About, model_card
 from u2s_datasets.publish.dataset_split import DatasetSplit
@@ -22,7 +21,8 @@ from u2s_datasets.publish.hub import HubError, Remote
 from u2s_datasets.publish.job import Job, Plan, Split
 from u2s_datasets.publish.run_split import RunSplit
 from u2s_datasets.publish.send import Pushed, send
-from u2s_datasets.runs.writer import read_secret
+from u2s_datasets.runs.audit import checked_audit
+from u2s_datasets.runs.identity import read_secret
 
 __all__ = ["About", "HubError", "Plan", "Pushed", "Refused", "model_card", "push_to_hub"]
 
@@ -145,7 +145,7 @@ def _split(source: Any, name: str, options: Mapping[str, Any]) -> Split:
 
 def _audit(stated: Mapping[str, Any]) -> Any:
     try:
-        return checked(dict(stated))
+        return checked_audit(dict(stated))
     except (ValueError, TypeError, KeyError) as error:
         raise SetupError(f"audit={dict(stated)!r} is no audit ({error})") from error
 

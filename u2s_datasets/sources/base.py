@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +19,20 @@ class Item:
     source: str
     image: Any
     kept: dict[str, Any] = field(default_factory=dict)
+
+    def own_names(self) -> list[str]:
+        """What the row's own file is called, whole and without its suffix: a kept text must not say it.
+
+        Row numbers and names of one or two letters are left out; they would stop texts by chance.
+        """
+        path = self.image.get("path") if isinstance(self.image, dict) else self.image
+        names = []
+        for value in (self.source, path):
+            if isinstance(value, str):
+                name = re.split(r"[/\\]", value[-1000:])[-1]  # the column may hold any string, even an image in base64
+                stem = Path(name).stem
+                names += [name, stem] if len(stem) >= 3 and not stem.isdigit() else []
+        return names
 
 
 class Source:

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.parts.metrics.encoders import ImageTextEncoder
+from u2s_datasets.runs.layout import Layout
+from u2s_datasets.runs.shards import write_parquet
 
 WIDTH, SIDE, SHARD = 768, 64, 256
 _MEBI = 2**20
@@ -90,20 +90,19 @@ def _fresh(rows: int) -> dict[str, Any]:
 def write_run(folder: Path, rows: int) -> None:
     """A finished run of half safe and half edited rows in `folder/out`, and its originals in `folder/photos`."""
     (folder / "photos").mkdir()
-    for home in ("out/private/rows", "out/data"):
-        (folder / home).mkdir(parents=True)
+    layout = Layout(folder / "out")
+    for home in (layout.rows, layout.data):
+        home.mkdir(parents=True)
     for start in range(0, rows, SHARD):
         made = [_row(folder / "photos", i) for i in range(start, min(start + SHARD, rows))]
-        for home, names in (("out/private/rows", c.PRIVATE), ("out/data", c.PUBLIC)):
-            schema = c.features(names).arrow_schema
-            plain = [{n: row.get(n) for n in names} for row in made]
-            file = folder / home / f"part-{start // SHARD:05d}.parquet"
-            pq.write_table(pa.Table.from_pylist(plain, schema), file, row_group_size=64)
+        for half, names in (("private", c.PRIVATE), ("public", c.PUBLIC)):
+            with layout.shard(half, start // SHARD).open("wb") as file:
+                write_parquet(file, made, c.features(names))
     edited = rows // 2
     facts = {"rows": rows, c.SAFE: rows - edited, c.ANONYMIZED: edited, c.WITHHELD: 0, "verified": True}
-    (folder / "out/run.json").write_text(json.dumps(facts), encoding="utf-8")
+    layout.run.write_text(json.dumps(facts), encoding="utf-8")
     manifest = {"shards": {}, "secret": "", "source_content": ""}
-    (folder / "out/private/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    layout.manifest.write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def _row(photos: Path, i: int) -> dict[str, Any]:

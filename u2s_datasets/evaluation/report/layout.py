@@ -16,6 +16,7 @@ from u2s_datasets.evaluation.report.inspection import inspection_plot
 from u2s_datasets.evaluation.report.summary import Summary
 from u2s_datasets.evaluation.report.svg import bar, esc, photo, thumbnail
 from u2s_datasets.evaluation.report.tables import evaluation_tables, html_table, inspection_tables, join_tables
+from u2s_datasets.runs.files import PRIVATE_MODE, PUBLIC_MODE, write_whole
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -184,21 +185,8 @@ def map_threads(work: Callable[[T], U], items: Iterable[T]) -> list[U]:
         return list(pool.map(work, items))
 
 
-def write_whole(path: Path, text: str, scratch: Path, private: bool) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        path: the file.
-        text: its content.
-        scratch: folder on the same disk for the unfinished file.
-        private: mode 0600, from its first byte on.
-    """
-    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-    unfinished = scratch / f".{path.name}.{'private' if private else 'public'}"
-    unfinished.unlink(missing_ok=True)
-    number = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644)
-    with os.fdopen(number, "wb") as file:
+def write_page(path: Path, text: str, private: bool) -> None:
+    """Write a file whole or not at all, for its owner alone if it is private; its folder is made if necessary."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with write_whole(path, path.parent, PRIVATE_MODE if private else PUBLIC_MODE) as file:
         file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)

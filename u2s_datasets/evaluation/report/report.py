@@ -14,13 +14,17 @@ from u2s_datasets import columns as c
 from u2s_datasets.errors import U2SError
 from u2s_datasets.evaluation.report.dataset_rows import DatasetRows
 from u2s_datasets.evaluation.report.inspection import read_inspection
-from u2s_datasets.evaluation.report.layout import write_whole
+from u2s_datasets.evaluation.report.layout import write_page
 from u2s_datasets.evaluation.report.private_page import private_page
 from u2s_datasets.evaluation.report.public_page import public_page
+from u2s_datasets.evaluation.report.run_rows import RunRows, adding_up
 from u2s_datasets.evaluation.report.summary import Original, Summary, summarize
 from u2s_datasets.evaluation.report.tables import html_table, join_tables, markdown_table, report_tables, text_table
 from u2s_datasets.parts.metrics.definitions import FEW
-from u2s_datasets.runs.reader import Folder, adding_up
+from u2s_datasets.runs.files import PRIVATE_MODE
+from u2s_datasets.runs.manifest import read_manifest
+from u2s_datasets.runs.origin import find_origin
+from u2s_datasets.runs.writer import Output
 
 _RUN = ("skipped", "verified", "inspected_criteria", "not_inspected")
 
@@ -89,7 +93,7 @@ class Report(Summary):
         """
         page = private_page(self, original) if private else public_page(self, max_images, seed)
         if path is not None:
-            write_whole(Path(path), page, Path(path).parent, private)
+            write_page(Path(path), page, private)
         return page
 
 
@@ -107,7 +111,7 @@ def report(data: Any, over: str = "all", paper_compat: bool = False, vispr: str 
         SetupError: `data` is neither, or `vispr` is not such a result.
     """
     known = {} if vispr is None else {"inspection": read_inspection(vispr)}
-    rows = Folder(Path(data)) if isinstance(data, (str, Path)) else DatasetRows(data)
+    rows = RunRows(Path(data)) if isinstance(data, (str, Path)) else DatasetRows(data)
     names = (c.STATUS, c.REASON, c.NOTE, c.PRIVACY_FLAG, c.PRIVACY_REVIEW, *c.SCORE, *c.RACE, c.UNMEASURED)
     summary = summarize(rows.batches(names), rows, over, paper_compat)
     beyond = {private: summary.beyond.get(private, {}) | known for private in (True, False)}
@@ -118,16 +122,29 @@ def report(data: Any, over: str = "all", paper_compat: bool = False, vispr: str 
     return made
 
 
-def write_reports(out: Path, original: Original | None = None, max_images: int = 48, seed: int = 0) -> None:
-    """Write `out/report.html`, for anyone, and `out/private/report.html`, for the owner, each whole or not at all.
+def write_reports(output: Output, original: Original | None = None, max_images: int = 48, seed: int = 0) -> None:
+    """Write `report.html`, for anyone, and `private/report.html`, for the owner, each whole or not at all.
 
     Args:
-        out: folder of a finished run.
+        output: a finished run, locked.
         original: gives the upright original of a `source`; None or a `RowError` leaves a placeholder.
         max_images: pictures in the public gallery.
         seed: seed of the gallery's sample.
     """
-    made, private = report(out), Path(out) / "private"
+    made = report(output.root)
     public = made.to_html(max_images=max_images, seed=seed)
-    write_whole(private / "report.html", made.to_html(private=True, original=original), private, private=True)
-    write_whole(Path(out) / "report.html", public, private, private=False)
+    private = made.to_html(private=True, original=original)
+    output.write(output.private / "report.html", private.encode(), PRIVATE_MODE)
+    output.write(output.root / "report.html", public.encode())
+
+
+def rewrite_reports(out: str | Path) -> None:
+    """Write both pages of a finished run again; originals are shown if the source is still in its place.
+
+    Raises:
+        SetupError: the folder holds no finished run.
+    """
+    root = Path(out).expanduser()
+    source = find_origin(read_manifest(root), to_show=True)
+    with Output(root) as output:
+        write_reports(output, original=None if source is None else source.original)

@@ -25,7 +25,7 @@ import numpy as np
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
-from u2s_datasets.evaluation.report.layout import write_whole
+from u2s_datasets.evaluation.report.layout import write_page
 from u2s_datasets.evaluation.report.tables import Table, share, text_table
 from u2s_datasets.evaluation.vispr.answers import Answer, AnswerFile, Answers
 from u2s_datasets.evaluation.vispr.dataset import Example, read_split
@@ -113,7 +113,7 @@ class VisprResult:
 
     def write(self, path: Path) -> None:
         """Write the JSON, whole or not at all."""
-        write_whole(path, self.to_json() + "\n", path.parent, private=False)
+        write_page(path, self.to_json() + "\n", private=False)
 
 
 def evaluate_vispr(

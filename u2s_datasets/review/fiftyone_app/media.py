@@ -28,7 +28,7 @@ class Stored:
 
     Args:
         path: the file that is shown.
-        size: (width, height) in pixels; none for the placeholder of an image that cannot be shown.
+        size: (width, height) in pixels; None for the placeholder of an image that cannot be shown.
         verbatim: the file with the very bytes that were given, where another one is shown.
     """
 
@@ -41,7 +41,7 @@ class Media:
     """A folder for the App's images. It holds originals, so nobody else may enter it (mode 0700).
 
     Args:
-        root: made where it is not there.
+        root: made if it is not there.
 
     Raises:
         SetupError: it is a file.
@@ -50,7 +50,7 @@ class Media:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser().resolve()
         if self.root.exists() and not self.root.is_dir():
-            raise SetupError(f"{str(root)!r} is a file; give a folder for the images that the App shows")
+            raise SetupError(f"{str(root)!r} is a file; expected a folder for the images that the App shows")
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
         for name in (ORIGINAL, ANONYMIZED):
@@ -61,7 +61,7 @@ class Media:
 
         Args:
             name: of the row.
-            value: bytes, a path, a {bytes, path}, or none.
+            value: bytes, a path, a {bytes, path}, or None.
         """
         data = stored_bytes(value)
         shown = None if data is None else _shown_as_is(data)

@@ -1,7 +1,7 @@
 """An audit by eye: how many of a random sample of publishable images a reviewer found to leak, and what follows.
 
-`private/audit.json` holds {"n", "leaks", "confidence", "upper_bound", "reviewer", "date", "seed"}. The reviewer and the
-seed stay home: the seed tells which rows were looked at.
+`private/audit_sample.json` holds the audit under way, `private/audit.json` its result: {"n", "leaks", "confidence",
+"upper_bound", "reviewer", "date", "seed"}. Reviewer and seed are never published: the seed tells which rows were seen.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Audit:
 
 
 def read_audit(path: Path) -> Audit | None:
-    """The audit of a run; none where there was none.
+    """The audit of a run; None if there was none.
 
     Raises:
         SetupError: the file is damaged, or its bound is below the exact one of its own numbers.
@@ -44,19 +44,27 @@ def read_audit(path: Path) -> Audit | None:
     if not path.exists():
         return None
     try:
-        return checked(json.loads(path.read_text("utf-8")))
+        return checked_audit(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise SetupError(f"{str(path)!r} is no audit ({error}); audit again, or remove it") from error
+        raise SetupError(f"{str(path)!r} is not a valid audit ({error}); audit again, or remove it") from error
 
 
-def checked(stated: dict[str, Any]) -> Audit:
+def checked_audit(stated: dict[str, Any]) -> Audit:
     """An audit whose numbers fit each other. Raises `ValueError`, `KeyError` or `TypeError` otherwise."""
     n, leaks, confidence, bound = (stated[name] for name in ("n", "leaks", "confidence", "upper_bound"))
     checks.whole("n", n)
     checks.whole("leaks", leaks, 0, n)
     checks.number("confidence", confidence)
-    checks.number("upper_bound", bound)  # what is not finite is below nothing
+    checks.number("upper_bound", bound)  # NaN and infinity would be below no limit
     exact = upper_bound(n, leaks, confidence)
     if bound < exact - 1e-6:
         raise ValueError(f"upper_bound={bound} is below the exact bound {exact:.6f}")
     return Audit(n, leaks, float(confidence), float(bound), str(stated["date"])[:10])
+
+
+def read_audit_file(path: Path) -> dict[str, Any] | None:
+    """An audit's file as it stands, under way or finished; None if there is none. Raises `SetupError` if damaged."""
+    try:
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
+    except ValueError as error:
+        raise SetupError(f"{str(path)!r} is not valid JSON; remove it and audit again") from error
