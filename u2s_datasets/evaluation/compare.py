@@ -61,7 +61,7 @@ class Comparison:
             path: where to write it too, whole or not at all, mode 0600; an .html file.
 
         Raises:
-            SetupError: the path is no such file, or its folder does not exist.
+            SetupError: the path does not end in .html, or its folder does not exist.
         """
         target = None if path is None else check_page(path)
         names = ", ".join(esc(name) for name in self.runs)

@@ -11,14 +11,14 @@ from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import MissingExtra, MissingWeights
+from u2s_datasets.evaluation.attacks import Attack
 from u2s_datasets.evaluation.measure_rows import EvaluationJob, measure_controls, measure_rows
 from u2s_datasets.evaluation.report.inspection import read_inspection
 from u2s_datasets.evaluation.report.report import Report, report, write_reports
 from u2s_datasets.evaluation.report.run_rows import RunRows
 from u2s_datasets.evaluation.report.summary import check_over
-from u2s_datasets.evaluation.result import Evaluation
 from u2s_datasets.parts import Part, catalog
-from u2s_datasets.parts.metrics.definitions import SPECS
+from u2s_datasets.parts.metrics.definitions import FEW, SPECS
 from u2s_datasets.runs.files import PRIVATE_MODE, PUBLIC_MODE
 from u2s_datasets.runs.manifest import read_manifest
 from u2s_datasets.runs.origin import find_origin
@@ -27,6 +27,40 @@ from u2s_datasets.sources.open import open_source
 from u2s_datasets.stages.score import MODELS, NETWORKS, Score
 
 _MODEL = "a model that sees: --vlm (such as InternVL3.5-8B-HF, Apache-2.0)"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found of a set beyond its rows' scores.
+
+    Args:
+        attacks: re-identification, for every encoder that was given.
+        controls: "no-op" and "shuffled" -> score -> (rows, mean), on a few rows.
+        absent: score -> (what it would need, why that is not here). The second may name folders: private.
+        inspection: a result of `u2s vispr`, see `inspection.read_inspection`.
+    """
+
+    attacks: tuple[Attack, ...]
+    controls: Mapping[str, Mapping[str, tuple[int, float]]]
+    absent: Mapping[str, tuple[str, str]]
+    inspection: Mapping[str, Any] | None = None
+
+    def plain(self, private: bool) -> dict[str, Any]:
+        """As plain values; for anyone only rates and means of 5 rows or more, with two digits."""
+        attacks = [dataclasses.asdict(attack) for attack in self.attacks]
+        controls = {
+            kind: {name: {"n": n, "mean": mean} for name, (n, mean) in found.items()}
+            for kind, found in self.controls.items()
+        }
+        absent = {name: ": ".join(filter(None, why if private else why[:1])) for name, why in self.absent.items()}
+        if not private:
+            attacks = _public_attacks(attacks)
+            controls = {
+                kind: {k: {"n": v["n"], "mean": round(v["mean"], 2)} for k, v in found.items() if v["n"] >= FEW}
+                for kind, found in controls.items()
+            }
+        known = {} if self.inspection is None else {"inspection": dict(self.inspection)}
+        return {"reidentification": attacks, "controls": controls, "absent": absent, **known}
 
 
 @dataclass(frozen=True)
@@ -46,6 +80,25 @@ class Evaluated:
         how = {"over": self.over, "paper_compat": self.paper_compat}
         plain = how | json.loads(self.report.to_json(private))
         return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
+
+
+def _public_attacks(attacks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rates over 5 rows or more, rounded, of the encoders whose attack on the edited images has any.
+
+    A control alone says nothing.
+    """
+    shown = []
+    for attack in attacks:
+        rates = [
+            {k: rate[k] for k in ("k", "n", "gallery")}
+            | {k: None if rate[k] is None else round(rate[k], 2) for k in ("rate", "low", "high", "chance")}
+            for rate in attack["rates"]
+            if rate["n"] >= FEW and rate["gallery"] >= FEW
+        ]
+        if rates:
+            shown.append({"encoder": attack["encoder"], "kind": attack["kind"], "rates": rates})
+    tried = {attack["encoder"] for attack in shown if attack["kind"] == "edited"}
+    return [attack for attack in shown if attack["encoder"] in tried]
 
 
 def evaluate_run(

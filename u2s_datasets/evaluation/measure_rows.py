@@ -123,7 +123,7 @@ def _measure(job: EvaluationJob, path: Path, galleries: Mapping[str, Gallery]) -
 
 
 def _pairs(job: EvaluationJob, stored: Sequence[dict[str, Any]], shard: str) -> list[Row]:
-    """Rows to measure, with the original and the published image as far as they exist."""
+    """Rows to measure, with the original and the published image, None for one that cannot be had."""
     wanted = [row[c.ROW_ID] for row in stored if row[c.STATUS] != c.WITHHELD]
     found = job.run.published(wanted, first=shard) if wanted else ()
     published = {row[c.ROW_ID]: row[c.ANONYMIZED_IMAGE] for row in found}

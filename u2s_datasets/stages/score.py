@@ -94,7 +94,7 @@ class Score(Step):
         super().check()
 
     def __call__(self, batch: Mapping[str, Any], rank: int | None = None) -> Any:
-        """The batch with the scores. Raises `SetupError` where no image was anonymized yet, or as every step does."""
+        """The batch with the scores. Raises `SetupError` if it has no anonymized images, or as every step does."""
         if isinstance(batch, Mapping) and columns.ANONYMIZED_IMAGE not in batch:
             raise SetupError(
                 f"no column {columns.ANONYMIZED_IMAGE!r} to measure; map u2s.anonymize first, then u2s.score"

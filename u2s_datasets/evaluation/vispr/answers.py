@@ -16,7 +16,7 @@ from u2s_datasets.evaluation.vispr.dataset import Example
 
 @dataclass(frozen=True)
 class Answer:
-    """What `inspect` said of one image.
+    """The answer of `inspect` for one image.
 
     Args:
         flag: whether it is private.

@@ -58,7 +58,7 @@ class ScoreSpec:
         copying: whether the worst value is that of an untouched image, which is what a safe row is, so that the worst
             value of a set says nothing.
         part: the field of `u2s.Score` that measures it; "" if it needs no part.
-        package: a package with such a part, to install; "" where none is needed.
+        package: a package with such a part, to install; "" if none is needed.
         needs: what the part needs, in words, unless it is a network that says so itself in `weights`.
         detail_of: a score that this one is a detail of, and that stands for it where it was not measured.
         noted_as: the score under which a failure to measure this one is noted; "" for its own name.

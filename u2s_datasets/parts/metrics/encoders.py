@@ -187,10 +187,8 @@ class LpipsNetwork(MetricNetwork):
     def distances(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float | None]:
         """LPIPS of pairs of (H, W, 3) uint8 images, each pair of one size; see `quality.lpips`."""
         found: list[float | None] = [None] * len(pairs)
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for i, (before, _) in enumerate(pairs):
-            by_size.setdefault(before.shape, []).append(i)
-        for indices in by_size.values():
+        for shape in {before.shape for before, _ in pairs}:
+            indices = [i for i, (before, _) in enumerate(pairs) if before.shape == shape]
             for batch in _batches(indices, self.batch_size):
                 before, after = (np.stack([pairs[i][side] for i in batch]) for side in (0, 1))
                 for i, value in zip(batch, lpips(self.loaded, before, after), strict=True):
