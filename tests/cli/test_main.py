@@ -26,7 +26,7 @@ from u2s_datasets.cli.main import main
         (["anonymize", ".", "--out", "x", "--prior", "private_caption"], "Redact reads no text"),
         (["anonymize", ".", "--out", "x", "--criteria", "people"], "'cpu' has no language models"),
         (["vispr", "--root", ".", "--out", "x", "--criteria", ","], "--criteria ',' names nothing"),
-        (["vispr", "--root", ".", "--out", "x", "--seed", "-1"], "seed=-1 is below 0"),
+        (["vispr", "--root", ".", "--out", "x", "--seed", "-1"], "invalid seed=-1; expected a whole number of 0 or more"),
         (["vispr", "--root", ".", "--out", "x", "--backend", "vllm"], "'cpu' has no language models"),
         (["vispr", "--root", ".", "--out", "x", "--profile", "paper", "--model", "edit=y"], "role 'edit' is not"),
         (["anonymize", "", "--out", "x"], "'' names no folder; give one"),
