@@ -52,7 +52,7 @@ _LAZY = {
     "from_fiftyone": "review.fiftyone_app.convert",
     "to_fiftyone": "review.fiftyone_app.convert",
     "profile": "stages.profiles",
-    "VisprResult": "evaluation.vispr.result",
+    "VisprResult": "evaluation.vispr.evaluate",
     "evaluate_vispr": "evaluation.vispr.evaluate",
     "Report": "evaluation.report.report",
     "report": "evaluation.report.report",

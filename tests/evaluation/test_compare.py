@@ -64,7 +64,7 @@ def test_the_page_has_the_plot_and_is_private(runs, tmp_path, capsys):
 def test_what_cannot_be_compared(runs, tmp_path):
     with pytest.raises(SetupError, match="two or more"):
         compare([runs / "solid"])
-    with pytest.raises(SetupError, match="'beauty' is no score"):
+    with pytest.raises(SetupError, match="unknown score 'beauty'"):
         compare([runs / "solid", runs / "blur"], x="beauty")
     with pytest.raises(SetupError, match="no row in common"):
         compare([runs / "solid", build(tmp_path / "other", mixed())])

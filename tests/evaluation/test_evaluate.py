@@ -20,13 +20,14 @@ from u2s_datasets.cli.bench.sample_photos import write_samples
 from u2s_datasets.cli.main import main
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.evaluation.attacks import Gallery
-from u2s_datasets.evaluation.evaluate import evaluate_run, parts_named
+from u2s_datasets.evaluation.evaluate import evaluate_run, make_parts
 from u2s_datasets.evaluation.report.report import Report, report, rewrite_reports
 from u2s_datasets.evaluation.report.summary import summarize
-from u2s_datasets.evaluation.vispr.result import Measured, VisprResult
+from u2s_datasets.evaluation.vispr.evaluate import Measured, VisprResult
 from u2s_datasets.parts.metrics import flags
-from u2s_datasets.parts.metrics.definitions import UNTOUCHED, mean_interval
+from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.parts.metrics.face_encoders import OnnxFaces
+from u2s_datasets.parts.metrics.intervals import mean_interval
 from u2s_datasets.stages.inspect import Inspect
 
 SCORE = u2s.Score(inspect=Inspect(detectors=(RedSquares(),)), clip=Grid(), faces=Heads())
@@ -88,11 +89,11 @@ def test_on_real_photos_what_is_left_as_it_was_scores_as_untouched(tmp_path):
     )
     untouched, shuffled = (made.evaluation.controls[kind] for kind in ("no-op", "shuffled"))
     for name in (c.SSIM, c.CLIP_RATIO, c.FACE_SIMILARITY, c.FACES_VANISHED, c.TEXT_SIMILARITY, c.TEXT_RECALL):
-        assert untouched[name][0] > 0 and untouched[name][1] == pytest.approx(UNTOUCHED[name], abs=1e-6), name
+        assert untouched[name][0] > 0 and untouched[name][1] == pytest.approx(SPECS[name].untouched, abs=1e-6), name
     assert shuffled[c.SSIM][1] < 0.5 and shuffled[c.TEXT_RECALL][1] < 0.1
     attacks = {(a.encoder, a.kind): a.rates[0].rate for a in made.evaluation.attacks}
     assert attacks["clip", "no-op"] == attacks["face", "no-op"] == 1.0
-    assert {*untouched} <= {*UNTOUCHED}
+    assert {*untouched} <= {name for name, spec in SPECS.items() if spec.untouched is not None}
 
 
 def test_what_is_absent_names_no_folder_to_anyone(done, monkeypatch):
@@ -214,12 +215,12 @@ def test_the_command_says_what_it_cannot_measure_and_why(done, capsys, monkeypat
 
 
 def test_parts_by_the_command_lines_words(tmp_path):
-    parts, vlm = parts_named("some/clip", "vgg.pth", "tests.helpers.fakes:Heads", "http://127.0.0.1:9/v1#judge")
+    parts = make_parts("some/clip", "vgg.pth", "tests.helpers.fakes:Heads", "http://127.0.0.1:9/v1#judge")
     assert (
         isinstance(parts["faces"], Heads) and parts["clip"].model == "some/clip" and parts["lpips"].trunk == "vgg.pth"
     )
-    assert (vlm.model, vlm.base_url) == ("judge", "http://127.0.0.1:9/v1")
-    assert parts_named(None, None, "net.onnx", None)[0]["faces"].file == "net.onnx"
+    assert (parts["vlm"].model, parts["vlm"].base_url) == ("judge", "http://127.0.0.1:9/v1")
+    assert make_parts(None, None, "net.onnx", None)["faces"].file == "net.onnx"
 
 
 def test_a_gallery_on_disk_finds_what_is_alike_and_nothing_else(tmp_path):

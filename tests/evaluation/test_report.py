@@ -21,6 +21,7 @@ from datasets import Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import Image
 
+import u2s_datasets as u2s
 from tests.helpers.html_page import parsed, words
 from tests.helpers.report_run import HOSTILE, NAMES, build, encoded, mixed, originals, photo, row, write_pages
 from u2s_datasets import columns as c
@@ -29,7 +30,7 @@ from u2s_datasets.evaluation.report import private_page
 from u2s_datasets.evaluation.report.report import Report, report
 from u2s_datasets.evaluation.report.summary import summarize
 from u2s_datasets.evaluation.report.svg import thumbnail
-from u2s_datasets.parts.metrics.definitions import GOALS, MEANINGS, SCALES, Score
+from u2s_datasets.parts.metrics.definitions import SPECS, Distribution
 
 
 def test_counts_and_scores_of_a_folder(tmp_path: Path) -> None:
@@ -46,8 +47,19 @@ def test_counts_and_scores_of_a_folder(tmp_path: Path) -> None:
     assert "Not looked for\n  - licence plates\n  - tattoos\n" in text + "\n" and "face" in text
 
 
-def test_every_score_column_has_a_scale() -> None:
-    assert set(SCALES) == set(MEANINGS) == set(GOALS) == set(c.SCORE)
+def test_the_specs_are_the_schema() -> None:
+    assert tuple(SPECS) == c.SCORE
+    assert {name: feature.dtype for name, feature in c.features(c.SCORE).items()} == {
+        name: spec.dtype for name, spec in SPECS.items()
+    }
+
+
+def test_every_spec_names_columns_parts_and_a_direction() -> None:
+    for spec in SPECS.values():
+        assert spec.better in ("higher", "lower") and spec.low < spec.high and spec.bins > 0, spec.name
+        assert {spec.detail_of, spec.noted_as} - {""} <= {*SPECS}, spec.name
+        assert not spec.part or spec.part in u2s.Score.__dataclass_fields__, spec.name
+        assert spec.part or not spec.package, spec.name
 
 
 def test_nan_and_null_are_missing_and_worst_knows_the_direction() -> None:
@@ -69,15 +81,15 @@ def test_an_all_null_column_without_type_is_missing() -> None:
 
 def test_public_bins_hide_few_rows_and_never_one_small_bin_alone() -> None:
     values = np.array([0.0] * 7 + [0.92] * 3 + [0.97] * 20)
-    score = Score.of(c.SSIM, values, 30)
+    score = Distribution.of(c.SSIM, values, 30)
     assert sum(score.counts) == 30 and score.counts[0] == 7 and score.counts[18:] == (3, 20)
     assert [k for k in score.public_counts() if k is not None] == [7, 20]
-    full = Score(c.RESIDUAL_FACES, 62, 0, 0.0, 0.0, 0.0, (10, 9, 6, 7, 5, 6, 6, 6, 3, 2 + 3, 5))
+    full = Distribution(c.RESIDUAL_FACES, 62, 0, 0.0, 0.0, 0.0, (10, 9, 6, 7, 5, 6, 6, 6, 3, 2 + 3, 5))
     assert full.public_counts().count(None) == 2 and full.public_counts()[4] is None
 
 
 def test_edges_and_open_ends_of_bins() -> None:
-    score = Score.of(c.SSIM, np.array([-3.0, 0.0, 0.049, 0.05, 0.15, 1.0, 7.0]), 7)
+    score = Distribution.of(c.SSIM, np.array([-3.0, 0.0, 0.049, 0.05, 0.15, 1.0, 7.0]), 7)
     assert (score.counts[0], score.counts[1], score.counts[3], score.counts[-1]) == (3, 1, 1, 2)
 
 

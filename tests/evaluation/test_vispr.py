@@ -207,7 +207,7 @@ def test_a_written_flag_has_a_curve_of_one_point(root):
 
 
 def test_another_model_for_a_named_profile(root):
-    made = evaluate._profile("permissive", "http://127.0.0.1:9/v1", {"inspect": "served"})
+    made = evaluate._load_profile("permissive", "http://127.0.0.1:9/v1", {"inspect": "served"})
     assert (made.inspect.backend.model, made.inspect.backend.base_url) == ("served", "http://127.0.0.1:9/v1")
     for more in ({"backend": "vllm"}, {"models": {"inspect": "x"}}):
         with pytest.raises(u2s.SetupError, match="this one has its own"):
@@ -288,19 +288,19 @@ def test_an_answer_that_fails_fails_its_own_question_alone(root):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"root": "nowhere"}, "'nowhere' is no folder; give the one that holds test2017.txt"),
-        ({"root": "."}, "test2017.txt is not there, nor is there an annotation in annotations/test2017/"),
-        ({"split": "dev"}, "unknown split 'dev'; use one of: train, val, test"),
-        ({"split": "val"}, "val2017.txt is not there"),
+        ({"root": "nowhere"}, "'nowhere' is not a folder; give the one that holds test2017.txt"),
+        ({"root": "."}, "test2017.txt is missing, and annotations/test2017/ holds no annotation"),
+        ({"split": "dev"}, "unknown split 'dev'; expected one of: train, val, test"),
+        ({"split": "val"}, "val2017.txt is missing"),
         ({"profile": "best"}, "unknown profile 'best'"),
         ({"profile": f"{__name__}:NOTHING"}, "cannot be imported"),
-        ({"profile": f"{__name__}:MODEL"}, "is Scripted, no u2s_datasets.Profile"),
+        ({"profile": f"{__name__}:MODEL"}, "is of type Scripted; expected a u2s_datasets.Profile"),
         ({"profile": "cpu", "threshold": "0.5"}, "threshold is for a model, and the profile 'cpu' has none"),
         ({"detectors": "none", "profile": "cpu"}, "inspects nothing"),
         ({"threshold": "1.5"}, r"threshold=1.5 is not in \(0, 1\]"),
-        ({"limit": "0"}, "limit=0 is below 1"),
+        ({"limit": "0"}, "invalid limit=0; expected a whole number"),
         ({"out": "result.txt"}, "give a file such as vispr.json"),
-        ({"out": "mine.json"}, "is a file of something else"),
+        ({"out": "mine.json"}, "holds something else"),
     ],
 )
 def test_wrong_words_exit_with_two_and_one_line(root, tmp_path, monkeypatch, capsys, change, words):
@@ -329,7 +329,7 @@ def test_a_list_whose_annotations_or_images_are_not_there(root):
     [
         ("{", "is not VISPR's"),
         ('{"image_path": "a.jpg"}', "'labels'"),
-        ('{"image_path": "a.jpg", "labels": "a0_safe"}', "labels is no list of texts"),
+        ('{"image_path": "a.jpg", "labels": "a0_safe"}', "labels is not a list of strings"),
         ('["image_path", "labels"]', "is not VISPR's"),
     ],
 )

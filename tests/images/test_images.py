@@ -470,8 +470,6 @@ def test_the_bytes_of_a_stored_image_are_its_own_or_its_files(tmp_path):
     for value in (str(tmp_path / "empty.png"), "https://example.org/a.png"):
         assert stored.with_bytes(value) == value
     assert stored.stored_bytes("https://example.org/a.png") is None
-    assert stored.pixels_of(data).size == photo().size
-    assert stored.pixels_of(b"no image") is None and stored.pixels_of(None) is None
 
 
 def test_a_disk_that_may_come_back_is_not_taken_for_a_missing_file(tmp_path, monkeypatch):

@@ -81,20 +81,20 @@ def _report(a: argparse.Namespace) -> int:
 
 
 def _eval(a: argparse.Namespace) -> int:
-    from u2s_datasets.evaluation.evaluate import evaluate_run, parts_named
+    from u2s_datasets.evaluation.evaluate import evaluate_run, make_parts
 
-    parts, vlm = parts_named(a.clip, a.lpips, a.faces, a.vlm)
+    parts = make_parts(a.clip, a.lpips, a.faces, a.vlm)
     options = {"original": a.original, "over": a.over, "paper_compat": a.paper_compat, "seed": a.seed, "vispr": a.vispr}
-    made = evaluate_run(a.dir, **options, parts=parts, vlm=vlm)
+    made = evaluate_run(a.dir, **options, parts=parts)
     print(made.to_json(private=True) if a.json else made)
     return 0
 
 
 def _compare(a: argparse.Namespace) -> int:
-    from u2s_datasets.evaluation.compare import compare, page_at
+    from u2s_datasets.evaluation.compare import check_page, compare
 
     if a.out:
-        page_at(a.out)
+        check_page(a.out)
     made = compare(a.dirs, x=a.x, y=a.y)
     if a.out:
         made.to_html(a.out)

@@ -12,7 +12,6 @@ from u2s_datasets.parts import Part
 from u2s_datasets.privacy import identifying_text
 from u2s_datasets.runs.identity import row_id
 from u2s_datasets.sources.base import Item
-from u2s_datasets.stages import score
 from u2s_datasets.stages.batch import Row, named
 from u2s_datasets.stages.profiles import Profile
 
@@ -48,7 +47,6 @@ class Pipeline:
             items: what to work on.
             given: per item columns for the steps to read, such as boxes; none without it.
         """
-        score.say_nothing()
         fields: Sequence[Mapping[str, Any]] = given if given is not None else [{}] * len(items)
         rows = [Row(item.image, self.read(item, own)) for item, own in zip(items, fields, strict=True)]
         self.profile.anonymize.run(rows)

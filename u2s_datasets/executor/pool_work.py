@@ -20,7 +20,6 @@ from u2s_datasets.executor.pipeline import Pipeline, parts_of
 from u2s_datasets.images.stored import stored_size
 from u2s_datasets.parts import Detection, Part
 from u2s_datasets.sources.base import Item
-from u2s_datasets.stages import score
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.profiles import Profile
 
@@ -90,7 +89,6 @@ class PoolWork:
 
     def __call__(self, chunk: Sequence[tuple[Item, State]]) -> list[State]:
         """One state per row; after the last pool it holds the row's columns."""
-        score.say_nothing()
         rows = [self._row(item, state) for item, state in chunk]
         alive = [row for row, (_, state) in zip(rows, chunk, strict=True) if not state.dead]
         for step in self._early() if self.name not in (PIPELINE, ANONYMIZE) else ():

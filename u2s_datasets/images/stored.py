@@ -8,10 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from u2s_datasets.errors import UnreadableImage
-from u2s_datasets.images.decoding import decode, max_file_size
+from u2s_datasets.images.decoding import max_file_size
 
 _TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
 """Errors of a disk or a network that may be gone at the next try."""
@@ -83,11 +81,3 @@ def fetch_remote(image: Any) -> Any:
             return {"bytes": file.read(), "path": path}
     except Exception as error:  # a store's own library may be missing, or raise anything: this row has no image
         raise UnreadableImage(f"{path} could not be fetched: {error}", "missing") from error
-
-
-def pixels_of(data: bytes | None) -> Image.Image | None:
-    """The upright RGB image of encoded bytes; None if they do not decode."""
-    try:
-        return None if data is None else decode(data).pixels
-    except UnreadableImage:
-        return None

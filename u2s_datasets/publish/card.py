@@ -14,8 +14,7 @@ from datasets.splits import SplitDict, SplitInfo
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts.metrics.definitions import MEANINGS as SCORES
-from u2s_datasets.parts.metrics.definitions import SCALES
+from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.publish.build import config_folder
 from u2s_datasets.publish.gate import ALLOWABLE
 from u2s_datasets.publish.options import About
@@ -181,7 +180,7 @@ def _section(config: str, name: str, split: Mapping[str, Any]) -> str:
     """What the card says of one config and split."""
     how, counts = split["how"], {key: f"{number:,}" for key, number in split["counts"].items()}
     least = {"higher": "at least", "lower": "at most"}
-    gate = ", ".join(f"{score} {least[SCALES[score][0]]} {worst:g}" for score, worst in split["quality"].items())
+    gate = ", ".join(f"{score} {least[SPECS[score].better]} {worst:g}" for score, worst in split["quality"].items())
     prompts = table(("prompt", "SHA-256"), [*(how["prompts"] or {}).items()])
     if not prompts:
         asked = "No language model was asked, so there are no prompts."
@@ -189,7 +188,11 @@ def _section(config: str, name: str, split: Mapping[str, Any]) -> str:
     # The report's tables, less the counts and the criteria, which have their own places.
     blocks = re.split(r"\n\n(?=\*\*|Not )", split["metrics"].strip())
     metrics = [block for block in blocks if not re.match(r"\*\*(?:[\d,]+ rows|Looked for|Not looked for)", block)]
-    meanings = {**SCORES, **_MEANINGS, **dict.fromkeys(split["kept"], "kept from the source")}
+    meanings = {
+        **{n: spec.meaning for n, spec in SPECS.items()},
+        **_MEANINGS,
+        **dict.fromkeys(split["kept"], "kept from the source"),
+    }
     features = Features.from_dict(split["features"]).items()
     columns = [(column, _type(feature), meanings.get(column, "")) for column, feature in features]
     return template("split.md").substitute(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.images import same
 from u2s_datasets.parts.checks import check_float
-from u2s_datasets.parts.metrics.definitions import SCALES
+from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.publish import text_check
 from u2s_datasets.publish.candidate import Candidate, StoredImage
 from u2s_datasets.runs.decisions import APPROVE, REJECT
@@ -86,7 +85,7 @@ class PublishGate:
 
     Args:
         allow: codes of `ALLOWABLE`; they are counted all the same, for the card.
-        quality: score -> the worst value that may leave; anonymized rows with a worse one are held back. `SCALES` says
+        quality: score -> the worst value that may leave; anonymized rows with a worse one are held back. `SPECS` says
             which way is worse.
         kept: the kept columns.
 
@@ -105,8 +104,8 @@ class PublishGate:
         self._findings: dict[str, Finding] = {}
         self._row_ids: set[str] = set()
         for name, worst in self.quality.items():
-            if name not in SCALES:
-                raise SetupError(f"unknown score quality={name!r}; expected one of: {', '.join(SCALES)}")
+            if name not in SPECS:
+                raise SetupError(f"unknown score quality={name!r}; expected one of: {', '.join(SPECS)}")
             check_float(f"quality[{name!r}]", worst)
 
     def note(self, code: str, detail: str, row: str = "") -> None:
@@ -174,7 +173,7 @@ class PublishGate:
         scores = {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
         self.measured.update(scores.keys())
         return len(scores) == len(found) and all(
-            scores[name] >= worst if SCALES[name][0] == "higher" else scores[name] <= worst
+            scores[name] >= worst if SPECS[name].better == "higher" else scores[name] <= worst
             for name, worst in self.quality.items()
         )
 

@@ -14,10 +14,10 @@ from u2s_datasets.parts.metrics.privacy import (
     RACES,
     Face,
     match_faces,
+    paper_text_similarity,
     race_entropy,
     text_recall,
     text_similarity,
-    text_similarity_of_the_paper,
 )
 from u2s_datasets.parts.metrics.quality import clip_ratio, clip_similarity
 from u2s_datasets.parts.metrics.reidentification import group_ranks, ranks, rate
@@ -55,9 +55,7 @@ def test_text_similarity_is_rapidfuzz_on_folded_words():
     before, after = ["Fire EXIT", "Gate 12"], ["fire gate 13"]
     expected = fuzz.token_set_ratio("fire exit gate 12", "fire gate 13") / 100
     assert text_similarity(before, after) == pytest.approx(expected, abs=1e-6)
-    assert (
-        text_similarity_of_the_paper(before, after) == fuzz.token_set_ratio("Fire EXIT Gate 12", "fire gate 13") / 100
-    )
+    assert paper_text_similarity(before, after) == fuzz.token_set_ratio("Fire EXIT Gate 12", "fire gate 13") / 100
 
 
 def test_text_recall_is_the_share_of_words_that_survived():
@@ -121,12 +119,12 @@ def test_ranks_are_those_of_a_sorted_gallery():
 def test_identical_images_are_always_found_and_unrelated_ones_at_chance():
     gallery = vectors(400)
     same = rate(ranks(gallery, gallery, range(400)), 400, 1)
-    assert (same.rate, same.found, same.above_chance) == (1.0, 400, True)
+    assert (same.rate, same.found) == (1.0, 400) and same.low > same.chance
     unrelated = ranks(vectors(400, seed=9), gallery, range(400))
     for k in (1, 5):
         made = rate(unrelated, 400, k)
         assert made.chance == k / 400
-        assert made.low <= made.chance <= made.high and not made.above_chance
+        assert made.low <= made.chance <= made.high
 
 
 def test_a_tie_counts_for_the_attacker():
@@ -162,7 +160,7 @@ def test_the_interval_is_clopper_and_pearsons():
     assert made.low == pytest.approx(beta.ppf(0.025, 3, 18), abs=1e-6)
     assert made.high == pytest.approx(beta.ppf(0.975, 4, 17), abs=1e-6)
     nothing = rate(np.array([], int), 50, 1)
-    assert (nothing.n, nothing.rate, nothing.above_chance) == (0, None, None)
+    assert (nothing.n, nothing.rate, nothing.low) == (0, None, None)
     with pytest.raises(ValueError, match="outside the gallery of 2"):
         ranks(vectors(1), vectors(2), [5])
 
@@ -201,7 +199,7 @@ def test_a_judge_that_fails_on_one_row_leaves_the_others():
     backend = u2s.Scripted(
         answers=((rf"{marker(rows[1])}", RowError("no", "no_answer")),), default="ANONYMIZATION_SCORE: 85/100"
     )
-    assert vlm_questions.vlm_scores(backend, rows) == [85.0, None, 85.0]
+    assert vlm_questions.ask_vlm_scores(backend, rows) == [85.0, None, 85.0]
     assert rows[1].failure is not None and rows[0].failure is None
     assert c.VLM_SCORE not in rows[0].fields
 

@@ -13,14 +13,18 @@ from PIL import Image
 from u2s_datasets import images
 from u2s_datasets.cli.bench.sample_photos import open_photos
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError
-from u2s_datasets.parts import Part
 from u2s_datasets.parts.metrics import privacy
-from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
-from u2s_datasets.parts.metrics.face_encoders import InsightFace
 from u2s_datasets.parts.metrics.quality import clip_similarity
 from u2s_datasets.parts.metrics.reidentification import ranks
-from u2s_datasets.stages import measures
 from u2s_datasets.stages.batch import Row
+from u2s_datasets.stages.score import (
+    NETWORKS,
+    available_threads,
+    score_clip,
+    score_faces,
+    score_lpips,
+    score_ssim,
+)
 
 _GALLERY, _WIDTH = 10_000, 768
 _WORDS = ["the", "fire", "exit", "is", "at", "gate", "twelve", "please", "mind", "the", "step"]
@@ -51,16 +55,13 @@ def bench_eval(src: str | None = None, rows: int = 64) -> dict[str, Any]:
     rates: dict[str, float] = {}
     for _ in range(3):
         for name, number in (("ssim", None), ("ssim, 1 thread", 1)):
-            rate = _rate(partial(measures.compare, pairs, number=number), len(pairs))
+            rate = _rate(partial(score_ssim, pairs, threads=number), len(pairs))
             rates[name] = max(rate, rates.get(name, 0.0))
     rates |= _formulas()
     absent: dict[str, str] = {}
-    work: dict[str, tuple[Part, Callable[..., None]]] = {
-        "clip": (ClipEncoder(), measures.fit),
-        "lpips": (LpipsNetwork(), measures.perceive),
-        "faces": (InsightFace(), measures.meet),
-    }
-    for name, (part, measure) in work.items():
+    work: dict[str, Callable[..., None]] = {"clip": score_clip, "lpips": score_lpips, "faces": score_faces}
+    for name, measure in work.items():
+        part = NETWORKS[name][1]()
         try:
             part.check()
         except (MissingExtra, MissingWeights) as error:
@@ -71,7 +72,7 @@ def bench_eval(src: str | None = None, rows: int = 64) -> dict[str, Any]:
     speed_up = round(rates["ssim"] / rates["ssim, 1 thread"], 2)
     for name, value in rates.items():
         print(f"  {name:24} {value:12,.1f} per second")
-    print(f"  ssim on {measures.threads()} threads is {speed_up:.2f} times as fast as on one")
+    print(f"  ssim on {available_threads()} threads is {speed_up:.2f} times as fast as on one")
     for name, why in absent.items():
         print(f"  {name:24} not measured: {why}")
     return {"rows": len(pairs), "pairs_per_second": rates, "ssim_speed_up": speed_up, "absent": absent}

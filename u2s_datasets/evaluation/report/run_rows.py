@@ -6,21 +6,21 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from PIL import Image
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import U2SError
 from u2s_datasets.evaluation.report.summary import Summary, values_of
-from u2s_datasets.evaluation.result import BEYOND
 from u2s_datasets.runs.files import AGAIN, readable
 from u2s_datasets.runs.reader import RunFolder, read
 
-if TYPE_CHECKING:
-    from PIL import Image
+BEYOND = ("reidentification", "controls", "absent", "inspection")
+"""The keys of `eval.json` that are not of the rows' scores; see `Evaluation.plain`."""
 
 WHOLE = b"u2s_whole"
 """Metadata of `private/eval.parquet` if its scores replace the run's: they are by the paper's definitions."""
@@ -65,10 +65,10 @@ class RunRows(RunFolder):
     def check(self, made: Summary) -> None:
         """Raise `U2SError` unless `run.json` and `data/` count what `private/rows` counts."""
         counted = {"rows": made.rows, **(made.statuses or {})}
-        said = {k: self.run.get(k) for k in counted}
+        stated = {k: self.run.get(k) for k in counted}
         held = adding_up(made.rows, counted)
-        if said != counted:
-            raise U2SError(f"run.json says {adding_up(said['rows'], said)}; private/rows holds {held}; {AGAIN}")
+        if stated != counted:
+            raise U2SError(f"run.json says {adding_up(stated['rows'], stated)}; private/rows holds {held}; {AGAIN}")
         public = Counter(status for batch in self.public_batches([c.STATUS]) for status in values_of(batch, c.STATUS))
         if public != Counter({s: counted[s] for s in (c.SAFE, c.ANONYMIZED)}):
             raise U2SError(f"data/ holds {dict(public)}; private/rows holds {held}; {AGAIN}")

@@ -12,7 +12,7 @@ import numpy as np
 from fiftyone import ViewField as F
 
 from u2s_datasets import columns as c
-from u2s_datasets.parts.metrics.definitions import GOALS, SCALES
+from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.review import audit
 from u2s_datasets.review.fiftyone_app import actions, mirror
 from u2s_datasets.review.fiftyone_app import fields as f
@@ -72,21 +72,26 @@ def counts(dataset: Any) -> dict[str, dict[str, int]]:
 def histograms(dataset: Any) -> list[Histogram]:
     """The distribution of every score that some row has; the residual risk first."""
     schema, view = dataset.get_field_schema(), s.originals(dataset)
-    names = [name for name in (*_EDGES, *SCALES) if name in schema]
+    names = [name for name in (*_EDGES, *SPECS) if name in schema]
     found = []
     for name, values in zip(names, view.values(names) if names else [], strict=True):
         known = [value for value in values if value is not None]
         if known:
-            low, high, bars = _EDGES.get(name) or SCALES[name][1:]
+            low, high, bars = _bins(name)
             numbers, edges = np.histogram(np.clip(known, low, high), bars, (low, high))
-            goal = GOALS.get(name, "low (less suspected)")
+            goal = SPECS[name].goal if name in SPECS else "low (less suspected)"
             found.append(Histogram(name, goal, [float(edge) for edge in edges], [int(n) for n in numbers]))
     return found
 
 
+def _bins(name: str) -> tuple[float, float, int]:
+    """The least and the greatest edge, and the number of bars."""
+    return (SPECS[name].low, SPECS[name].high, SPECS[name].bins) if name in SPECS else _EDGES[name]
+
+
 def bar_view(dataset: Any, name: str, bar: int) -> Any:
     """The samples behind a bar. The outer bars are open: what lies beyond the edges is in them."""
-    low, high, bars = _EDGES.get(name) or SCALES[name][1:]
+    low, high, bars = _bins(name)
     edges = np.linspace(low, high, bars + 1)
     chosen = F(name) != None  # noqa: E711  a field's own comparison
     if bar > 0:

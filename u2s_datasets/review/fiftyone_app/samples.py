@@ -12,7 +12,7 @@ import fiftyone as fo
 from fiftyone import ViewField as F
 
 from u2s_datasets import columns as c
-from u2s_datasets.parts.metrics.definitions import SCALES
+from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.review.fiftyone_app import fields as f
 from u2s_datasets.review.fiftyone_app.media import ANONYMIZED, ORIGINAL, Media, Stored
 from u2s_datasets.review.fiftyone_app.rows import BridgeRow
@@ -98,7 +98,7 @@ def needs_review(collection: Any) -> Any:
 def _measured(dataset: fo.Dataset) -> list[tuple[str, bool]]:
     """The scores that some sample has, and whether a high value is the bad one; the residual risk comes first."""
     schema = dataset.get_field_schema()
-    names = [(f.RISK, True), *((name, SCALES[name][0] == "lower") for name in SCALES)]
+    names = [(f.RISK, True), *((name, spec.better == "lower") for name, spec in SPECS.items())]
     there = [(name, high) for name, high in names if name in schema]
     counts = dataset.values([name for name, _ in there]) if there else []
     return [pair for pair, values in zip(there, counts, strict=True) if any(v is not None for v in values)]

@@ -1,21 +1,22 @@
-"""What both pages share: the style, the frame, the counts and the scope at the top, and the published pictures."""
+"""What the pages share: the style, the frame, counts and scope at the top, pictures, and what an evaluation adds."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from u2s_datasets import columns as c
+from u2s_datasets.evaluation.report.inspection import inspection_plot
+from u2s_datasets.evaluation.report.summary import Summary
 from u2s_datasets.evaluation.report.svg import bar, esc, photo, thumbnail
-
-if TYPE_CHECKING:
-    from u2s_datasets.evaluation.report.summary import Summary
+from u2s_datasets.evaluation.report.tables import evaluation_tables, html_table, inspection_tables, join_tables
+from u2s_datasets.runs.files import PRIVATE_MODE, PUBLIC_MODE, write_whole
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -92,12 +93,43 @@ def frame(title: str, body: Iterable[str]) -> str:
 
 
 def section(title: str, content: str) -> str:
-    """A titled part; nothing where there is no content."""
+    """A titled part; nothing without content."""
     return f"<section><h2>{title}</h2>{content}</section>" if content else ""
 
 
+def top(report: Summary) -> Iterator[str]:
+    """What stands first on both pages: a warning if the run was not verified, the counts, what was looked for."""
+    if report.run.get("verified") is False:
+        yield (
+            '<p class="banner"><b>Unverified.</b> The edited images were not inspected again. '
+            "Whether something private is left in them is not known.</p>"
+        )
+    if report.statuses:
+        words = "".join(
+            f'<li><i class="{name}"></i><b>{k:,}</b> {name}<small>{k / (report.rows or 1):.1%}</small></li>'
+            for name, k in report.statuses.items()
+        )
+        total = " + ".join(f"{k:,}" for k in report.statuses.values())
+        yield (
+            f'<section>{bar(list(report.statuses.items()))}<ul class="legend">{words}</ul>'
+            f'<p class="quiet">{report.rows:,} rows = {total}. Every row of the source is counted once.</p></section>'
+        )
+    if "inspected_criteria" not in report.run:
+        yield '<section><p class="quiet">What was looked for is not recorded here.</p></section>'
+        return
+    looked, not_looked = (
+        "".join(f"<li>{esc(name)}</li>" for name in report.run.get(key) or ["nothing"])
+        for key in ("inspected_criteria", "not_inspected")
+    )
+    warning = "<p>These may be in the published images.</p>" if report.run.get("not_inspected") else ""
+    yield (
+        f'<section class="scope"><div><h2>Looked for</h2><ul>{looked}</ul></div>'
+        f'<div class="not"><h2>Not looked for</h2><ul>{not_looked}</ul>{warning}</div></section>'
+    )
+
+
 def verdict(report: Summary) -> str:
-    """The one sentence at the top."""
+    """The one sentence in the heading."""
     if report.statuses is None:
         return f"{report.rows:,} images, not anonymized yet."
     if not report.rows:
@@ -105,54 +137,37 @@ def verdict(report: Summary) -> str:
     safe, edited, held = report.statuses.values()
     if held == report.rows:
         return f"Nothing is published: all {held:,} images are withheld."
-    proof = {True: " and inspected again", False: " but not inspected again"}.get(report.run.get("verified"), "")  # type: ignore[arg-type]
+    proof = ""
+    if (verified := report.run.get("verified")) is not None:
+        proof = " and inspected again" if verified is True else " but not inspected again"
     parts = [f"{safe:,} in which nothing was found"] * bool(safe) + [f"{edited:,} anonymized{proof}"] * bool(edited)
     rest = f"; {held:,} withheld" if held else ""
     return f"{safe + edited:,} of {report.rows:,} images are in the public set: {', '.join(parts)}{rest}."
 
 
-def banner(run: dict[str, Any]) -> str:
-    """The warning of a run that was not verified."""
-    if run.get("verified") is not False:
-        return ""
-    return (
-        '<p class="banner"><b>Unverified.</b> The edited images were not inspected again. '
-        "Whether something private is left in them is not known.</p>"
-    )
+_ATTACK = (
+    "An attacker who holds all originals looks for the one that an anonymized image was made from. Found at chance "
+    "is as safe as it can be. Controls: untouched originals must find themselves, and a metric must tell an "
+    "untouched pair from a pair that does not belong together."
+)
+_RELIABLE = (
+    "No inspection finds everything. This is how often the same inspection was right on VISPR, a public set of "
+    "photos that people have labelled; on other photos it may do better or worse."
+)
 
 
-def status_bar(report: Summary) -> str:
-    """The rows per status, drawn and counted."""
-    if not report.statuses:
-        return ""
-    words = "".join(
-        f'<li><i class="{name}"></i><b>{k:,}</b> {name}<small>{k / (report.rows or 1):.1%}</small></li>'
-        for name, k in report.statuses.items()
-    )
-    total = " + ".join(f"{k:,}" for k in report.statuses.values())
-    return (
-        f'<section>{bar(list(report.statuses.items()))}<ul class="legend">{words}</ul>'
-        f'<p class="quiet">{report.rows:,} rows = {total}. Every row of the source is counted once.</p></section>'
-    )
+def evaluation_sections(found: Mapping[str, Any], private: bool) -> Iterator[str]:
+    """The attack, the controls and the inspection's reliability, of what `Evaluation.plain` gave, if anything."""
+    own = {name: value for name, value in found.items() if name != "inspection"}
+    tables = join_tables(evaluation_tables(own, private), html_table, "")
+    yield section("Attack and controls", f'<p class="quiet">{_ATTACK}</p>{tables}' if tables else "")
+    if inspection := found.get("inspection"):
+        tables = join_tables(inspection_tables(inspection), html_table, "")
+        words = f'<p class="quiet">{_RELIABLE}</p>'
+        yield section("How reliable the inspection is", f"{words}{inspection_plot(inspection)}{tables}")
 
 
-def scope(run: dict[str, Any]) -> str:
-    """What was looked for, and what was not."""
-    if "inspected_criteria" not in run:
-        return '<section><p class="quiet">What was looked for is not recorded here.</p></section>'
-    looked, not_looked = (
-        "".join(f"<li>{esc(name)}</li>" for name in run.get(key) or ["nothing"])
-        for key in ("inspected_criteria", "not_inspected")
-    )
-    warning = "These may be in the published images."
-    return (
-        f'<section class="scope"><div><h2>Looked for</h2><ul>{looked}</ul></div>'
-        f'<div class="not"><h2>Not looked for</h2><ul>{not_looked}</ul>'
-        f"{f'<p>{warning}</p>' if run.get('not_inspected') else ''}</div></section>"
-    )
-
-
-def picture(row: dict[str, Any] | None, side: int) -> str:
+def picture(row: Mapping[str, Any] | None, side: int) -> str:
     """The published picture of a row of `published`, or a placeholder."""
     value = (row or {}).get(c.ANONYMIZED_IMAGE) or {}
     try:
@@ -164,26 +179,14 @@ def picture(row: dict[str, Any] | None, side: int) -> str:
         return '<p class="absent">image not readable</p>'
 
 
-def side_by_side(work: Callable[[T], U], items: Iterable[T]) -> list[U]:
+def map_threads(work: Callable[[T], U], items: Iterable[T]) -> list[U]:
     """`work` on every item, in order, on all cores: Pillow decodes and encodes outside the interpreter's lock."""
     with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
         return list(pool.map(work, items))
 
 
-def write_whole(path: Path, text: str, scratch: Path, private: bool) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        path: the file.
-        text: its content.
-        scratch: folder on the same disk for the unfinished file.
-        private: mode 0600, from its first byte on.
-    """
-    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-    unfinished = scratch / f".{path.name}.{'private' if private else 'public'}"
-    unfinished.unlink(missing_ok=True)
-    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644), "wb") as file:  # noqa: PTH123
+def write_page(path: Path, text: str, private: bool) -> None:
+    """Write a file whole or not at all, for its owner alone if it is private; its folder is made if necessary."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with write_whole(path, path.parent, PRIVATE_MODE if private else PUBLIC_MODE) as file:
         file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
