@@ -17,7 +17,8 @@ from tests.helpers.hostile_images import encoded, heic, jpeg_claiming, photo, pn
 from u2s_datasets.errors import SetupError
 from u2s_datasets.images import decode
 from u2s_datasets.parts.backends.vllm_backend import VLLMBackend
-from u2s_datasets.sources.open import DatasetSource, open_source
+from u2s_datasets.sources.dataset import DatasetSource
+from u2s_datasets.sources.open import open_source
 
 
 def test_bombs_are_refused_from_the_header_whatever_pillow_is_set_to(monkeypatch: pytest.MonkeyPatch) -> None:
