@@ -17,7 +17,7 @@ demo: $(VENV)/.base
 	$(BIN)/python examples/demo.py demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not external and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not external and not slow"
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "slow and not external" --durations=10
