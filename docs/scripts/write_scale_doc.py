@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,7 @@ def measure(photos: str | None, rows: int = 18) -> dict[str, float]:
     from u2s_datasets import columns, images
     from u2s_datasets.cli.bench.sample_photos import PHOTOS, write_samples
     from u2s_datasets.executor.pipeline import Pipeline
-    from u2s_datasets.executor.pool_work import with_bytes
+    from u2s_datasets.images.stored import with_bytes
     from u2s_datasets.runs.writer import Output
     from u2s_datasets.sources.open import FolderSource
     from u2s_datasets.stages.profiles import profile
@@ -184,7 +184,7 @@ def measure(photos: str | None, rows: int = 18) -> dict[str, float]:
         began = time.monotonic()
         pipeline.prepare()
         started = time.monotonic() - began
-        items = [with_bytes(item) for item in files]
+        items = [replace(item, image=with_bytes(item.image)) for item in files]
         answers = pipeline(items)
         detectors = pipeline.profile.inspect.detectors
         decoded = [images.decode(item.image) for item in items]
@@ -195,7 +195,7 @@ def measure(photos: str | None, rows: int = 18) -> dict[str, float]:
         private = (root / "out/private/rows/part-00000.parquet").stat().st_size
         published = [a[columns.ANONYMIZED_IMAGE] for a in answers if a[columns.ANONYMIZED_IMAGE]]
         return {
-            "read": _seconds(with_bytes, files),
+            "read": _seconds(with_bytes, [item.image for item in files]),
             "decode": _seconds(images.decode, [item.image for item in items]),
             "detect": _seconds(lambda array: [d.detect([array]) for d in detectors], arrays),
             "encode": _seconds(lambda d: images.encode(d.pixels, images.choose_format(d)), decoded),
