@@ -1,5 +1,6 @@
 """The public face: the names that are promised and no others, a light import, and a wheel whose commands run."""
 
+import dataclasses
 import importlib.metadata
 import inspect
 import os
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 import u2s_datasets as u2s
+from u2s_datasets.executor.options import RunOptions
+from u2s_datasets.parts.docstrings import argument_docs
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = {
@@ -52,6 +55,14 @@ def test_import_is_light():
     program = f"import sys, u2s_datasets; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_options_of_a_run_are_those_of_its_signature():
+    arguments = list(inspect.signature(u2s.run).parameters.values())[2:]
+    declared = {field.name: (field.type, field.default) for field in dataclasses.fields(RunOptions)}
+    assert {argument.name: (argument.annotation, argument.default) for argument in arguments} == declared
+    assert set(argument_docs(RunOptions)) == set(declared)
+    assert set(declared) < set(argument_docs(u2s.run)) and "{options}" not in (u2s.run.__doc__ or "")
 
 
 def test_base_and_models_pull_no_opencv_with_windows():

@@ -58,7 +58,7 @@ _LAZY = {
     "report": "evaluation.report.report",
     "run": "executor.run",
     "Pool": "executor.pools",
-    "ray_anonymize": "executor.ray_dataset",
+    "ray_anonymize": "executor.run",
     "push_to_hub": "publish.push",
     "model_card": "publish.push",
     "Refused": "publish.push",

@@ -6,8 +6,52 @@ import sys
 
 import pytest
 
+import u2s_datasets as u2s
 from tests.helpers.fakes import RedSquares, picture
-from u2s_datasets.cli.main import main
+from u2s_datasets.cli.anonymize import OPTIONS
+from u2s_datasets.cli.main import _parser, main
+
+TYPED = {
+    "profile_name": (["--profile", "paper"], "paper"),
+    "detectors": (["--detectors", "faces, text"], ["faces", "text"]),
+    "editor": (["--editor", "solid"], "solid"),
+    "editor_options": (["--editor-option", "cells=3", "--editor-option", "lora=A"], {"cells": 3, "lora": "A"}),
+    "seed": (["--seed", "0"], 0),
+    "format": (["--format", "png"], "png"),
+    "prior": (["--prior", "class_name"], "class_name"),
+    "label_column": (["--label-column", "label"], "label"),
+    "verify": (["--no-verify"], False),
+    "models": (["--model", "edit=A", "--model", "inspect=B"], {"edit": "A", "inspect": "B"}),
+    "backend": (["--backend", "http://127.0.0.1:8000/v1?a=b"], "http://127.0.0.1:8000/v1?a=b"),
+    "small": (["--small"], True),
+    "dtype": (["--dtype", "float16"], "float16"),
+    "criteria": (["--criteria", "people"], "people"),
+    "threshold": (["--threshold", "0.5"], 0.5),
+    "method": (["--method", "choose"], "choose"),
+    "groups": (["--groups", "A,B"], ("A", "B")),
+    "device": (["--device", "cuda:1"], "cuda:1"),
+    "split": (["--split", "test"], "test"),
+    "image_column": (["--image-column", "photo"], "photo"),
+    "keep": (["--keep", "label"], ["label"]),
+    "allow": (["--allow", ""], []),
+    "limit": (["--limit", "3"], 3),
+    "secret": (["--secret", "key"], "key"),
+    "shard_size": (["--shard-size", "8"], 8),
+    "num_proc": (["--num-proc", "2"], 2),
+    "ray": (["--ray"], True),
+    "ray_address": (["--ray-address", "auto"], "auto"),
+    "pools": (["--pool", "pipeline:size=2,num_cpus=0.5"], {"pipeline": u2s.Pool(size=2, num_cpus=0.5)}),
+    "dry_run": (["--dry-run"], True),
+}
+
+
+def test_every_option_of_a_run_has_its_flag():
+    assert set(TYPED) == set(OPTIONS.fields()) - {"progress"}
+    words = [word for typed, _ in TYPED.values() for word in typed]
+    typed = OPTIONS.given(_parser().parse_args(["anonymize", "photos", "--out", "safe", *words]), TYPED)
+    assert typed == {name: value for name, (_, value) in TYPED.items()}
+    plain = OPTIONS.given(_parser().parse_args(["anonymize", "photos", "--out", "safe"]), TYPED)
+    assert plain == {name: OPTIONS.fields()[name].default for name in plain}
 
 
 @pytest.mark.parametrize(
@@ -16,8 +60,8 @@ from u2s_datasets.cli.main import main
         (["anonymize", "nowhere", "--out", "x"], "'nowhere'"),
         (["anonymize", ".", "--out", "x", "--profile", "best"], "unknown profile 'best'"),
         (["anonymize", ".", "--out", "x", "--editor-option", "cells"], "--editor-option 'cells'"),
-        (["anonymize", ".", "--out", "x", "--pool", "pipeline:size=2"], "pools for pipeline (--pool) are for ray=True"),
-        (["anonymize", ".", "--out", "x", "--pool", "pipeline"], "--pool 'pipeline': say it as STAGE:NAME=VALUE"),
+        (["anonymize", ".", "--out", "x", "--pool", "pipeline:size=2"], "pools for pipeline (--pool) need ray=True"),
+        (["anonymize", ".", "--out", "x", "--pool", "pipeline"], "--pool 'pipeline'; expected STAGE:NAME=VALUE"),
         (["anonymize", ".", "--out", "x", "--pool", "pipeline:sise=2"], "the names size, num_cpus, num_gpus, batch"),
         (["anonymize", ".", "--out", "x", "--ray-address", "10.0.0.1:6379"], "ray_address='10.0.0.1:6379'"),
         (["anonymize", ".", "--out", "x", "--editor-option", "steps=3"], "no option 'steps'"),
@@ -26,7 +70,10 @@ from u2s_datasets.cli.main import main
         (["anonymize", ".", "--out", "x", "--prior", "private_caption"], "Redact reads no text"),
         (["anonymize", ".", "--out", "x", "--criteria", "people"], "'cpu' has no language models"),
         (["vispr", "--root", ".", "--out", "x", "--criteria", ","], "--criteria ',' names nothing"),
-        (["vispr", "--root", ".", "--out", "x", "--seed", "-1"], "invalid seed=-1; expected a whole number of 0 or more"),
+        (
+            ["vispr", "--root", ".", "--out", "x", "--seed", "-1"],
+            "invalid seed=-1; expected a whole number of 0 or more",
+        ),
         (["vispr", "--root", ".", "--out", "x", "--backend", "vllm"], "'cpu' has no language models"),
         (["vispr", "--root", ".", "--out", "x", "--profile", "paper", "--model", "edit=y"], "role 'edit' is not"),
         (["anonymize", "", "--out", "x"], "'' names no folder; give one"),

@@ -79,7 +79,7 @@ def test_the_default_uses_processes_even_for_one_row(tmp_path):
 
 
 def test_the_default_uses_a_process_where_there_is_memory_for_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("u2s_datasets.executor.plan.default_number", lambda on_gpu: 1)
+    monkeypatch.setattr("u2s_datasets.executor.run.default_number", lambda on_gpu: 1)
     facts = u2s.run(
         some_pictures(tmp_path / "in", blue=(2,)), tmp_path / "out", detectors=["tests.helpers.fakes:Touchy"]
     )

@@ -8,7 +8,7 @@ import pytest
 import u2s_datasets as u2s
 from tests.helpers.fakes import RedSquares, Rewriter
 from u2s_datasets.executor.pipeline import Pipeline
-from u2s_datasets.executor.pools import fit
+from u2s_datasets.executor.pools import complete_pools, size_pools
 from u2s_datasets.parts.backends.scripted import Scripted
 
 
@@ -45,7 +45,8 @@ def machines(number: int, cpus: float, gpus: float = 0, gigabytes: float = 64) -
 
 def placed(pipeline, nodes, **given) -> dict[str, tuple]:
     """Pool -> (workers, cores each, GPUs each)."""
-    return {n: (p.size, p.num_cpus, p.num_gpus) for n, p in fit(pipeline, given or None, nodes, 0.25).items()}
+    pools = size_pools(pipeline, complete_pools(pipeline.profile, given), nodes, 0.25)
+    return {name: (pool.size, pool.num_cpus, pool.num_gpus) for name, pool in pools.items()}
 
 
 def test_without_models_one_worker_per_core_as_far_as_the_memory_goes():
@@ -81,4 +82,4 @@ def test_models_share_what_gpus_there_are(nodes, workers, share):
 )
 def test_what_no_machine_can_hold_is_refused(pipeline, nodes, given, message):
     with pytest.raises(u2s.SetupError, match=message):
-        fit(pipeline, given, nodes, 0.25)
+        size_pools(pipeline, complete_pools(pipeline.profile, given), nodes, 0.25)

@@ -30,9 +30,10 @@ from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.cli.main import main
 from u2s_datasets.executor import ray as ray_engine
-from u2s_datasets.executor import ray_blocks, ray_session
+from u2s_datasets.executor import ray_blocks
+from u2s_datasets.executor.ordering import RowRange
 from u2s_datasets.executor.pipeline import Pipeline
-from u2s_datasets.executor.pool_work import pool_names
+from u2s_datasets.executor.pools import complete_pools, pool_steps
 from u2s_datasets.sources.folder import FolderSource
 
 pytestmark = pytest.mark.filterwarnings(
@@ -46,7 +47,7 @@ LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
 @pytest.fixture(scope="module")
 def here():
     """A Ray on this machine for all tests but those that start their own."""
-    with ray_session.connected():
+    with ray_engine.connected():
         yield
 
 
@@ -151,7 +152,8 @@ class Cracked(FolderSource):
 def test_a_row_that_an_ray_engineerror_carried_past_a_stage_is_withheld_and_no_other(here, folder):
     source = Cracked(folder, str(folder))
     source.owner = os.getpid()
-    rows = [row for _, rows in ray_engine.RayPools(size=1).map(red_pipeline(), source, [(0, 0, 40)]) for row in rows]
+    answers = engine(red_pipeline()).map(red_pipeline(), source, [RowRange(0, 0, 40)])
+    rows = [row for _, rows in answers for row in rows]
     assert [row[c.SOURCE] for row in rows] == source.files
     [withheld] = [row for row in rows if row[c.STATUS] == c.WITHHELD]
     assert (withheld[c.SOURCE], withheld[c.REASON]) == (source.files[20], "error")
@@ -189,14 +191,19 @@ class Short(FolderSource):
 
 def test_a_source_that_gives_fewer_rows_than_it_listed_ends_the_run(here, folder):
     with pytest.raises(u2s.U2SError, match=r"4 rows that .* listed cannot be read any more"):
-        list(ray_engine.RayPools(size=1).map(red_pipeline(), Short(folder, str(folder)), [(0, 0, 40)]))
+        list(engine(red_pipeline()).map(red_pipeline(), Short(folder, str(folder)), [RowRange(0, 0, 40)]))
 
 
 def test_a_machine_that_cannot_see_the_source_says_so_and_withholds_nothing(here, folder):
-    [table] = ray_engine._read(None, str(folder / "elsewhere"), (0, 0, 4), 10**6)
+    [table] = ray_engine._SharedSource(None, str(folder / "elsewhere")).read(RowRange(0, 0, 4), 10**6)
     assert "every machine needs the source in its place" in ray_blocks.fault_in(table)
     joined = pa.concat_tables([pa.table({ray_blocks.POSITION: [1]}), table], promote_options="default")
     assert ray_blocks.fault_in(joined) == ray_blocks.fault_in(table)
+
+
+def engine(pipeline: Pipeline) -> ray_engine.RayPools:
+    """One worker per pool, on this machine."""
+    return ray_engine.RayPools(None, complete_pools(pipeline.profile, None, size=1))
 
 
 def red_pipeline() -> Pipeline:
@@ -205,13 +212,13 @@ def red_pipeline() -> Pipeline:
 
 def test_large_files_travel_in_several_blocks(folder):
     source = FolderSource(folder, str(folder))
-    tables = list(ray_blocks.read_blocks(source, (2, 5, 25), 3000))
+    tables = list(ray_blocks.read_blocks(source, RowRange(2, 5, 25), 3000))
     assert len(tables) > 2
-    entries = [entry for table in tables for entry in ray_blocks.RunBlocks(None).entries(table)]
-    assert [item.source for item, _ in entries] == source.files[5:25]
+    rows = [row for table in tables for row in ray_blocks.RunBlocks(None).rows(table)]
+    assert [item.source for item, _ in rows] == source.files[5:25]
     assert [p for table in tables for p in table[ray_blocks.POSITION].to_pylist()] == list(range(5, 25))
     whole = [path.read_bytes() for path in (folder / name for name in source.files[5:25])]
-    assert [item.image["bytes"] for item, _ in entries] == whole
+    assert [item.image["bytes"] for item, _ in rows] == whole
 
 
 def test_every_model_has_a_pool_and_the_rows_stay_the_same(here, folder):
@@ -222,14 +229,14 @@ def test_every_model_has_a_pool_and_the_rows_stay_the_same(here, folder):
         editor=Rewriter(),
     )
     profile = u2s.Profile("models", steps, u2s.Score(inspect=steps.inspect))
-    assert pool_names(profile) == ("inspect", "instruct", "anonymize")
+    assert list(pool_steps(profile)) == ["inspect", "instruct", "anonymize"]
     source = FolderSource(folder, str(folder))
     pipeline = Pipeline(profile, b"0123456789abcdef")
-    engine = ray_engine.RayPools(size=1)
-    rows = [row for _, rows in engine.map(pipeline, source, [(0, 0, 20)]) for row in rows]
+    pools = engine(pipeline)
+    rows = [row for _, rows in pools.map(pipeline, source, [RowRange(0, 0, 20)]) for row in rows]
     assert rows == pipeline(list(source.read(0, 20)))
     assert {row[c.STATUS] for row in rows} >= {c.ANONYMIZED}
-    assert set(engine.rates.facts()["stages"]) == {"read", "inspect", "instruct", "anonymize"}
+    assert set(pools.rates.summary()["stages"]) == {"read", "inspect", "instruct", "anonymize"}
 
 
 def test_a_dataset_of_ones_own(here, tmp_path):
@@ -253,10 +260,10 @@ def test_pools_that_cannot_fit_are_refused_before_ray_waits_for_ever(here, folde
         pools = {"pipeline": u2s.Pool(size=64, num_cpus=1)}
         u2s.run(folder, tmp_path / "out", ray=True, pools=pools, **RED)
     for dry_run in (True, False):
-        with pytest.raises(u2s.SetupError, match="has no pool 'caption'; it has pipeline"):
+        with pytest.raises(u2s.SetupError, match="unknown pool 'caption' of profile 'cpu'; expected one of: pipeline"):
             u2s.run(folder, tmp_path / "out", ray=True, pools={"caption": u2s.Pool()}, dry_run=dry_run, **RED)
     for wrong in ({"size": 1.5}, {"size": 0}, {"batch_size": "8"}, {"num_cpus": -1}, {"num_gpus": "half"}):
-        with pytest.raises(u2s.SetupError, match=rf"pool 'pipeline': {next(iter(wrong))}="):
+        with pytest.raises(u2s.SetupError, match=rf"pools\['pipeline'\]\.{next(iter(wrong))}="):
             u2s.run(folder, tmp_path / "out", ray=True, pools={"pipeline": u2s.Pool(**wrong)}, **RED)
 
 
@@ -330,14 +337,14 @@ def test_the_command_names_the_bottleneck(here, folder, tmp_path, capsys):
 
 def test_what_ray_starts_here_listens_on_loopback_alone_and_keeps_its_files_to_itself():
     ray.shutdown()
-    with ray_session.connected():
+    with ray_engine.connected():
         ray.get(ray.remote(lambda: 1).remote())
         addresses = listening(descendants(os.getpid()))
         session = Path(ray._private.worker._global_node.get_session_dir_path())
         assert session.parents[1].stat().st_mode & 0o777 == 0o700
         with (
             pytest.raises(u2s.SetupError, match=r"connected to the Ray at 127\.0\.0\.1:\d+, not '10\.0\.0\.1:6379'"),
-            ray_session.connected("10.0.0.1:6379"),
+            ray_engine.connected("10.0.0.1:6379"),
         ):
             pass
     assert not session.parents[1].exists()

@@ -27,13 +27,14 @@ from u2s_datasets import images
 from u2s_datasets.cli.main import main
 from u2s_datasets.evaluation.report.dataset_rows import DatasetRows
 from u2s_datasets.images.same import untouched
+from u2s_datasets.parts.docstrings import argument_docs
 from u2s_datasets.parts.fingerprint import code_digest
 from u2s_datasets.parts.metrics import intervals
 from u2s_datasets.publish import card, push, summary, text_check
 from u2s_datasets.publish.build import Builder, folder_files
 from u2s_datasets.publish.candidate import Candidate
 from u2s_datasets.publish.gate import PublishGate
-from u2s_datasets.publish.options import PushOptions, option_docs
+from u2s_datasets.publish.options import PushOptions
 from u2s_datasets.publish.original_finder import OriginalFinder
 from u2s_datasets.publish.push import About
 from u2s_datasets.publish.scan import PrivateIndex, scan
@@ -362,7 +363,7 @@ def test_the_options_of_a_push_are_declared_once():
     signature = inspect.signature(u2s.push_to_hub).parameters
     given = {name: p.default for name, p in signature.items() if p.kind is p.KEYWORD_ONLY}
     assert given == {option.name: option.default for option in dataclasses.fields(PushOptions)}
-    assert set(option_docs()) == set(given)
+    assert set(argument_docs(PushOptions)) == set(given)
     assert "hf_secret" not in repr(PushOptions(token="hf_secret"))
-    for name, text in option_docs().items():
+    for name, text in argument_docs(PushOptions).items():
         assert f"        {name}: {text}\n" in u2s.push_to_hub.__doc__

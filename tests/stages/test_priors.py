@@ -150,7 +150,7 @@ def test_the_name_of_a_folder_is_no_class(tmp_path):
         "prior": "class_name",
         "dry_run": True,
     }
-    with pytest.raises(u2s.SetupError, match="what a folder is called is no class"):
+    with pytest.raises(u2s.SetupError, match="since a folder's name is not a class"):
         u2s.run(tmp_path / "photos", tmp_path / "out", keep=["label"], label_column="label", **options)
     labelled().save_to_disk(tmp_path / "saved")
     with pytest.raises(u2s.SetupError, match="name it in --keep"):

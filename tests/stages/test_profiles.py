@@ -160,7 +160,7 @@ def test_a_folder_may_have_any_name_and_has_no_commit(tmp_path):
         (["--detectors", ","], "--detectors ',' names nothing"),
         (["--backend", "openai"], "give the server's address instead"),
         (["--backend", "scripted"], "runs no weights by name"),
-        (["--model", "folder"], "--model 'folder': say it as ROLE=..."),
+        (["--model", "folder"], "--model 'folder'; expected ROLE=…"),
         (["--backend", "vllm", "--backend", "inspect=vllm"], "'vllm' is for all roles"),
     ],
 )
@@ -207,13 +207,13 @@ class Ranks:
     def __call__(self, items):
         return [_own_rank() for _ in items]
 
-    def dead(self, item):
+    def crashed(self, item):
         return -1
 
 
 def test_workers_number_themselves():
     ranks = [
-        rank for _, answers in Workers(Ranks(), Ranks().dead, 2).map((n, [n]) for n in range(40)) for rank in answers
+        rank for _, answers in Workers(Ranks(), Ranks().crashed, 2).map((n, [n]) for n in range(40)) for rank in answers
     ]
     assert len(ranks) == 40
     assert {0} <= set(ranks) <= {0, 1}

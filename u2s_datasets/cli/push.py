@@ -10,7 +10,8 @@ from typing import Any
 
 from u2s_datasets.cli.arguments import names
 from u2s_datasets.errors import SetupError
-from u2s_datasets.publish.options import PushOptions, option_docs
+from u2s_datasets.parts.docstrings import argument_docs
+from u2s_datasets.publish.options import PushOptions
 
 # Those that the command line takes. The token is not one of them, since others can see a command line.
 _OPTIONS = [option for option in dataclasses.fields(PushOptions) if option.metadata]
@@ -32,7 +33,7 @@ def add(commands: Any, help_class: Any) -> None:
     )
     p.add_argument("repo_id", metavar="ORG/NAME", help="dataset repository; created if missing")
     p.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
-    docs = option_docs()
+    docs = argument_docs(PushOptions)
     groups: dict[str, Any] = {}
     for option in _OPTIONS:
         title, keywords = option.metadata["group"], option.metadata["keywords"]

@@ -1,4 +1,4 @@
-"""What a worker does with a chunk of rows: both steps on rows that are decoded once, then what may be said of them."""
+"""What a worker does with a chunk of rows: all steps on images that are decoded once, then what may be said of them."""
 
 from __future__ import annotations
 
@@ -36,31 +36,35 @@ class Pipeline:
         Raises:
             SetupError: naming the part and what is wrong with it.
         """
-        ready = list(parts_of(self.profile.anonymize))
-        for part in (*ready, *(p for p in parts_of(self.profile.score) if p not in ready)):
-            part.loaded  # noqa: B018  loads it
+        editing = list(parts_of(self.profile.anonymize))
+        for part in (*editing, *(p for p in parts_of(self.profile.score) if p not in editing)):
+            _ = part.loaded  # loads it
 
     def __call__(self, items: Sequence[Item], given: Sequence[Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
         """Items to one dict each: private and public columns, and under "kept" the columns that the user keeps.
 
         Args:
             items: what to work on.
-            given: per item columns for the steps to read, such as boxes; none without it.
+            given: per item, columns for the steps to read, such as boxes.
         """
         fields: Sequence[Mapping[str, Any]] = given if given is not None else [{}] * len(items)
         rows = [Row(item.image, self.read(item, own)) for item, own in zip(items, fields, strict=True)]
+        self.finish(rows)
+        return [self.answer(item, row.fields) for item, row in zip(items, rows, strict=True)]
+
+    def finish(self, rows: list[Row]) -> None:
+        """The last two steps, of which the first runs what is missing of those before it, and the quality gate."""
         self.profile.anonymize.run(rows)
         self.profile.score.run(rows)
         if self.profile.gate is not None:
             self.profile.gate.run(rows)
-        return [self.answer(item, row.fields) for item, row in zip(items, rows, strict=True)]
 
-    def dead(self, item: Item) -> dict[str, Any]:
+    def crashed(self, item: Item) -> dict[str, Any]:
         """The answer for an item that killed its process. It stays: the same command later does not try it again."""
         return self.withheld(item, RowError("the process that worked on this row died", "worker_died"))
 
     def withheld(self, item: Item, error: RowError) -> dict[str, Any]:
-        """The answer for an item on which nothing could work."""
+        """The answer for an item that could not be worked on."""
         row = Row(None, {})
         row.fail(error)
         self.profile.anonymize.run([row])
@@ -73,6 +77,7 @@ class Pipeline:
         return {name: named(self.kept[name], [item.kept[name]])[0] for name in names} | dict(own)
 
     def answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
+        """What is written of an item: a row's columns, its identity, and the kept columns that do not identify it."""
         review = fields.get(columns.PRIVACY_REVIEW) or ()
         private = [i["item"] for i in review if i["category"] != columns.ERROR and i["item"]]
         kept, stopped = identifying_text.withheld_text(item.kept, private, item.own_names())

@@ -6,8 +6,6 @@ line here, an argument in the signature of `push_to_hub`, and the place where it
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,17 +130,3 @@ class PushOptions(About):
             )
         if self.create_pr and self.revision is not None:
             raise SetupError(f"revision={self.revision!r} and create_pr=True exclude each other; give one of them")
-
-
-def option_docs() -> dict[str, str]:
-    """What the docstrings of `PushOptions` say of each option, on one line."""
-    docs = f"{inspect.getdoc(About)}\n{inspect.getdoc(PushOptions)}"
-    entries = re.findall(r"^    ([a-z_]+): (.+(?:\n {6,}.+)*)", docs, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
-
-
-def with_option_docs(function: _F) -> _F:
-    """Put what is said of each option where `{options}` stands in a function's docstring."""
-    lines = (f"{name}: {text}" for name, text in option_docs().items())
-    function.__doc__ = (function.__doc__ or "").replace("{options}", "\n        ".join(lines))
-    return function

@@ -16,13 +16,14 @@ from typing import Any, Literal
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from u2s_datasets.errors import SetupError
+from u2s_datasets.parts.docstrings import documented_by
 from u2s_datasets.publish.build import check_name
 from u2s_datasets.publish.card import model_card
 from u2s_datasets.publish.dataset_split import DatasetSplit
 from u2s_datasets.publish.gate import ALLOWABLE, Refused
 from u2s_datasets.publish.hub import HubError, HubRepository
 from u2s_datasets.publish.job import Pushed, PushJob, PushPreview, Split
-from u2s_datasets.publish.options import About, PushOptions, with_option_docs
+from u2s_datasets.publish.options import About, PushOptions
 from u2s_datasets.publish.run_split import RunSplit
 from u2s_datasets.runs.audit import checked_audit
 from u2s_datasets.runs.identity import read_secret
@@ -30,7 +31,7 @@ from u2s_datasets.runs.identity import read_secret
 __all__ = ["About", "HubError", "PushPreview", "Pushed", "Refused", "model_card", "push_to_hub"]
 
 
-@with_option_docs
+@documented_by(PushOptions)
 def push_to_hub(
     data: Any,
     repo_id: str,

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import importlib
 import inspect
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Part, catalog
+from u2s_datasets.parts.docstrings import argument_docs
 from u2s_datasets.parts.editors import redact
 from u2s_datasets.privacy.criteria import load_criteria
 from u2s_datasets.stages import anonymize
@@ -98,7 +98,7 @@ def _profile(given: str | Profile) -> Profile:
 
 
 def _fields(part: Part, prefix: str, values: Mapping[str, Any]) -> typing.Iterator[Field]:
-    helps = _helps(type(part))
+    helps = argument_docs(type(part))
     for field in _options(part):
         name, value = prefix + field.name, getattr(part, field.name)
         hint = helps.get(field.name, "")
@@ -141,7 +141,7 @@ def _class_fields(
 ) -> typing.Iterator[Field]:
     """The fields of a part that is yet to be made; those without a default are required."""
     cls, given = _class(chosen, entries)
-    helps = _helps(cls)
+    helps = argument_docs(cls)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         kind = _kind(cls, field.name)
         if kind not in ("bool", "int", "float", "str") or field.name in given:
@@ -260,17 +260,6 @@ def _short(part: Part, entries: Mapping[str, catalog.Entry]) -> str:
     return next((name for name, (path, _) in entries.items() if path == full), type(part).__name__)
 
 
-def _helps(cls: Any) -> dict[str, str]:
-    """What the docstring of a class or function says of each argument."""
-    doc = inspect.getdoc(cls) or ""
-    args = doc.split("Args:\n", 1)[1].split("\n\n", 1)[0] if "Args:\n" in doc else ""
-    found = {}
-    for names, words in re.findall(r"^    (\w[\w, ]*): (.*(?:\n {6,}.*)*)", args, re.MULTILINE):
-        for name in names.split(", "):
-            found[name] = re.sub(r"\s+", " ", words)
-    return found
-
-
 def is_heavy(profile_name: str, values: Mapping[str, Any]) -> bool:
     """Whether a filled-in form asks for models, so that the work should not hold the App."""
     models = any(name.endswith("backend") and value for name, value in values.items())
@@ -283,7 +272,7 @@ _NOT_ASKED = {"data", "repo_id", "token", "audit", "work", "secret", "config_nam
 
 def call_fields(function: typing.Callable[..., Any]) -> list[Field]:
     """A form of a function's plain options: texts, numbers and switches."""
-    helps = _helps(function)
+    helps = argument_docs(function)
     found = []
     for name, parameter in inspect.signature(function).parameters.items():
         kind = type(parameter.default).__name__
