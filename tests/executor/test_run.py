@@ -176,10 +176,10 @@ def test_dry_run_writes_nothing(red_folder, tmp_path):
         (".", {"editor": u2s.Redact}, "unknown editor <class .*Redact'>; expected one of: redact"),
         (".", {"keep": "caption"}, "metadata.csv"),
         (".", {"keep": 7}, "keep=7; expected a list of names"),
-        (".", {"allow": "label"}, "allow='label' is no kept column"),
+        (".", {"allow": "label"}, "allow='label' is not a kept column"),
         (".", {"num_proc": -1}, "num_proc=-1"),
         (".", {"keep": ["caption"]}, "metadata.csv"),
-        (".", {"allow": ["label"]}, "allow='label' is no kept column"),
+        (".", {"allow": ["label"]}, "allow='label' is not a kept column"),
         (".", {"secret": "missing"}, "cannot read the secret 'missing'"),
     ],
 )
