@@ -31,16 +31,15 @@ def test_answers_in_any_order_come_back_once_and_in_order():
     answers = [RowAnswer(int(row >= 40), row, {"row": row}) for row in range(60)] * 2
     random.Random(7).shuffle(answers)
     back = {0: [], 1: []}
-    for answer in answers:
-        back[answer.shard] += [row["row"] for row in buffer.add(answer)]
+    for shard, rows in buffer.in_order(answers):
+        back[shard] += [row["row"] for row in rows]
     assert back == {0: list(range(40)), 1: list(range(40, 60))}
     assert buffer.left == 0 and buffer.missing(2) == []
 
 
 def test_what_is_missing_is_what_no_answer_came_for():
     buffer = ReorderBuffer([RowRange(0, 0, 20)])
-    for row in (0, 1, 2, 9):
-        buffer.add(RowAnswer(0, row, {}))
+    assert list(buffer.in_order(RowAnswer(0, row, {}) for row in (0, 1, 2, 9))) == [(0, [{}])] * 3
     missing = {row for piece in buffer.missing(1) for row in range(piece.start, piece.stop)}
     assert missing >= set(range(20)) - {0, 1, 2, 9}
     assert missing.isdisjoint({0, 1, 2})

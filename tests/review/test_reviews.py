@@ -271,8 +271,8 @@ def test_a_row_that_cannot_be_made_safe_is_withheld(run):
 def test_editing_again_needs_the_same_source_and_a_look_at_the_output(run, tmp_path):
     row = shown(run)[0]
     with pytest.raises(u2s.SetupError, match="verify=False"):
-        reedit(run, [row], by="ada", verify=False, detectors=RED)
-    with pytest.raises(u2s.SetupError, match="the run's detector RedSquares has no short name; say detectors="):
+        reedit(run, [row], by="ada", verify=False, detectors=["tests.helpers.fakes:RedSquares"])
+    with pytest.raises(u2s.SetupError, match="the run's detector RedSquares has no short name; give detectors="):
         reedit(run, [row], by="ada")
     manifest = run / "private/manifest.json"
     manifest.write_text(manifest.read_text().replace("photos", "elsewhere"))
@@ -302,9 +302,9 @@ REDACT = "Redact(method='inpaint', cells=4, noise=None, margin=0.15)"
     ("old", "new", "options", "words"),
     [
         ("threshold=0.2)", "threshold=0.05)", {"threshold": 0.5}, r"threshold=0\.5: a re-edit keeps the run's own"),
-        ("[]", "[]", {"detectors": [*RED, "faces"]}, "the run's detectors were RedSquares; say det"),
+        ("[]", "[]", {"detectors": ["tests.helpers.fakes:RedSquares", "faces"]}, "the run's detectors were RedSquares; give det"),
         ("seed=0, prior", "prior_seed=0, prior", {}, "the run's steps cannot be made again"),
-        ("Redact(", "Mine(", {}, "the run's editor Mine has no short name; say editor="),
+        ("Redact(", "Mine(", {}, "the run's editor Mine has no short name; give editor="),
         (REDACT, "Deface(command=('rm', '{input}'))", {}, r"editor\.command was \('rm', '{input}'\) in the run"),
     ],
 )

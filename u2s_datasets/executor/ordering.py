@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,19 +64,21 @@ class ReorderBuffer:
     def __init__(self, ranges: Sequence[RowRange]) -> None:
         self._open = {rows.shard: _OpenShard(rows.start, rows.stop) for rows in ranges}
 
-    def add(self, answer: RowAnswer) -> list[dict[str, Any]]:
-        """The rows of the answer's shard that can now be written, in order; [] if an earlier one is missing."""
-        shard = self._open.get(answer.shard)
-        if shard is None or not shard.next <= answer.position < shard.stop:
-            return []  # a lost machine's rows are done again, and some of them had come already
-        shard.early[answer.position] = answer.columns
-        ready = []
-        while shard.next in shard.early:
-            ready.append(shard.early.pop(shard.next))
-            shard.next += 1
-        if shard.next == shard.stop:
-            del self._open[answer.shard]
-        return ready
+    def in_order(self, answers: Iterable[RowAnswer]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """(shard, its next rows in order), as soon as the answers bring them."""
+        for answer in answers:
+            shard = self._open.get(answer.shard)
+            if shard is None or not shard.next <= answer.position < shard.stop:
+                continue  # a lost machine's rows are done again, and some of them had come already
+            shard.early[answer.position] = answer.columns
+            ready = []
+            while shard.next in shard.early:
+                ready.append(shard.early.pop(shard.next))
+                shard.next += 1
+            if shard.next == shard.stop:
+                del self._open[answer.shard]
+            if ready:
+                yield answer.shard, ready
 
     @property
     def left(self) -> int:

@@ -179,9 +179,7 @@ class RayPools:
                     settings.max_errored_blocks = -1  # what fails again must not keep the others from being done
                 reason = "its blocks failed"
                 try:
-                    for answer in self._answers(pipeline, shared, buffer, failures, single):
-                        if ready := buffer.add(answer):
-                            yield answer.shard, ready
+                    yield from buffer.in_order(self._answers(pipeline, shared, buffer, failures, single))
                 except RayError as error:
                     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
                     failures += 1
@@ -190,7 +188,14 @@ class RayPools:
                 else:
                     alone = buffer.left < before or buffer.left <= LONGEST
                     if single and alone:
-                        yield from _withhold_lost(pipeline, source, buffer)
+                        # They went in, each by itself, and did not come out.
+                        lost = buffer.missing(1)
+                        yield from buffer.in_order(ray_blocks.withheld_answers(pipeline, source, lost))
+                        if buffer.left:
+                            raise U2SError(
+                                f"{buffer.left} rows that {source.location!r} listed cannot be read any more; "
+                                "is it complete?"
+                            )
                     single = alone
                 fruitless = 0 if buffer.left < before else fruitless + 1
                 if fruitless == _ATTEMPTS:
@@ -243,18 +248,6 @@ class RayPools:
         self.rates.workers["write"] = 1
         self.rates.add({"write": writing}, rows)
         return {"workers": workers, **self.rates.summary()}
-
-
-def _withhold_lost(
-    pipeline: Pipeline, source: Source, buffer: ReorderBuffer
-) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Rows that went in, each by itself, and did not come out: they have no verdict, so they are withheld."""
-    for rows in buffer.missing(1):
-        for answer in ray_blocks.withheld_answers(pipeline, source, rows):
-            if ready := buffer.add(answer):
-                yield answer.shard, ready
-    if buffer.left:
-        raise U2SError(f"{buffer.left} rows that {source.location!r} listed cannot be read any more; is it complete?")
 
 
 @contextlib.contextmanager

@@ -186,11 +186,12 @@ def answers_in(table: pa.Table) -> list[RowAnswer]:
     return [RowAnswer(shard, position, pickle.loads(answer)) for shard, position, answer in rows if answer is not None]
 
 
-def withheld_answers(pipeline: Pipeline, source: Source, rows: RowRange) -> Iterator[RowAnswer]:
-    """Answers for rows that went in and did not come out: they have no verdict, so they are withheld."""
+def withheld_answers(pipeline: Pipeline, source: Source, lost: Sequence[RowRange]) -> Iterator[RowAnswer]:
+    """Answers for rows that the engine lost: they have no verdict, so they are withheld."""
     error = RowError("an error of the engine carried this row past a stage")
-    for position, item in enumerate(source.read(rows.start, rows.stop), rows.start):
-        yield RowAnswer(rows.shard, position, pipeline.withheld(item, error))
+    for rows in lost:
+        for position, item in enumerate(source.read(rows.start, rows.stop), rows.start):
+            yield RowAnswer(rows.shard, position, pipeline.withheld(item, error))
 
 
 def _dumped(value: Any) -> bytes:

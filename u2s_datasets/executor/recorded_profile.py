@@ -72,14 +72,14 @@ def _restored(
     recorded: Mapping[str, Any], detectors: Sequence[Detector] | None, left_out: str
 ) -> tuple[Anonymize, Score]:
     """Both steps of a manifest, without the setting of `Anonymize` that is left out."""
-    trees = [_without(_parsed(text), left_out) for text in recorded["parts"]]
+    trees = [_parsed(text, left_out) for text in recorded["parts"]]
     factory = _Factory(detectors or ())
     anonymize, score = (factory.make(tree, "steps") for tree in trees)
     if not (isinstance(anonymize, Anonymize) and isinstance(score, Score)):
         raise SetupError(f"the run's manifest holds other steps than Anonymize and Score; {REMEDY}")
     # A default that changed since, a field that was dropped and what a file must not choose all show here.
     for tree, step in zip(trees, (anonymize, score), strict=True):
-        for path, before, now in _differences(tree, _without(_parsed(repr(step)), left_out), ""):
+        for path, before, now in _differences(tree, _parsed(repr(step), left_out), ""):
             raise SetupError(f"{path} was {before:.200} in the run and would be {now:.200} now; {REMEDY}")
     classes = [type(detector) for detector in anonymize.inspect.detectors]
     if detectors is not None and [type(detector) for detector in detectors] != classes:
@@ -92,17 +92,14 @@ def _restored(
     return anonymize, score
 
 
-def _parsed(text: str) -> ast.expr:
+def _parsed(text: str, left_out: str) -> ast.expr:
+    """The settings of a step, without the one that is left out."""
     try:
-        return ast.parse(text, mode="eval").body
+        tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError) as error:
         raise SetupError(f"a part of the run has settings that cannot be read again: {text:.200}; {REMEDY}") from error
-
-
-def _without(tree: ast.expr, name: str) -> ast.expr:
-    """A step without one of its settings."""
     if isinstance(tree, ast.Call):
-        tree.keywords = [keyword for keyword in tree.keywords if keyword.arg != name]
+        tree.keywords = [keyword for keyword in tree.keywords if keyword.arg != left_out]
     return tree
 
 
@@ -140,11 +137,11 @@ class _Factory:
         for cls in (*_STEPS, *map(type, self.detectors)):
             if cls.__name__ == class_name:
                 return cls
-        for entries in (catalog.DETECTORS, catalog.BACKENDS, catalog.EDITORS, catalog.ENCODERS):
-            for path, _ in entries.values():
-                module, _, attribute = path.partition(":")
-                if attribute == class_name:
-                    return getattr(importlib.import_module(module), attribute)
+        tables = (catalog.DETECTORS, catalog.BACKENDS, catalog.EDITORS, catalog.ENCODERS)
+        for path, _ in (entry for table in tables for entry in table.values()):
+            module, _, attribute = path.partition(":")
+            if attribute == class_name:
+                return getattr(importlib.import_module(module), attribute)
         cure = f"give {name}=… or " if name in _OPTIONS else ""
         raise SetupError(f"the run's {name.removesuffix('s')} {class_name} has no short name; {cure}{REMEDY}")
 
