@@ -53,9 +53,9 @@ EDITORS: dict[str, Entry] = {
         "u2s_datasets.parts.editors.instruct_edit:InstructEdit",
         {"model": "Qwen/Qwen-Image-Edit-2511"},
     ),
-    "deface": ("u2s_datasets.parts.editors.anonymizers:Deface", {}),
-    "deepprivacy2": ("u2s_datasets.parts.editors.anonymizers:DeepPrivacy2", {}),
-    "faceanonsimple": ("u2s_datasets.parts.editors.anonymizers:FaceAnonSimple", {}),
+    "deface": ("u2s_datasets.parts.editors.external:Deface", {}),
+    "deepprivacy2": ("u2s_datasets.parts.editors.external:DeepPrivacy2", {}),
+    "faceanonsimple": ("u2s_datasets.parts.editors.external:FaceAnonSimple", {}),
     "freeprompt": ("u2s_datasets.parts.editors.freeprompt:FreePrompt", {}),
     "safe_instruct_pix2pix": ("u2s_datasets.parts.editors.safe_attention:SafeInstructPix2Pix", {}),
 }
