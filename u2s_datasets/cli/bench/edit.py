@@ -21,7 +21,7 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Edit, catalog, checkpoints
 from u2s_datasets.parts.editors import batches
 from u2s_datasets.parts.editors.batches import Prepared
-from u2s_datasets.parts.editors.diffusion import DiffusionEditor, Once, placed
+from u2s_datasets.parts.editors.diffusion import DiffusionEditor, TextEmbeddingCache
 
 _TEXTS = (
     "A woman with long red hair in a blue uniform stands before a shop whose sign can be read.",
@@ -109,7 +109,7 @@ def _with_random_weights(editor: DiffusionEditor, name: str, size: str) -> Diffu
         raise SetupError(f"random weights of size {size!r}: choose one of {', '.join(SIZES)}")
     device, dtype = checkpoints.device(editor.device), getattr(torch, editor.dtype)
     pipeline = PIPELINES[name](size, device, dtype)
-    object.__setattr__(editor, "_loaded", editor.around(placed(pipeline, device, None, editor.compile, None)))
+    object.__setattr__(editor, "_loaded", editor.wrap_pipeline(editor.to_device(pipeline)))
     return editor
 
 
@@ -127,8 +127,8 @@ def _measure(editor: DiffusionEditor, side: int, batch_size: int, forget: bool) 
         start, images = _now(), 0
         while images == 0 or _now() - start < 1:
             if forget:
-                for once in _memories(editor.loaded):
-                    once.known.clear()
+                for cache in _text_caches(editor.loaded):
+                    cache.encode.cache_clear()
             editor.run(orders)
             images += batch_size
     except torch.OutOfMemoryError:
@@ -145,16 +145,16 @@ def _order(editor: DiffusionEditor, side: int, seed: int) -> Prepared:
     return batches.prepare(edit, editor.multiple, 2**40)
 
 
-def _memories(loaded: Any) -> list[Once]:
+def _text_caches(loaded: Any) -> list[TextEmbeddingCache]:
     """Wherever an editor keeps its texts' embeddings."""
-    if isinstance(loaded, Once):
+    if isinstance(loaded, TextEmbeddingCache):
         return [loaded]
     values = loaded if isinstance(loaded, tuple) else list(getattr(loaded, "__dict__", {}).values())
     found = [
-        once
+        cache
         for value in values
-        if isinstance(value, (Once, tuple)) or dataclasses.is_dataclass(value)
-        for once in _memories(value)
+        if isinstance(value, (TextEmbeddingCache, tuple)) or dataclasses.is_dataclass(value)
+        for cache in _text_caches(value)
     ]
     return found
 
