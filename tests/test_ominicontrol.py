@@ -269,7 +269,7 @@ def test_values_that_cannot_work_are_named(models, lora, options, words):
 def test_a_folder_with_several_loras_asks_which(models, tmp_path):
     for name in ("a", "b"):
         lora_file(tmp_path / f"{name}.safetensors", models["flux"])
-    with pytest.raises(SetupError, match=r"found: a\.safetensors, b\.safetensors"):
+    with pytest.raises(SetupError, match=r"holds a\.safetensors, b\.safetensors; name one"):
         OminiControl(models["flux"], lora=str(tmp_path)).check()
     OminiControl(models["flux"], lora=str(tmp_path), lora_file="b.safetensors").check()
     with pytest.raises(MissingWeights):

@@ -319,7 +319,7 @@ def test_an_order_without_one_of_its_texts_fails_and_the_others_go_on(model):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"form": "both"}, "form='both'"),
+        ({"form": "both"}, "unknown form 'both'"),
         ({"num_inference_steps": 0}, "num_inference_steps=0"),
         ({"guidance_scale": 1.0}, "guidance_scale=1.0"),
         ({"image_guidance_scale": 0.5}, "image_guidance_scale=0.5"),

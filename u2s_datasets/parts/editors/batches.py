@@ -87,8 +87,7 @@ def prepare(edit: Edit, multiple: int, max_pixels: int) -> Prepared:
         scale = (max_pixels / (image.width * image.height)) ** 0.5
         size = max(int(image.width * scale), 1), max(int(image.height * scale), 1)
         image = image.resize(size, Image.Resampling.LANCZOS)
-    padded, size = images.pad(image, multiple)
-    return Prepared(edit, padded, size)
+    return Prepared(edit, *images.pad(image, multiple))
 
 
 def run_in_batches(
@@ -111,10 +110,10 @@ def run_in_batches(
     while len(results) < len(orders):
         batch = orders[len(results) : len(results) + batch_size]
         try:
-            pictures = run(batch).detach().float().permute(0, 2, 3, 1).cpu().numpy()
-            if len(pictures) != len(batch):
-                raise ValueError(f"{len(batch)} orders went in and {len(pictures)} pictures came out")
-            results += list(pictures)
+            outputs = run(batch).detach().float().permute(0, 2, 3, 1).cpu().numpy()
+            if len(outputs) != len(batch):
+                raise ValueError(f"{len(batch)} orders went in and {len(outputs)} images came out")
+            results += list(outputs)
             continue
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
@@ -156,10 +155,10 @@ def finish(order: Prepared, output: np.ndarray | RowError, region: str) -> Image
     if isinstance(output, RowError):
         return output
     if not np.isfinite(output).all():
-        return EditFailed("the editor's picture holds values that are not finite")
+        return EditFailed("the editor's image holds values that are not finite")
     pixels = (output.clip(0, 1) * 255).round().astype(np.uint8)
     if not pixels.any():
-        return EditFailed("the editor's picture is black, as a safety checker or an overflow leaves it")
+        return EditFailed("the editor's image is black, as a safety checker or an overflow leaves it")
     original = order.edit.image
     image = images.unpad(Image.fromarray(pixels), order.size)
     if image.size != original.size:

@@ -65,16 +65,18 @@ class DiffusionEditor(Editor):
     attention: str | None = None
 
     on_gpu: ClassVar[bool] = True
-    multiple: ClassVar[int] = 8
-    """The sides of the model's images are multiples of this."""
-    family_pixels: ClassVar[int] = 1024 * 1024
-    """Pixels of the images that the model was trained on."""
+    multiple: ClassVar[int] = 8  # the sides of the model's images are multiples of this
+    family_pixels: ClassVar[int] = 1024 * 1024  # of the images that the model was trained on
     shown: ClassVar[tuple[str, ...]] = ("revision", "dtype", "region", "offload", "attention")
     libraries: ClassVar[tuple[str, ...]] = ("torch", "diffusers", "transformers")
+    pipelines: ClassVar[tuple[str, ...]] = ()  # classes that a checkpoint may name as its pipeline; empty: any
+    choices: ClassVar[dict[str, tuple[str | None, ...]]] = {
+        "dtype": checkpoints.DTYPES,
+        "region": ("image", "boxes"),
+        "offload": (None, "model", "sequential"),
+    }
+    # The check of each number; None passes only where it is the default.
     limits: ClassVar[dict[str, Callable[[str, Any], None]]] = {"batch_size": checks.whole}
-    """The check of each number; None passes where it is the default."""
-    pipelines: ClassVar[tuple[str, ...]] = ()
-    """Classes of diffusers that a checkpoint may name as its pipeline; empty: any."""
 
     def __post_init__(self) -> None:
         if self.revision is None or (self.model != type(self).model and self.revision == type(self).revision):
@@ -91,15 +93,10 @@ class DiffusionEditor(Editor):
 
     def check_values(self) -> None:
         """Raise `SetupError` for a value that works with no checkpoint; needs neither packages nor weights."""
-        choices = {
-            "dtype": checkpoints.DTYPES,
-            "region": ("image", "boxes"),
-            "offload": (None, "model", "sequential"),
-        }
-        for name, allowed in choices.items():
+        for name, allowed in self.choices.items():
             if getattr(self, name) not in allowed:
                 expected = ", ".join(map(str, allowed))
-                raise SetupError(f"unknown {name}={getattr(self, name)!r}; expected one of: {expected}")
+                raise SetupError(f"unknown {name} {getattr(self, name)!r}; expected one of: {expected}")
         for name, check in self.limits.items():
             if getattr(self, name) is not None or getattr(type(self), name) is not None:
                 check(name, getattr(self, name))
@@ -175,25 +172,24 @@ class DiffusionEditor(Editor):
             EditFailed: the only order failed.
             PartlyFailed: some of several failed; it holds every order's image or error.
         """
-        multiple, max_pixels = self.working_size()
         # A batch rounds otherwise than a single image. On the CPU, where it saves no time, law 5 holds to the bit.
         batch_size = 1 if checkpoints.device(self.device) == "cpu" else self.batch_size
-        return batches.edit(edits, self.run, multiple, max_pixels, batch_size, self.region, self.needs)
+        return batches.edit(edits, self.run, *self.working_size(), batch_size, self.region, self.needs)
 
     def working_size(self) -> tuple[int, int]:
         """What the sides of the model's images are multiples of, and the most pixels they have."""
         return self.multiple, self.max_pixels or self.family_pixels
 
     def run(self, batch: Batch) -> torch.Tensor:
-        """The edited pictures of a batch of one size, (N, 3, H, W) floats in [0, 1] in the order of `batch`."""
+        """The edited images of a batch of one size, (N, 3, H, W) floats in [0, 1] in the order of `batch`."""
         import torch
 
-        pictures: dict[int, torch.Tensor] = {}
+        outputs: dict[int, torch.Tensor] = {}
         with torch.no_grad():
             for strength in {order.edit.strength for order in batch}:
                 rows = [i for i, order in enumerate(batch) if order.edit.strength == strength]
-                pictures |= zip(rows, self.run_pass([batch[i] for i in rows]), strict=True)
-        return torch.stack([pictures[i] for i in range(len(batch))])
+                outputs |= zip(rows, self.run_pass([batch[i] for i in rows]), strict=True)
+        return torch.stack([outputs[i] for i in range(len(batch))])
 
     def run_pass(self, batch: Batch) -> Sequence[torch.Tensor]:
         """As `run`, for orders that share one `Edit.strength`; called without gradients."""
@@ -204,8 +200,9 @@ def _set_attention_backend(denoiser: Any, attention: str) -> None:
     # diffusers silently skips layers that take no backend, so a model without any would ignore the setting.
     processors = [getattr(module, "processor", None) for module in denoiser.modules()]
     if not any(hasattr(processor, "_attention_backend") for processor in processors):
-        name = type(denoiser).__name__
-        raise SetupError(f"attention={attention!r}: diffusers' {name} takes no attention backend; leave it out")
+        raise SetupError(
+            f"attention={attention!r}: diffusers' {type(denoiser).__name__} takes no attention backend; leave it out"
+        )
     try:
         denoiser.set_attention_backend(attention)
     except (ValueError, RuntimeError, ImportError) as error:

@@ -75,17 +75,18 @@ class ExternalEditor(Editor):
 
     obeys_boxes: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pillow")
-    variable: ClassVar[str] = ""
-    """Environment variable that names `folder` if the argument does not."""
-    install: ClassVar[str] = "install it, or give its whole path in `command`"
-    """What to do if the program is missing."""
+    variable: ClassVar[str] = ""  # environment variable that names `folder` if the argument does not
+    install: ClassVar[str] = "install it, or give its whole path in `command`"  # if the program is missing
 
     def check(self) -> None:
         """Raise `SetupError` if the command cannot work here."""
         if isinstance(self.command, str) or not self.command:
             raise SetupError(f"invalid command={self.command!r}; give a tuple, the program and its arguments")
         if not any("{input}" in argument for argument in self.command) or "{name}" not in self.result:
-            raise SetupError("`command` must hold {input}, and `result` {name}; see ExternalEditor")
+            raise SetupError(
+                f"invalid command={self.command!r} with result={self.result!r}; `command` must hold {{input}}, and "
+                "`result` {name}"
+            )
         if not self.result.startswith(("{output}/", "{input}/")) or ".." in Path(self.result).parts:
             raise SetupError(
                 f"invalid result={self.result!r}; begin with {{output}}/ or {{input}}/, which are new at every run"
@@ -151,8 +152,11 @@ class ExternalEditor(Editor):
             command = [self._substitute(a, root, seed=str(orders[0].seed % _SEEDS)) for a in arguments]
             with (root / "log").open("w+b") as output:
                 self._call(command, root, output, self.timeout * len(orders), end_with_us)
-            paths = {name: Path(self._substitute(self.result, root, name=name)) for name in named}
-            return _without_swapped(orders, [_read_result(paths[name], order) for name, order in named.items()])
+            results = [
+                _read_result(Path(self._substitute(self.result, root, name=name)), order)
+                for name, order in named.items()
+            ]
+            return _without_swapped(orders, results)
 
     def _call(
         self, command: Sequence[str], root: Path, output: IO[bytes], limit: float, end_with_us: Callable[[int], None]

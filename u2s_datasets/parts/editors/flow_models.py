@@ -80,9 +80,9 @@ class FlowModel:
         """The images of latents, (N, 3, H, W) float32 in [0, 1]. Ends a pass: offloaded networks leave the GPU."""
         vae = self.pipeline.vae
         z = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0)
-        pictures = vae.decode(z.to(vae.dtype), return_dict=False)[0]
+        decoded = vae.decode(z.to(vae.dtype), return_dict=False)[0]
         self.pipeline.maybe_free_model_hooks()
-        return (pictures.float() / 2 + 0.5).clamp(0, 1)
+        return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
     def noise(self, latents: torch.Tensor, sources: Sequence[torch.Generator]) -> torch.Tensor:
         """Standard normal noise of the latents' shape and dtype, row i from source i."""

@@ -149,7 +149,10 @@ class FlowEdit(DiffusionEditor):
         if self.n_min > settings.n_max:
             raise SetupError(f"n_min={self.n_min} is above n_max={settings.n_max}; expected 0 <= n_min <= n_max")
         if self.negative_prompt and self.pipeline_class() == "FluxPipeline":
-            raise SetupError("negative_prompt: FLUX takes none, its guidance is distilled; leave it out")
+            raise SetupError(
+                f"unsupported negative_prompt={self.negative_prompt!r}: FLUX takes none, its guidance is distilled; "
+                "leave it out"
+            )
 
     def config(self) -> dict[str, Any]:
         """The constructor arguments, with the family's values if the checkpoint is here."""

@@ -75,11 +75,12 @@ class FreePrompt(DiffusionEditor):
 
     def pipeline(self, folder: str, **options: Any) -> Any:
         """Stable Diffusion without its safety checker: `Anonymize` inspects every output anew."""
-        bare = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-        made = super().pipeline(folder, **bare, **options)
+        made = super().pipeline(
+            folder, safety_checker=None, feature_extractor=None, requires_safety_checker=False, **options
+        )
         predicts = made.scheduler.config.get("prediction_type", "epsilon")
         if predicts != "epsilon":
-            raise SetupError(f"unsupported model: it predicts {predicts!r}; FreePrompt needs one that predicts noise")
+            raise SetupError(f"unsupported model={self.model!r}: it predicts {predicts!r}; expected 'epsilon' (noise)")
         return made
 
     def wrap_pipeline(self, pipeline: Any) -> Loaded:
@@ -98,9 +99,9 @@ class FreePrompt(DiffusionEditor):
         replaced = int(steps * max(self.self_replace_ratio - WEAKER * batch[0].edit.strength, 0))
         path = invert(pipeline.unet, encode(pipeline, stack_pixels(batch)), empty, source, steps, scale)
         latents = sample(pipeline.unet, self.loaded.maps, path, empty, source, target, replaced, scale)
-        pictures = decode(pipeline, latents)
+        decoded = decode(pipeline, latents)
         pipeline.maybe_free_model_hooks()
-        return pictures
+        return decoded
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,8 @@ def noise_levels(steps: int) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
     scheduler.set_timesteps(steps)
     shares, stride = scheduler.alphas_cumprod.double(), TRAINED_STEPS // steps
     times = [int(time) for time in reversed(scheduler.timesteps)]
-    lowest = shares[0]  # "set_alpha_to_one" off: below the first step lies the least noise of the training
-    return [(time, shares[time - stride] if time > stride else lowest, shares[time]) for time in times]
+    # "set_alpha_to_one" off: below the first step lies the least noise of the training, not none.
+    return [(time, shares[max(time - stride, 0)], shares[time]) for time in times]
 
 
 def ddim_step(latents: torch.Tensor, noise: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:

@@ -214,9 +214,9 @@ class InstructEdit(DiffusionEditor):
         return family.multiple, min(max_pixels, family.pixels) if family.bounded else max_pixels
 
     def run_pass(self, batch: Batch) -> Sequence[torch.Tensor]:
-        """The edited pictures, in one pass if the pipeline takes several images, else one by one."""
+        """The edited images, in one pass if the pipeline takes several images, else one by one."""
         groups = [batch] if self.loaded.family.batched else [[order] for order in batch]
-        return [picture for group in groups for picture in self._call_pipeline(group)]
+        return [image for group in groups for image in self._call_pipeline(group)]
 
     def _call_pipeline(self, batch: Batch) -> torch.Tensor:
         import torch
@@ -224,10 +224,10 @@ class InstructEdit(DiffusionEditor):
         pipeline, family = self.loaded.pipeline, self.loaded.family
         size = batch[0].image.size
         canvas = size if family.canvas is None else choose_canvas(family, pipeline, size)
-        pictures = [fit_to_canvas(order.image, canvas) for order in batch]
+        inputs = [fit_to_canvas(order.image, canvas) for order in batch]
         generators = make_generators(batch)
         arguments = self._text_arguments(batch) | self._numbers(batch[0].edit.strength) | family.sized(canvas)
-        arguments["image"] = pictures if family.batched or family.listed else pictures[0]
+        arguments["image"] = inputs if family.batched or family.listed else inputs[0]
         arguments["generator"] = generators if family.batched else generators[0]
         with torch.random.fork_rng(enabled=family.global_noise):
             if family.global_noise:
@@ -236,9 +236,8 @@ class InstructEdit(DiffusionEditor):
         output = answer.images
         if output.shape[-2:] != (canvas[1], canvas[0]):
             raise EditFailed(f"{type(pipeline).__name__} made {tuple(output.shape)} of an image of {canvas}")
-        for i, flagged in enumerate(getattr(answer, "nsfw_content_detected", None) or ()):
-            if flagged:
-                output[i] = 0  # black, which fails its row
+        unsafe = getattr(answer, "nsfw_content_detected", None) or [False] * len(batch)
+        output[torch.tensor(unsafe, device=output.device)] = 0  # black, which fails its row
         return crop_from_canvas(output, size)
 
     def _numbers(self, strength: int) -> dict[str, Any]:
@@ -284,26 +283,25 @@ def get_family(pipeline_class: str, config: Mapping[str, Any]) -> Family:
         pipeline_class: a name of `FAMILIES`.
         config: of the pipeline, or a checkpoint's model_index.json.
     """
-    family = FAMILIES[pipeline_class]
     if config.get("is_distilled"):  # FLUX.2 klein: four steps, and guidance is built in
-        family = replace(family, steps=4, guidance=None, negative=None)
-    return family
+        return replace(FAMILIES[pipeline_class], steps=4, guidance=None, negative=None)
+    return FAMILIES[pipeline_class]
 
 
 def choose_canvas(family: Family, pipeline: Any, size: Size) -> Size:
     """Of the sizes that the pipeline does not resize, the one that an image of this size fills best."""
     assert family.canvas is not None
     middle, near = family.canvas(pipeline, size), range(-384, 385, 16)
-    best, most = None, 0.0
-    for width in (middle[0] + change for change in near if middle[0] + change > 0):
-        for height in (middle[1] + change for change in near if middle[1] + change > 0):
-            scale = min(width / size[0], height / size[1])
-            filled = scale * scale * size[0] * size[1] / (width * height)
-            if filled > most and family.canvas(pipeline, (width, height)) == (width, height):
-                best, most = (width, height), filled
-    if best is None:
-        raise EditFailed(f"{type(pipeline).__name__} resizes every image of about {middle}")
-    return best
+    candidates = [(middle[0] + x, middle[1] + y) for x in near for y in near if middle[0] + x > 0 and middle[1] + y > 0]
+
+    def filled_share(canvas: Size) -> float:
+        scale = min(canvas[0] / size[0], canvas[1] / size[1])
+        return scale * scale * size[0] * size[1] / (canvas[0] * canvas[1])
+
+    for canvas in sorted(candidates, key=filled_share, reverse=True):
+        if family.canvas(pipeline, canvas) == canvas:
+            return canvas
+    raise EditFailed(f"{type(pipeline).__name__} resizes every image of about {middle}")
 
 
 def fit_to_canvas(image: Image.Image, canvas: Size) -> Image.Image:
@@ -320,15 +318,15 @@ def fit_to_canvas(image: Image.Image, canvas: Size) -> Image.Image:
     return Image.fromarray(np.pad(pixels, rest, mode="edge"))
 
 
-def crop_from_canvas(pictures: torch.Tensor, size: Size) -> torch.Tensor:
+def crop_from_canvas(outputs: torch.Tensor, size: Size) -> torch.Tensor:
     """`fit_to_canvas` undone: (N, 3, H, W) floats of a canvas to those of an image of (width, height)."""
     import torch
 
-    canvas = (pictures.shape[-1], pictures.shape[-2])
+    canvas = (outputs.shape[-1], outputs.shape[-2])
     if canvas == size:
-        return pictures
+        return outputs
     width, height = _scaled_size(size, canvas)
-    inner = pictures[..., :height, :width].float()
+    inner = outputs[..., :height, :width].float()
     return torch.nn.functional.interpolate(
         inner, (size[1], size[0]), mode="bicubic", align_corners=False, antialias=True
     ).clamp(0, 1)

@@ -151,9 +151,9 @@ class OminiControl(DiffusionEditor):
         source = model.encode(self._downscale(pixels))
         shape = (len(batch), source.shape[1], pixels.shape[2] // 8, pixels.shape[3] // 8)
         z = draw_noise(source.new_empty(shape), make_generators(batch)).float()
-        sigmas = model.sigmas(self.num_inference_steps, z)
-        scales = [self.guidance_scale * (1 + STRONGER * order.edit.strength) for order in batch]
-        guidance = torch.tensor(scales, device=z.device)
+        guidance = torch.tensor(
+            [self.guidance_scale * (1 + STRONGER * order.edit.strength) for order in batch], device=z.device
+        )
         if hook := getattr(base, "_hf_hook", None):
             hook.pre_forward(base)  # offloaded, it comes to the GPU when it is called as a whole, which it never is
         words, word_positions = base.context_embedder(prompt), base.pos_embed(prompt.new_zeros(prompt.shape[1], 3))
@@ -162,7 +162,7 @@ class OminiControl(DiffusionEditor):
         source_positions = base.pos_embed(self._source_positions(source))
         given = Branch("source", adapted.x_embedder(pack(source)), still, source_positions)
         cached = branches.keys_values(given) if self.independent_condition else ()
-        for t, t_next in itertools.pairwise(sigmas):  # Euler's method
+        for t, t_next in itertools.pairwise(model.sigmas(self.num_inference_steps, z)):  # Euler's method
             time = embed_time(base, (1000 * t).to(prompt.dtype).expand(len(z)) / 1000, guidance, pooled)
             text = Branch("text", words, time, word_positions)
             image = Branch("image", base.x_embedder(pack(z.to(prompt.dtype))), time, image_positions)
@@ -195,8 +195,9 @@ class OminiControl(DiffusionEditor):
         if Path(self.lora).is_file():
             return Path(self.lora)
         folder = checkpoints.folder(self.lora, self.lora_revision)
-        files = [folder / self.lora_file] if self.lora_file else sorted(folder.glob("*.safetensors"))
+        found = sorted(folder.glob("*.safetensors"))
+        files = [folder / self.lora_file] if self.lora_file else found
         if len(files) != 1 or not files[0].is_file():
-            names = ", ".join(path.name for path in files) or "no file"
-            raise SetupError(f"lora={self.lora!r}: say by lora_file which safetensors file is meant; found: {names}")
+            names = ", ".join(path.name for path in found) or "no safetensors file"
+            raise SetupError(f"lora={self.lora!r} holds {names}; name one file by lora_file")
         return files[0]

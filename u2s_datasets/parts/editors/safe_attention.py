@@ -33,8 +33,6 @@ FILE = "safe_attention.safetensors"
 
 LOOSER = 0.25  # by how much each further attempt lowers the image guidance, so that the image may leave the photo
 
-FORMS = ("concatenated", "fused")
-
 
 @dataclass(frozen=True)
 class SafeInstructPix2Pix(DiffusionEditor):
@@ -76,6 +74,7 @@ class SafeInstructPix2Pix(DiffusionEditor):
 
     family_pixels: ClassVar[int] = 512 * 512
     needs: ClassVar[tuple[str, ...]] = ("instruction", "public_caption")
+    choices = DiffusionEditor.choices | {"form": ("concatenated", "fused")}
     limits = DiffusionEditor.limits | {
         "num_inference_steps": checks.whole,
         "auxiliary_scale": checks.number,
@@ -85,20 +84,14 @@ class SafeInstructPix2Pix(DiffusionEditor):
     pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionInstructPix2PixPipeline",)
     shown: ClassVar[tuple[str, ...]] = (*DiffusionEditor.shown, "weights_revision", "form")
 
-    def check_values(self) -> None:
-        """Raise `SetupError` for a value that works with no checkpoint."""
-        super().check_values()
-        if self.form not in FORMS:
-            raise SetupError(f"unknown form={self.form!r}; expected one of: {', '.join(FORMS)}")
-
     def check(self) -> None:
         """As `DiffusionEditor.check`, and the module's own weights."""
         super().check()
         self._weights_path(checkpoints.folder(self.model, self.revision))
 
     def __getstate__(self) -> dict[str, Any]:
-        own = checkpoints.fingerprint(self.weights, self.weights_revision) if self.weights else ""
-        return super().__getstate__() | {"safe_weights": own}
+        weights = checkpoints.fingerprint(self.weights, self.weights_revision) if self.weights else ""
+        return super().__getstate__() | {"safe_weights": weights}
 
     def pipeline(self, folder: str, **options: Any) -> Any:
         """diffusers' InstructPix2Pix with the module in its UNet and its authors' sampler, ancestral Euler steps."""

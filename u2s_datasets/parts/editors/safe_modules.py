@@ -128,8 +128,7 @@ def split_texts(texts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The public caption's and the instruction's halves of (N, 2 · tokens, channels)."""
     if texts.shape[1] % 2:
         raise ValueError(f"{texts.shape[1]} tokens are not [public caption; instruction] of the same length")
-    public, edit = texts.chunk(2, dim=1)
-    return public, edit
+    return texts.chunk(2, dim=1)
 
 
 def _attention_map(attn: Any, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:

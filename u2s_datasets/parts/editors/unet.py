@@ -34,9 +34,11 @@ def attention_layers(unet: Any, kind: str) -> list[Layer]:
         unet: a diffusers `UNet2DConditionModel`.
         kind: "attn1" for self-attention, "attn2" for cross-attention.
     """
-    blocks = [(f"down_blocks.{i}", block) for i, block in enumerate(unet.down_blocks)]
-    blocks.append(("mid_block", unet.mid_block))
-    blocks += [(f"up_blocks.{i}", block) for i, block in enumerate(unet.up_blocks)]
+    blocks = [
+        *((f"down_blocks.{i}", block) for i, block in enumerate(unet.down_blocks)),
+        ("mid_block", unet.mid_block),
+        *((f"up_blocks.{i}", block) for i, block in enumerate(unet.up_blocks)),
+    ]
     found, downsampling = [], 1
     for path, block in blocks:
         modules = block.named_modules() if block is not None else ()
