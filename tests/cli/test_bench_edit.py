@@ -46,7 +46,7 @@ def test_the_full_ones_are_as_large_as_the_real_ones():
         (["--size", "0"], "sizes=[0]"),
         (["--size", "-5"], "sizes=[-5]"),
         (["--size", ""], "sizes=[]"),
-        (["--dtype", "foo"], "dtype='foo': choose one of"),
+        (["--dtype", "foo"], "unknown dtype 'foo'; expected one of"),
         (["--steps", "0"], "num_inference_steps=0"),
         (["--steps", "-3", "--editor", "freeprompt"], "num_inference_steps=-3"),
         (["--model", "org/none"], "run: hf download org/none"),

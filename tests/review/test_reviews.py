@@ -302,7 +302,7 @@ REDACT = "Redact(method='inpaint', cells=4, noise=None, margin=0.15)"
     ("old", "new", "options", "words"),
     [
         ("threshold=0.2)", "threshold=0.05)", {"threshold": 0.5}, r"threshold=0\.5: a re-edit keeps the run's own"),
-        ("[]", "[]", {"detectors": ["tests.helpers.fakes:RedSquares", "faces"]}, "the run's detectors were RedSquares; give det"),
+        ("[]", "[]", {"detectors": [*RED, "faces"]}, "the run's detectors were RedSquares; give det"),
         ("seed=0, prior", "prior_seed=0, prior", {}, "the run's steps cannot be made again"),
         ("Redact(", "Mine(", {}, "the run's editor Mine has no short name; give editor="),
         (REDACT, "Deface(command=('rm', '{input}'))", {}, r"editor\.command was \('rm', '{input}'\) in the run"),

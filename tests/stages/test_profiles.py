@@ -15,7 +15,7 @@ from u2s_datasets.executor.local import Workers, chunks_of, default_number
 from u2s_datasets.executor.pipeline import parts_of
 from u2s_datasets.parts import catalog
 from u2s_datasets.parts.checkpoints import _own_rank
-from u2s_datasets.parts.editors.instruct_families import FAMILIES
+from u2s_datasets.parts.editors.instruct_edit import FAMILIES
 from u2s_datasets.parts.weights import WEIGHTS, gigabytes, pinned
 from u2s_datasets.stages.profiles import build
 from u2s_datasets.stages.recipes import RECIPES

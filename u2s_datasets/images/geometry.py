@@ -1,11 +1,14 @@
-"""Boxes and padding. Pixels stay in place: padding is undone exactly, and boxes stay valid (law 6)."""
+"""Boxes, padding and pasting. Pixels stay in place: what is padded is unpadded, and boxes stay valid (law 6)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
+
+from u2s_datasets.errors import EditFailed
 
 Box = tuple[float, float, float, float]
 """(x0, y0, x1, y1) in pixels of the upright image, x1 and y1 exclusive. The only box convention here."""
@@ -88,3 +91,61 @@ def _span(low: float, high: float, by: float, side: int) -> tuple[float, float]:
     low, high = 0.0 if math.isnan(low) else low, float(side) if math.isnan(high) else high
     low, high = min(low, high) - by, max(low, high) + by
     return min(max(0.0, low), float(side)), min(max(0.0, high), float(side))
+
+
+DILATE, FEATHER = 0.05, 0.1
+"""As shares of a box's shorter side: how far beyond its edge pixels are replaced entirely, and how far beyond that
+they are blended."""
+LEAST = 4.0
+"""Pixels that each of the two is at least, so that a small box has a rim too."""
+
+
+def paste_boxes(original: Image.Image, edited: Image.Image, boxes: Sequence[Box]) -> Image.Image:
+    """The original with the boxes taken from the edited image and blended in at their rims.
+
+    Inside a box and `DILATE` around it nothing of the original is left; over the `FEATHER` beyond that it fades in;
+    further out every pixel is the original's own.
+
+    Args:
+        original, edited: RGB images of one size.
+        boxes: (x0, y0, x1, y1) in pixels; corners in the wrong order and NaN are mended as `clip_box` says.
+
+    Raises:
+        EditFailed: a box lies outside the image, so that what it was to hide may be anywhere.
+        ValueError: the sizes differ.
+    """
+    if original.size != edited.size:
+        raise ValueError(f"an edited image of {edited.size} cannot be pasted into one of {original.size}")
+    clipped = [clip_box(box, original.size) for box in boxes]
+    inside = [box for box in clipped if box is not None]
+    if len(inside) < len(clipped):
+        raise EditFailed(f"a box to change lies outside the image of {original.size}")
+    share = feather_mask(original.size, inside)[..., None]
+    before, after = np.asarray(original.convert("RGB")), np.asarray(edited.convert("RGB"))
+    mixed = np.rint(before * (1 - share) + after * share).astype(np.uint8)
+    return Image.fromarray(np.where(share == 0, before, mixed))
+
+
+def feather_mask(size: tuple[int, int], boxes: Sequence[Box]) -> np.ndarray:
+    """How much of each pixel comes from the edited image, (H, W) float32 in [0, 1]; 1 in every pixel a box touches.
+
+    Args:
+        size: (width, height).
+        boxes: (x0, y0, x1, y1) in pixels, all finite, with x1 > x0 and y1 > y0.
+    """
+    width, height = size
+    share = np.zeros((height, width), np.float32)
+    for x0, y0, x1, y1 in boxes:
+        side = min(x1 - x0, y1 - y0)
+        dilation, rim = max(DILATE * side, LEAST), max(FEATHER * side, LEAST)
+        across = _distance_outside(width, x0 - dilation, x1 + dilation)
+        down = _distance_outside(height, y0 - dilation, y1 + dilation)
+        distance = np.hypot(across[None, :], down[:, None])
+        np.maximum(share, np.clip(1 - distance / rim, 0, 1), out=share)
+    return share
+
+
+def _distance_outside(length: int, low: float, high: float) -> np.ndarray:
+    """How many pixels each of `length` pixels lies outside [low, high); 0 where it touches it."""
+    at = np.arange(length, dtype=np.float32)
+    return np.maximum(np.maximum(math.floor(low) - at, at - (math.ceil(high) - 1)), 0)

@@ -53,9 +53,9 @@ EDITORS: dict[str, Entry] = {
     "kontext": _entry("editors.instruct_edit:InstructEdit", model="black-forest-labs/FLUX.1-Kontext-dev"),
     "flux2-klein": _entry("editors.instruct_edit:InstructEdit", model="black-forest-labs/FLUX.2-klein-4B"),
     "qwen-image-edit": _entry("editors.instruct_edit:InstructEdit", model="Qwen/Qwen-Image-Edit-2511"),
-    "deface": _entry("editors.anonymizers:Deface"),
-    "deepprivacy2": _entry("editors.anonymizers:DeepPrivacy2"),
-    "faceanonsimple": _entry("editors.anonymizers:FaceAnonSimple"),
+    "deface": _entry("editors.external:Deface"),
+    "deepprivacy2": _entry("editors.external:DeepPrivacy2"),
+    "faceanonsimple": _entry("editors.external:FaceAnonSimple"),
     "freeprompt": _entry("editors.freeprompt:FreePrompt"),
     "safe_instruct_pix2pix": _entry("editors.safe_attention:SafeInstructPix2Pix"),
 }

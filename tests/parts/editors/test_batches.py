@@ -6,7 +6,7 @@ from PIL import Image
 from skimage import data
 
 from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError
-from u2s_datasets.images import feather
+from u2s_datasets.images.geometry import feather_mask
 from u2s_datasets.parts import Edit
 from u2s_datasets.parts.editors import batches
 from u2s_datasets.parts.metrics.quality import ssim
@@ -81,7 +81,7 @@ def test_an_image_that_fits_in_no_memory_fails_alone():
     assert [isinstance(result, EditFailed) for result in caught.value.results] == [False, True, False, False]
 
 
-@pytest.mark.parametrize(("bad", "words"), [(float("nan"), "no numbers"), (float("inf"), "no numbers"), (0.0, "black")])
+@pytest.mark.parametrize(("bad", "words"), [(float("nan"), "not finite"), (float("inf"), "not finite"), (0.0, "black")])
 def test_what_is_no_picture_fails_its_row_alone(bad, words):
     def work(batch):
         out = same(batch)
@@ -173,7 +173,7 @@ def test_with_boxes_every_pixel_beyond_the_rim_stays():
     (out,) = run([Edit(picture, boxes=boxes)], lambda batch: 1 - same(batch), region="boxes")
     before, after = np.asarray(picture), np.asarray(out)
     inside = np.asarray(Image.eval(picture, lambda v: 255 - v))
-    share = feather.mask(picture.size, boxes)
+    share = feather_mask(picture.size, boxes)
     assert np.array_equal(after[share == 0], before[share == 0])
     assert np.abs(after[40:80, 50:91].astype(int) - inside[40:80, 50:91]).max() <= 1
     assert (share[40:80, 50:91] == 1).all()

@@ -18,8 +18,8 @@ from u2s_datasets.parts.editors import (
     batches,
     unet,
 )
-from u2s_datasets.parts.editors.diffusion import pixels_of
-from u2s_datasets.parts.editors.freeprompt import FreePrompt, encoded, invert, sample
+from u2s_datasets.parts.editors.diffusion import stack_pixels
+from u2s_datasets.parts.editors.freeprompt import FreePrompt, encode, invert, sample
 
 torch.set_num_threads(1)
 TARGET = "a man with short black hair in a green coat"
@@ -105,7 +105,7 @@ def test_the_latents_are_those_of_the_method_written_out(model, source, ratio, s
     loaded = editor(model).loaded
     loaded.pipeline.to(torch.float64)  # float32 rounds 2 and 4 rows differently, and guidance amplifies that
     empty, source_text, target = loaded.texts(["", source, TARGET])
-    latents = encoded(loaded.pipeline, pixels_of([batches.prepare(Edit(photo(*size)), 8, 10**6)])).double()
+    latents = encode(loaded.pipeline, stack_pixels([batches.prepare(Edit(photo(*size)), 8, 10**6)])).double()
     path = invert(loaded.pipeline.unet, latents, empty, source_text, steps, 7.5)
     replaced = int(steps * ratio)
     edited = sample(loaded.pipeline.unet, loaded.maps, path, empty, source_text, target, replaced, 7.5)
@@ -127,7 +127,7 @@ def test_rows_of_the_unet_at_50_steps(model, source, most):
 
 
 def test_layers_are_told_by_their_level_at_any_size(model):
-    found = unet.layers(editor(model).loaded.pipeline.unet, "attn1")
+    found = unet.attention_layers(editor(model).loaded.pipeline.unet, "attn1")
     assert [layer.downsampling for layer in found] == [1, 2, 4, 2, 2, 1, 1]
     assert [layer.name.split(".attentions")[0] for layer in found] == [
         "down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.1", "up_blocks.1", "up_blocks.2", "up_blocks.2",

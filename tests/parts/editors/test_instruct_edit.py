@@ -14,8 +14,13 @@ from skimage import data
 from u2s_datasets.errors import EditFailed, MissingWeights, PartlyFailed, SetupError
 from u2s_datasets.parts import Edit
 from u2s_datasets.parts.editors import batches
-from u2s_datasets.parts.editors.instruct_edit import InstructEdit, fitted, unfitted
-from u2s_datasets.parts.editors.instruct_families import FAMILIES, canvas_for
+from u2s_datasets.parts.editors.instruct_edit import (
+    FAMILIES,
+    InstructEdit,
+    choose_canvas,
+    crop_from_canvas,
+    fit_to_canvas,
+)
 from u2s_datasets.parts.metrics.quality import ssim
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'u2s_datasets[models]'")
@@ -120,7 +125,7 @@ def test_these_sizes_are_left_alone_by_the_pipeline(checkpoints):
         pipeline = editor(checkpoints[kind]).loaded.pipeline
         family = FAMILIES[type(pipeline).__name__]
         for size in [(90, 60), (640, 427), (333, 500), (1024, 1024), (1000, 250), (100, 1900)]:
-            width, height = canvas_for(family, pipeline, size)
+            width, height = choose_canvas(family, pipeline, size)
             assert family.canvas(pipeline, (width, height)) == (width, height)
             scale = min(width / size[0], height / size[1])
             assert scale * scale * size[0] * size[1] > 0.9 * width * height  # little of it is padding
@@ -131,14 +136,14 @@ def test_a_canvas_moves_no_pixel(size):
     """There and back is the same picture; a stretch or a shift of one pixel would be seen."""
     picture = photo(*size)
     canvas = (round(size[0] * 1.8) + 24, round(size[1] * 1.8))
-    onto = fitted(picture, canvas)
+    onto = fit_to_canvas(picture, canvas)
     assert onto.size == canvas
     tensor = torch.from_numpy(np.array(onto)).permute(2, 0, 1)[None] / 255
-    back = (unfitted(tensor, size)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    back = (crop_from_canvas(tensor, size)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     before = np.asarray(picture)
     assert ssim(before, back) > 0.99
     assert ssim(before, back) > ssim(np.roll(before, 1, axis=1), back)
-    assert fitted(picture, size) is picture
+    assert fit_to_canvas(picture, size) is picture
 
 
 def test_a_safety_checker_s_refusal_fails_its_row(checkpoints):
@@ -202,7 +207,7 @@ def test_what_cannot_work_is_said_before_the_first_row(checkpoints, tmp_path):
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "a.safetensors").touch()
     (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
-    with pytest.raises(SetupError, match=r"'StableDiffusionPipeline'; InstructEdit knows: .*FluxKontextPipeline"):
+    with pytest.raises(SetupError, match=r"'StableDiffusionPipeline' of .* InstructEdit runs: .*FluxKontextPipeline"):
         editor(tmp_path).check()
     with pytest.raises(SetupError, match=r"guidance_scale=4\.0: Flux2KleinPipeline"):
         editor(checkpoints["flux2_klein"], guidance_scale=4.0).check()

@@ -112,10 +112,10 @@ def test_the_public_implementation_gives_the_same(models, lora, name):
 
 def test_a_lora_of_nothing_is_the_models_own_weights_on_the_source(models, lora, tmp_path):
     class Plain(OminiControl):
-        def around(self, pipeline):
+        def wrap_pipeline(self, pipeline):
             from u2s_datasets.parts.editors.flux_branches import Branches
 
-            flux, branches = super().around(pipeline)
+            flux, branches = super().wrap_pipeline(pipeline)
             return flux, Branches(branches.base, branches.base)
 
     plain = latents(Plain(models["flux"], lora=lora, **QUICK), order())
@@ -126,7 +126,7 @@ def test_a_lora_of_nothing_is_the_models_own_weights_on_the_source(models, lora,
 
 
 def test_without_a_source_the_branches_are_fluxs_own_two_and_the_lora_touches_neither(editor):
-    from u2s_datasets.parts.editors.flux_branches import Branch, embedded
+    from u2s_datasets.parts.editors.flux_branches import Branch, embed_time
 
     _, branches = editor.loaded
     base = branches.base
@@ -135,7 +135,7 @@ def test_without_a_source_the_branches_are_fluxs_own_two_and_the_lora_touches_ne
     image, t = torch.randn(2, 12, 64, generator=random), torch.tensor([0.3, 0.9])
     scales, places = torch.tensor([3.5, 1.0]), torch.cartesian_prod(*(torch.arange(n).float() for n in (1, 3, 4)))
     with torch.no_grad():
-        time = embedded(base, t, scales, pooled)
+        time = embed_time(base, t, scales, pooled)
         words = Branch("text", base.context_embedder(text), time, base.pos_embed(torch.zeros(9, 3)))
         noise = Branch("image", base.x_embedder(image), time, base.pos_embed(places))
         ours = branches.velocity(words, noise, None)
@@ -152,7 +152,7 @@ def test_without_a_source_the_branches_are_fluxs_own_two_and_the_lora_touches_ne
 
 
 def test_the_lora_is_on_the_sources_layers_alone_and_all_other_weights_are_shared(editor):
-    from u2s_datasets.parts.editors.lora import LowRank
+    from u2s_datasets.parts.editors.flux_branches import LowRank
 
     _, branches = editor.loaded
     assert not [m for m in branches.base.modules() if isinstance(m, LowRank)]
@@ -213,7 +213,7 @@ def test_a_further_attempt_follows_the_text_more_closely(models, lora, editor):
 def test_a_sparse_source_lies_on_the_same_grid(models, lora):
     """At half size, its tokens stand in the middle of the four that each of them is for."""
     made = OminiControl(models["flux"], lora=lora, position_scale=2, **QUICK)
-    places = made._source_places(torch.zeros(1, 16, 4, 6))
+    places = made._source_positions(torch.zeros(1, 16, 4, 6))
     assert places.tolist() == [[0, 2 * y + 0.5, 2 * x + 0.5] for y in range(2) for x in range(3)]
     assert latents(made, order(80, 48)).shape == (1, 16, 6, 10)
 
@@ -244,8 +244,8 @@ def test_what_is_no_lora_of_this_model_is_refused(models, lora, tmp_path):
     good = safetensors.torch.load_file(lora)
     first, second = sorted(good)[:2]
     refused("has one matrix of two", {first: good[first]})
-    refused("no matrix of a LoRA", {"x_embedder.weight": torch.zeros(2, 2)})
-    refused("its matrices are", {first: torch.zeros(4, 7), second: good[second]})
+    refused("unknown tensor 'x_embedder.weight' in the LoRA", {"x_embedder.weight": torch.zeros(2, 2)})
+    refused(r"the LoRA has \(4, 7\) and ", {first: torch.zeros(4, 7), second: good[second]})
     deep = {key.replace("blocks.0.", "blocks.7."): value for key, value in good.items()}
     refused("is of another model", deep)
 
@@ -269,7 +269,7 @@ def test_values_that_cannot_work_are_named(models, lora, options, words):
 def test_a_folder_with_several_loras_asks_which(models, tmp_path):
     for name in ("a", "b"):
         lora_file(tmp_path / f"{name}.safetensors", models["flux"])
-    with pytest.raises(SetupError, match=r"found: a\.safetensors, b\.safetensors"):
+    with pytest.raises(SetupError, match=r"holds a\.safetensors, b\.safetensors; name one"):
         OminiControl(models["flux"], lora=str(tmp_path)).check()
     OminiControl(models["flux"], lora=str(tmp_path), lora_file="b.safetensors").check()
     with pytest.raises(MissingWeights):

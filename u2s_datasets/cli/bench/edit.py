@@ -21,7 +21,7 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Edit, catalog, checkpoints
 from u2s_datasets.parts.editors import batches
 from u2s_datasets.parts.editors.batches import Prepared
-from u2s_datasets.parts.editors.diffusion import DiffusionEditor, Once, placed
+from u2s_datasets.parts.editors.diffusion import DiffusionEditor, TextEmbeddingCache
 
 _TEXTS = (
     "A woman with long red hair in a blue uniform stands before a shop whose sign can be read.",
@@ -99,7 +99,7 @@ def _editor(name: str, model: str | None, size: str, dtype: str, steps: int | No
         raise SetupError(f"unknown size {size!r} of random weights; expected one of: {', '.join(SIZES)}")
     device = checkpoints.device(chosen.device)
     pipeline = PIPELINES[name](size, device, getattr(torch, dtype))
-    object.__setattr__(chosen, "_loaded", chosen.around(placed(pipeline, device, None, chosen.compile, None)))
+    object.__setattr__(chosen, "_loaded", chosen.wrap_pipeline(chosen.to_device(pipeline)))
     return chosen
 
 
@@ -120,7 +120,7 @@ def _measure(editor: DiffusionEditor, side: int, batch_size: int, forget: bool) 
         start, images = _now(), 0
         while images == 0 or _now() - start < 1:
             for cache in caches:
-                cache.known.clear()
+                cache.encode.cache_clear()
             editor.run(orders)
             images += batch_size
     except torch.OutOfMemoryError:
@@ -140,13 +140,18 @@ def _order(editor: DiffusionEditor, side: int, seed: int) -> Prepared:
     return batches.prepare(edit, editor.multiple, 2**40)
 
 
-def _text_caches(loaded: Any) -> list[Once]:
-    """Wherever an editor keeps its texts' embeddings: in its loaded model, or in the parts of that."""
-    if isinstance(loaded, Once):
+def _text_caches(loaded: Any) -> list[TextEmbeddingCache]:
+    """Wherever an editor keeps its texts' embeddings."""
+    if isinstance(loaded, TextEmbeddingCache):
         return [loaded]
-    values = loaded if isinstance(loaded, tuple) else getattr(loaded, "__dict__", {}).values()
-    inner = (v for v in values if isinstance(v, (Once, tuple)) or dataclasses.is_dataclass(v))
-    return [cache for value in inner for cache in _text_caches(value)]
+    values = loaded if isinstance(loaded, tuple) else list(getattr(loaded, "__dict__", {}).values())
+    found = [
+        cache
+        for value in values
+        if isinstance(value, (TextEmbeddingCache, tuple)) or dataclasses.is_dataclass(value)
+        for cache in _text_caches(value)
+    ]
+    return found
 
 
 def _now() -> float:

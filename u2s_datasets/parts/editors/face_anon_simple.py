@@ -1,4 +1,4 @@
-"""Runs FaceAnonSimple over a folder. `anonymizers.FaceAnonSimple` calls it; this package never imports it.
+"""Runs FaceAnonSimple over a folder. `external.FaceAnonSimple` calls it; this package never imports it.
 
 It is run by the Python 3.8 of that program's own environment, in its checkout, whose modules it imports.
 
@@ -8,6 +8,8 @@ It is run by the Python 3.8 of that program's own environment, in its checkout, 
 import argparse
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 FACES = "hkung/face-anon-simple"
 DIFFUSION = "stabilityai/stable-diffusion-2-1"
@@ -33,8 +35,10 @@ def main() -> None:
     from utils.anonymize_faces_in_image import anonymize_faces_in_image
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipe = pipeline().to(device)
-    finder = Finder(FaceAlignment(LandmarksType.TWO_D, face_detector="sfd", device=device))
+    pipe = load_pipeline().to(device)
+    model = FaceAlignment(LandmarksType.TWO_D, face_detector="sfd", device=device)
+    # Without a face, face_alignment answers None, and that program loops over the answer.
+    finder = SimpleNamespace(get_landmarks=lambda image: model.get_landmarks(image) or [])
     for line in options.seeds.read_text().splitlines():
         name, seed = line.split()
         anonymize_faces_in_image(
@@ -49,18 +53,7 @@ def main() -> None:
         ).save(options.output / (name + ".png"))
 
 
-class Finder:
-    """face_alignment answers None where there is no face, and that program loops over the answer."""
-
-    def __init__(self, model):  # type: ignore[no-untyped-def]
-        self.model = model
-
-    def get_landmarks(self, image):  # type: ignore[no-untyped-def]
-        """A list of landmarks, one array per face."""
-        return self.model.get_landmarks(image) or []
-
-
-def pipeline():  # type: ignore[no-untyped-def]
+def load_pipeline() -> Any:
     """Its pipeline from the weights that its authors name."""
     from diffusers import AutoencoderKL, DDPMScheduler
     from src.diffusers.models.referencenet.referencenet_unet_2d_condition import ReferenceNetModel
@@ -68,13 +61,12 @@ def pipeline():  # type: ignore[no-untyped-def]
     from src.diffusers.pipelines.referencenet.pipeline_referencenet import StableDiffusionReferenceNetPipeline
     from transformers import CLIPImageProcessor, CLIPVisionModel
 
-    def face(kind, part):  # type: ignore[no-untyped-def]
-        return kind.from_pretrained(FACES, subfolder=part, use_safetensors=True)
-
     return StableDiffusionReferenceNetPipeline(
-        unet=face(UNet2DConditionModel, "unet"),
-        referencenet=face(ReferenceNetModel, "referencenet"),
-        conditioning_referencenet=face(ReferenceNetModel, "conditioning_referencenet"),
+        unet=UNet2DConditionModel.from_pretrained(FACES, subfolder="unet", use_safetensors=True),
+        referencenet=ReferenceNetModel.from_pretrained(FACES, subfolder="referencenet", use_safetensors=True),
+        conditioning_referencenet=ReferenceNetModel.from_pretrained(
+            FACES, subfolder="conditioning_referencenet", use_safetensors=True
+        ),
         vae=AutoencoderKL.from_pretrained(DIFFUSION, subfolder="vae", use_safetensors=True),
         feature_extractor=CLIPImageProcessor.from_pretrained(CLIP),
         image_encoder=CLIPVisionModel.from_pretrained(CLIP, use_safetensors=True),

@@ -1,20 +1,18 @@
-"""FlowEdit: the picture moves along the difference of two velocities, one towards each prompt, without inversion.
+"""FlowEdit: the image moves along the difference of two velocities, one towards each prompt, without inversion.
 
 Kulikov et al., "FlowEdit: Inversion-Free Text-Based Editing Using Pre-Trained Flow Models", arXiv 2412.08629.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from u2s_datasets.errors import MissingWeights, SetupError
 from u2s_datasets.parts import checkpoints, checks
-from u2s_datasets.parts.editors.batches import Prepared
-from u2s_datasets.parts.editors.diffusion import DiffusionEditor, generators, pixels_of
+from u2s_datasets.parts.editors.diffusion import Batch, DiffusionEditor, make_generators, stack_pixels
 from u2s_datasets.parts.editors.flow_models import SD3, Condition, FlowModel, Flux
 from u2s_datasets.parts.weights import WEIGHTS
 
@@ -24,20 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """The numbers in which the families differ; see `FlowEdit`."""
+    """The numbers of one edit; see `FlowEdit`. The families differ in those without a default."""
 
     num_inference_steps: int
     n_max: int
     source_guidance_scale: float
     target_guidance_scale: float
     max_sequence_length: int
+    n_min: int = 0
+    n_avg: int = 1
 
 
 FAMILIES: dict[str, tuple[type[FlowModel], Settings]] = {
     "StableDiffusion3Pipeline": (SD3, Settings(50, 33, 3.5, 13.5, 256)),
     "FluxPipeline": (Flux, Settings(28, 24, 1.5, 5.5, 512)),
-}
-"""By the class that a checkpoint's `model_index.json` names."""
+}  # by the class that a checkpoint's `model_index.json` names
 
 
 def velocity_edit(
@@ -47,53 +46,49 @@ def velocity_edit(
     velocity: Callable[..., Sequence[torch.Tensor]],
     sigmas: torch.Tensor,
     noise: Callable[[], torch.Tensor],
-    n_avg: int = 1,
-    n_min: int = 0,
-    n_max: int = 33,
+    settings: Settings,
 ) -> torch.Tensor:
     """The edited latents, float32 of x_src's shape: algorithm 1 of the paper.
 
     Args:
-        x_src: (N, ...) latents of the source pictures.
-        source, target: what the velocities of the N rows are steered by.
+        x_src: (N, ...) latents of the source images.
+        source, target: what steers the velocities of the N rows.
         velocity: (t, (z, condition), ...) to one velocity per pair, such as `FlowModel.velocity`.
         sigmas: (T + 1,) falling noise levels in [0, 1], the last one 0.
         noise: fresh standard normal noise of x_src's shape at every call.
-        n_avg: draws of noise per step, whose velocities are averaged.
-        n_min: of the steps, the last ones that sample from the target alone.
-        n_max: of the steps, the last ones that do anything.
+        settings: of which n_max, n_min and n_avg are used.
     """
     steps = len(sigmas) - 1
-    first, n_min = min(n_max, steps), min(n_min, n_max, steps)
+    first, n_min = min(settings.n_max, steps), min(settings.n_min, settings.n_max, steps)
     z_edit = x_src.float()
-    for left in range(first, 0, -1):  # steps that are left, this one among them
+    for left in range(first, 0, -1):  # steps that are left, this one included
         t, t_next = sigmas[steps - left], sigmas[steps - left + 1]
         if left == n_min:
-            z_edit = z_edit + (noised(x_src, noise(), t) - x_src)
+            z_edit = z_edit + (add_noise(x_src, noise(), t) - x_src)
         if left > n_min:
             change = x_src.new_zeros(x_src.shape).float()
-            for _ in range(n_avg):
-                z_src = noised(x_src, noise(), t)
+            for _ in range(settings.n_avg):
+                z_src = add_noise(x_src, noise(), t)
                 z_tar = z_src + (z_edit - x_src)
                 v_src, v_tar = velocity(t, (z_src, source), (z_tar, target))
-                change += (v_tar - v_src) / n_avg
+                change += (v_tar - v_src) / settings.n_avg
         else:
             (change,) = velocity(t, (z_edit, target))
         z_edit = z_edit + (t_next - t) * change
     return z_edit
 
 
-def noised(x: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+def add_noise(x: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     """x at the noise level t, on the straight path of flow matching."""
     return (1 - t) * x + t * noise
 
 
 @dataclass(frozen=True)
 class FlowEdit(DiffusionEditor):
-    """Rewrites a picture from what `source_prompt` says to what `target_prompt` says, with SD3, SD3.5 or FLUX.
+    """Rewrites an image from what `source_prompt` says to what `target_prompt` says, with SD3, SD3.5 or FLUX.
 
-    The family is told from the checkpoint; every None takes the family's own value, SD3's / FLUX's below. Nothing is
-    inverted or trained. Cost per picture: `n_avg · (n_max - n_min) + n_min` passes of the transformer, of 4 rows for
+    The family is read from the checkpoint; None takes the family's own value, given below as SD3's / FLUX's. Nothing
+    is inverted or trained. Cost per image: `n_avg · (n_max - n_min) + n_min` passes of the transformer, of 4 rows for
     SD3 (2 in the last `n_min`), 2 for FLUX (1): by default 132 and 48 rows.
 
     A further attempt (`Edit.strength`) begins a tenth of the steps earlier, at more noise, until it uses all of them.
@@ -110,11 +105,11 @@ class FlowEdit(DiffusionEditor):
             the same share. More changes more; as many as `num_inference_steps` or above keep nothing of the layout.
         source_guidance_scale: None: 3.5 / 1.5.
         target_guidance_scale: None: 13.5 / 5.5.
-        negative_prompt: SD3's alone.
+        negative_prompt: for SD3 only.
         max_sequence_length: tokens that T5 reads, up to 512; None: 256 / 512. CLIP reads 77.
 
     Raises:
-        SetupError: a value that cannot work, or a checkpoint of neither family.
+        SetupError: an invalid value, or a checkpoint of neither family.
 
     The other arguments are those of `DiffusionEditor`. Source: arXiv 2412.08629, sections 4 and 5.
     """
@@ -132,96 +127,64 @@ class FlowEdit(DiffusionEditor):
 
     multiple: ClassVar[int] = 16
     needs: ClassVar[tuple[str, ...]] = ("target_prompt",)
+    limits = DiffusionEditor.limits | {
+        "num_inference_steps": checks.check_int,
+        "n_avg": checks.check_int,
+        "n_min": lambda name, value: checks.check_int(name, value, 0),
+        "n_max": checks.check_int,
+        "source_guidance_scale": checks.check_float,
+        "target_guidance_scale": checks.check_float,
+        "max_sequence_length": lambda name, value: checks.check_int(name, value, 1, 512),
+    }
     pipelines: ClassVar[tuple[str, ...]] = tuple(FAMILIES)
 
-    def family(self) -> tuple[type[FlowModel], Settings]:
-        """The checkpoint's family and its values.
-
-        Raises:
-            SetupError: it is of no family known here; `MissingWeights` where there is no checkpoint.
-        """
-        return FAMILIES[self.pipeline_class()]
-
     def settings(self) -> Settings:
-        """The values that were given, and the family's for the others. Raises as `family` does."""
-        return self._filled(self.family()[1])
+        """The values that were given, and the family's for the others; raises as `pipeline_class` does."""
+        return self._fill_in(FAMILIES[self.pipeline_class()][1])
 
     def check(self) -> None:
-        """Raises `SetupError` for a value, a package or weights that are not there; loads no weights."""
+        """Raise `SetupError` for an invalid value, a missing package, device or checkpoint; loads no weights."""
         super().check()
         settings = self.settings()
         if self.n_min > settings.n_max:
-            raise SetupError(f"n_min={self.n_min}, n_max={settings.n_max}: give 0 <= n_min <= n_max and n_max >= 1")
-        if self.negative_prompt and self.family()[0] is Flux:
-            raise SetupError("negative_prompt: FLUX takes none, its guidance is distilled; leave it out")
-
-    def check_values(self) -> None:
-        """As every diffusion editor's."""
-        super().check_values()
-        if self.num_inference_steps is not None:
-            checks.check_int("num_inference_steps", self.num_inference_steps)
-        given = self._filled(FAMILIES["FluxPipeline"][1])  # what was not given is right in every family
-        checks.check_int("n_avg", self.n_avg)
-        checks.check_int("n_min", self.n_min, 0)
-        checks.check_int("n_max", given.n_max)
-        checks.check_int("max_sequence_length", given.max_sequence_length, 1, 512)
-        for name in ("source_guidance_scale", "target_guidance_scale"):
-            checks.check_float(name, getattr(given, name))
+            raise SetupError(f"n_min={self.n_min} is above n_max={settings.n_max}; expected 0 <= n_min <= n_max")
+        if self.negative_prompt and self.pipeline_class() == "FluxPipeline":
+            raise SetupError(
+                f"unsupported negative_prompt={self.negative_prompt!r}: FLUX takes none, its guidance is distilled; "
+                "leave it out"
+            )
 
     def config(self) -> dict[str, Any]:
-        """As every part's, with the family's values where the checkpoint is at hand."""
+        """The constructor arguments, with the family's values if the checkpoint is here."""
         try:
-            return super().config() | dataclasses.asdict(self.settings())
+            return super().config() | asdict(self.settings())
         except MissingWeights:
             return super().config()
 
-    def pipeline(self, folder: str, **options: Any) -> Any:
-        """The diffusers pipeline of a checkpoint."""
-        import diffusers
+    def _fill_in(self, defaults: Settings) -> Settings:
+        names = [field.name for field in fields(Settings)]
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        steps = given.get("num_inference_steps", defaults.num_inference_steps)
+        # The same share of another number of steps, so that as much of the layout is kept.
+        n_max = math.ceil(defaults.n_max * steps / defaults.num_inference_steps)
+        return replace(defaults, **{"n_max": n_max} | given)
 
-        index = checkpoints.pipeline_index(self.model, self.revision)
-        absent = {name: None for name, value in index.items() if value == [None, None]}  # as T5 may be
-        return diffusers.DiffusionPipeline.from_pretrained(folder, **absent, **options)
-
-    def around(self, pipeline: Any) -> tuple[FlowModel, Settings]:
+    def wrap_pipeline(self, pipeline: Any) -> tuple[FlowModel, Settings]:
         """The model, and the values to use."""
         family, defaults = FAMILIES[type(pipeline).__name__]
-        settings = self._filled(defaults)
+        settings = self._fill_in(defaults)
         negative = None if family is Flux else self.negative_prompt
         return family(pipeline, checkpoints.device(self.device), settings.max_sequence_length, negative), settings
 
-    def run(self, batch: Sequence[Prepared]) -> torch.Tensor:
-        """The edited pictures of a batch of one size, (N, 3, H, W) floats in [0, 1] in the order of `batch`."""
-        import torch
+    def run_pass(self, batch: Batch) -> torch.Tensor:
+        """As `run`, for orders that share one `Edit.strength`; called without gradients."""
+        return self.loaded[0].decode(self.latents(batch))
 
-        model, _ = self.loaded
-        with torch.no_grad():
-            pictures = model.decode(self.latents(batch))
-        model.pipeline.maybe_free_model_hooks()
-        return pictures
-
-    def latents(self, batch: Sequence[Prepared]) -> torch.Tensor:
-        """The edited latents of a batch of one size, (N, C, H/8, W/8) float32; to be called without gradients."""
-        model, _ = self.loaded
-        x_src = model.encode(pixels_of(batch))
-        sources, edited = generators(batch), x_src.float()
-        for strength in {order.edit.strength for order in batch}:
-            rows = [i for i, order in enumerate(batch) if order.edit.strength == strength]
-            edited[rows] = self._moved(x_src[rows], [batch[i] for i in rows], [sources[i] for i in rows], strength)
-        return edited
-
-    def _filled(self, defaults: Settings) -> Settings:
-        names = [field.name for field in dataclasses.fields(Settings)]
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        steps = given.get("num_inference_steps", defaults.num_inference_steps)
-        share = math.ceil(defaults.n_max * steps / defaults.num_inference_steps)  # the layout is kept as well as before
-        return dataclasses.replace(defaults, **{"n_max": share} | given)
-
-    def _moved(
-        self, x_src: torch.Tensor, batch: Sequence[Prepared], sources: Sequence[torch.Generator], strength: int
-    ) -> torch.Tensor:
+    def latents(self, batch: Batch) -> torch.Tensor:
+        """The edited latents, (N, C, H/8, W/8) float32, of a batch as `run_pass` takes it."""
         model, settings = self.loaded
-        more = strength * math.ceil(settings.num_inference_steps / 10)
+        x_src, sources = model.encode(stack_pixels(batch)), make_generators(batch)
+        earlier = batch[0].edit.strength * math.ceil(settings.num_inference_steps / 10)
         return velocity_edit(
             x_src,
             model.condition([order.edit.source_prompt for order in batch], settings.source_guidance_scale),
@@ -229,7 +192,5 @@ class FlowEdit(DiffusionEditor):
             model.velocity,
             model.sigmas(settings.num_inference_steps, x_src),
             lambda: model.noise(x_src, sources),
-            self.n_avg,
-            self.n_min,
-            settings.n_max + more,
+            replace(settings, n_max=settings.n_max + earlier),
         )

@@ -2,8 +2,8 @@
 
 Two families. `inpaint` (the default) and `solid` never read a pixel of the box: the paint is computed from
 what surrounds it, so there is nothing to undo. `pixelate` and `blur` average what they hide, and whoever has
-a list of candidates (plates, colleagues) redacts each the same way and keeps the nearest. Noise and few cells
-make it harder, not impossible: it found the plate among 20 in 17 of 19 photos at 4 noisy cells, in 19 blurred.
+a list of candidates (plates, colleagues) can redact each the same way and keep the nearest. Noise and few cells make
+that harder, not impossible: it found the plate among 20 in 17 of 19 photos at 4 noisy cells, in 19 blurred.
 
 A smooth patch above shoulders is still a head to a face detector, hence the hatching: without it CenterFace
 at 0.2 found 13 of 118 redacted faces, with it none or one.
@@ -25,13 +25,13 @@ from u2s_datasets.parts import Detection, Edit, Editor, Grow
 from u2s_datasets.parts.checks import check_ranges
 
 METHODS = ("inpaint", "solid", "pixelate", "blur")
+# Grey levels: amplitude of the hatching for `inpaint` and `solid`, else a standard deviation.
 NOISE = {"inpaint": 24.0, "solid": 0.0, "pixelate": 24.0, "blur": 8.0}
-"""Grey levels: amplitude of the hatching for `inpaint` and `solid`, else a standard deviation."""
 
 _GRID = 32  # cells along the longer side of what is inpainted: bounds the cost of a box of any size
 _BANDS = 10  # of the hatching, along the longer side
 _STEP = 32  # pixelated colours are multiples of this
-_Pixels = tuple[int, int, int, int]
+_PixelBox = tuple[int, int, int, int]
 
 
 def regions(detections: Sequence[Detection], size: tuple[int, int], growth: Mapping[str, Grow]) -> list[Box]:
@@ -43,11 +43,12 @@ def regions(detections: Sequence[Detection], size: tuple[int, int], growth: Mapp
         growth: category -> how its boxes grow; all others by `grow_evenly`.
 
     Raises:
-        EditFailed: a box is not finite or is turned inside out.
+        EditFailed: a box is not finite or its corners are swapped.
     """
-    boxes = [_clip(growth.get(d.category, grow_evenly)(_sound(d.box)), size) for d in detections]
+    boxes = [_clip(growth.get(d.category, grow_evenly)(_check_box(d.box)), size) for d in detections]
     merged: list[Box] = []
     for box in sorted(b for b in boxes if b[0] < b[2] and b[1] < b[3]):
+        # A merged box is larger and may now overlap another one, so it is compared with all again.
         while (hit := next((m for m in merged if _overlap(m, box) > 0.5), None)) is not None:
             merged.remove(hit)
             box = min(hit[0], box[0]), min(hit[1], box[1]), max(hit[2], box[2]), max(hit[3], box[3])
@@ -70,7 +71,7 @@ class Redact(Editor):
         margin: growth per further attempt, as a share of a box's shorter side, 0 to 1.
 
     Raises:
-        SetupError: a value is not allowed.
+        SetupError: an invalid value.
     """
 
     method: str = "inpaint"
@@ -87,7 +88,7 @@ class Redact(Editor):
 
     def check(self) -> None:
         if self.method not in METHODS:
-            raise SetupError(f"method={self.method!r} is unknown; take one of {', '.join(METHODS)}")
+            raise SetupError(f"unknown method {self.method!r}; expected one of: {', '.join(METHODS)}")
         check_ranges(self, cells=(1, 64), margin=(0, 1))
         if self.noise is not None:
             check_ranges(self, noise=(0, 128))
@@ -98,16 +99,16 @@ class Redact(Editor):
         Noise comes from `Edit.seed` alone, drawn box by box in the order given.
 
         Raises:
-            EditFailed: no box has a pixel in the image (empty boxes mean that nothing is known to be private,
-                and an unedited image is no edit), a box is malformed, or a box came out as it went in.
+            EditFailed: no box has a pixel in the image (without boxes nothing is known to be private, and an
+                unchanged image must not pass for an edit), a box is malformed, or a box came out as it went in.
         """
-        return [self._one(edit) for edit in edits]
+        return [self._redact(edit) for edit in edits]
 
-    def _one(self, edit: Edit) -> Image.Image:
+    def _redact(self, edit: Edit) -> Image.Image:
         if edit.image.mode != "RGB":
             raise EditFailed(f"image mode {edit.image.mode} is not RGB; decode it upright and in RGB first")
         source, rng = np.array(edit.image), np.random.default_rng(edit.seed)
-        boxes = [b for b in (self._pixels(box, edit) for box in edit.boxes) if b[0] < b[2] and b[1] < b[3]]
+        boxes = [b for b in (self._pixel_box(box, edit) for box in edit.boxes) if b[0] < b[2] and b[1] < b[3]]
         if not boxes:
             raise EditFailed(f"{len(edit.boxes)} boxes, none with a pixel in the image: nothing to redact")
         canvas, hidden = source.copy(), np.zeros(source.shape[:2], bool)
@@ -125,24 +126,24 @@ class Redact(Editor):
                 raise EditFailed(f"the box {(x0, y0, x1, y1)} came out as it went in; nothing was hidden")
         return Image.fromarray(canvas)
 
-    def _pixels(self, box: Box, edit: Edit) -> _Pixels:
+    def _pixel_box(self, box: Box, edit: Edit) -> _PixelBox:
         """Every pixel that the box touches, after the growth of a further attempt."""
-        x0, y0, x1, y1 = _sound(box)
+        x0, y0, x1, y1 = _check_box(box)
         by = self.margin * max(edit.strength, 0) * min(x1 - x0, y1 - y0)
         x0, y0, x1, y1 = _clip((x0 - by, y0 - by, x1 + by, y1 + by), edit.image.size)
         return math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
 
     def _paint(
-        self, canvas: np.ndarray, hidden: np.ndarray, box: _Pixels, strength: int, rng: np.random.Generator
+        self, canvas: np.ndarray, hidden: np.ndarray, box: _PixelBox, strength: int, rng: np.random.Generator
     ) -> np.ndarray:
         """(h, w, 3) float colours for one box."""
         x0, y0, x1, y1 = box
+        method = self.method if strength < 2 else "solid"
         noise = NOISE[self.method] if self.noise is None else self.noise
-        if strength < 2 and self.method in ("pixelate", "blur"):
-            average = _pixelate if self.method == "pixelate" else _blur
+        if method in ("pixelate", "blur"):
+            average = _pixelate if method == "pixelate" else _blur
             return average(canvas[y0:y1, x0:x1], max(self.cells >> max(strength, 0), 1), noise, rng)
-        inpaint = strength < 2 and self.method == "inpaint"
-        fill = _inpaint(canvas, hidden, box) if inpaint else _surroundings(canvas, hidden, box)[0].mean(0)
+        fill = _inpaint(canvas, hidden, box) if method == "inpaint" else _surroundings(canvas, hidden, box)[0].mean(0)
         return fill + noise * _hatch(x1 - x0, y1 - y0, rng)
 
 
@@ -171,31 +172,31 @@ def _hatch(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
     return np.where((along / band + phase) % 2 < 1, 1, -1).astype(np.float32)[..., None]
 
 
-def _inpaint(canvas: np.ndarray, hidden: np.ndarray, box: _Pixels) -> np.ndarray:
+def _inpaint(canvas: np.ndarray, hidden: np.ndarray, box: _PixelBox) -> np.ndarray:
     """The colours around the box, spread over it: each point is their mean weighted by 1 / distance².
 
     That is the Poisson kernel of a straight edge: close to the harmonic fill (a soap film on the border) without
     solving for it, and never outside the range of the border's colours.
     """
     x0, y0, x1, y1 = box
-    colours, places = _surroundings(canvas, hidden, box)
+    colours, positions = _surroundings(canvas, hidden, box)
     cell = max((x1 - x0) / _GRID, (y1 - y0) / _GRID, 1)
     cols, rows = max(round((x1 - x0) / cell), 1), max(round((y1 - y0) / cell), 1)
     x = x0 + (np.arange(cols) + 0.5) * (x1 - x0) / cols
     y = y0 + (np.arange(rows) + 0.5) * (y1 - y0) / rows
-    across, down = (x[:, None] - places[:, 0]) ** 2, (y[:, None] - places[:, 1]) ** 2
+    across, down = (x[:, None] - positions[:, 0]) ** 2, (y[:, None] - positions[:, 1]) ** 2
     weights = 1 / np.add(down[:, None], across, dtype=np.float32).clip(1e-6)  # (rows, cols, n)
     grid = weights @ colours.astype(np.float32) / weights.sum(-1, keepdims=True)
     planes = [Image.fromarray(plane) for plane in np.moveaxis(grid, -1, 0)]
     return np.stack([np.asarray(p.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR)) for p in planes], -1)
 
 
-def _surroundings(canvas: np.ndarray, hidden: np.ndarray, box: _Pixels) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (n, 3) and places (n, 2) as x, y of the public cells around a box; else one grey."""
+def _surroundings(canvas: np.ndarray, hidden: np.ndarray, box: _PixelBox) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (n, 3) and positions (n, 2) as x, y of the public cells around a box; without any, one grey."""
     x0, y0, x1, y1 = box
     height, width = hidden.shape
     ring = max(math.ceil(max(x1 - x0, y1 - y0) / _GRID), 2)
-    for reach in (ring, max(width, height)):  # all of the image where other boxes fill the ring
+    for reach in (ring, max(width, height)):  # all of the image if other boxes fill the ring
         left, top = max(x0 - reach, 0), max(y0 - reach, 0)
         window = slice(top, y1 + reach), slice(left, x1 + reach)
         ys, xs = np.nonzero(~hidden[window])
@@ -204,18 +205,17 @@ def _surroundings(canvas: np.ndarray, hidden: np.ndarray, box: _Pixels) -> tuple
     else:
         return np.full((1, 3), 128.0), np.array([[x0, y0]], float)
     cell = math.ceil(reach / _GRID) if reach > ring else ring
-    cells = (ys // cell) * width + xs // cell
-    _, cells, counts = np.unique(cells, return_inverse=True, return_counts=True)
+    _, cells, counts = np.unique((ys // cell) * width + xs // cell, return_inverse=True, return_counts=True)
     values = (*canvas[window][ys, xs].T, xs + left + 0.5, ys + top + 0.5)
     means = np.stack([np.bincount(cells, v) / counts for v in values], -1)
     return means[:, :3], means[:, 3:]
 
 
-def _sound(box: Box) -> Box:
+def _check_box(box: Box) -> Box:
     x0, y0, x1, y1 = box
     if not all(map(math.isfinite, box)) or x1 < x0 or y1 < y0:
         raise EditFailed(f"the box {box} is not (x0, y0, x1, y1) in pixels with x0 <= x1 and y0 <= y1")
-    return x0, y0, x1, y1
+    return box
 
 
 def _clip(box: Box, size: tuple[int, int]) -> Box:

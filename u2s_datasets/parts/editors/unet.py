@@ -1,13 +1,12 @@
-"""What the editors on a Stable Diffusion UNet share: its attention layers in order, its texts, groups of orders."""
+"""What the editors on a Stable Diffusion UNet share: its attention layers in order, and the embeddings of texts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from u2s_datasets.parts.editors.batches import Prepared
-from u2s_datasets.parts.editors.diffusion import Once, warn_of_long
+from u2s_datasets.parts.editors.diffusion import TextEmbeddingCache, warn_if_truncated
 
 if TYPE_CHECKING:
     import torch
@@ -28,20 +27,22 @@ class Layer:
     downsampling: int
 
 
-def layers(unet: Any, kind: str) -> list[Layer]:
+def attention_layers(unet: Any, kind: str) -> list[Layer]:
     """The attention layers of a UNet in the order in which a forward pass runs them.
 
     Args:
         unet: a diffusers `UNet2DConditionModel`.
         kind: "attn1" for self-attention, "attn2" for cross-attention.
     """
-    blocks = [(f"down_blocks.{i}", block) for i, block in enumerate(unet.down_blocks)]
-    blocks.append(("mid_block", unet.mid_block))
-    blocks += [(f"up_blocks.{i}", block) for i, block in enumerate(unet.up_blocks)]
+    blocks = [
+        *((f"down_blocks.{i}", block) for i, block in enumerate(unet.down_blocks)),
+        ("mid_block", unet.mid_block),
+        *((f"up_blocks.{i}", block) for i, block in enumerate(unet.up_blocks)),
+    ]
     found, downsampling = [], 1
     for path, block in blocks:
-        named = block.named_modules() if block is not None else ()
-        found += [Layer(f"{path}.{name}", module, downsampling) for name, module in named if name.endswith(f".{kind}")]
+        modules = block.named_modules() if block is not None else ()
+        found += [Layer(f"{path}.{name}", m, downsampling) for name, m in modules if name.endswith(f".{kind}")]
         if getattr(block, "downsamplers", None) is not None:
             downsampling *= 2
         if getattr(block, "upsamplers", None) is not None:
@@ -49,42 +50,35 @@ def layers(unet: Any, kind: str) -> list[Layer]:
     return found
 
 
-def heads(projected: torch.Tensor, number: int) -> torch.Tensor:
+def split_heads(projected: torch.Tensor, heads: int) -> torch.Tensor:
     """(N, tokens, channels) as (N, heads, tokens, channels of one head)."""
-    return projected.unflatten(-1, (number, -1)).transpose(1, 2)
+    return projected.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def joined(attended: torch.Tensor) -> torch.Tensor:
+def merge_heads(attended: torch.Tensor) -> torch.Tensor:
     """(N, heads, tokens, channels of one head) as (N, tokens, channels)."""
     return attended.transpose(1, 2).flatten(2)
 
 
-def text_cache(pipeline: Any) -> Once:
+def clip_embeddings(pipeline: Any) -> TextEmbeddingCache:
     """Texts to CLIP's last hidden states (1, 77, channels), each text encoded once.
 
     The pipelines' own method is not used: it logs the words that it cuts off, and some texts are private.
     """
-    import torch
 
-    @torch.no_grad()
     def encode(text: str) -> torch.Tensor:
         length = pipeline.tokenizer.model_max_length
-        warn_of_long(pipeline.tokenizer, [text], length)
+        warn_if_truncated(pipeline.tokenizer, [text], length)
         tokens = pipeline.tokenizer(
             text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         ).input_ids
         return pipeline.text_encoder(tokens.to(pipeline._execution_device))[0]
 
-    return Once(encode)
+    return TextEmbeddingCache(encode)
 
 
-def by_strength(batch: Sequence[Prepared], run: Callable[[Sequence[Prepared], int], torch.Tensor]) -> torch.Tensor:
-    """`run(orders, strength)` once for each strength in the batch; the pictures (N, ...) in the batch's order."""
+def stack_embeddings(texts: TextEmbeddingCache, *columns: Sequence[str]) -> list[torch.Tensor]:
+    """(N, 77, channels) for each column of N texts."""
     import torch
 
-    strengths = [max(order.edit.strength, 0) for order in batch]
-    pictures: dict[int, torch.Tensor] = {}
-    for strength in sorted(set(strengths)):
-        rows = [i for i, own in enumerate(strengths) if own == strength]
-        pictures |= zip(rows, run([batch[i] for i in rows], strength), strict=True)
-    return torch.stack([pictures[i] for i in range(len(batch))])
+    return [torch.cat(texts([text.strip() for text in column])) for column in columns]

@@ -1,7 +1,7 @@
-"""A program that is left alone is ended, and its private folder deleted, even where this process is killed.
+"""A program that is left alone is ended, and its private folder deleted, even if this process is killed.
 
 A killed process cleans nothing up. So another one, this file run by itself, waits beside it for the end of a pipe
-that both hold: when it comes without a word before, it ends the program with all that it started and deletes the
+that both hold: if it comes unannounced, that process ends the program with all that it started and deletes the
 folder. It needs the standard library alone.
 """
 
@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 DONE = b"done\n"
-_TRIES = 100
-"""Times, a tenth of a second apart, that a folder is deleted in which a dying program still writes."""
+_TRIES = 100  # a tenth of a second apart, to delete a folder in which a dying program still writes
 
 
 @contextlib.contextmanager
@@ -34,29 +33,29 @@ def private_folder() -> Iterator[tuple[Path, Callable[[int], None]]]:
         OSError: the other process cannot be started.
     """
     with tempfile.TemporaryDirectory() as private:
-        # -I and -S: it starts in some milliseconds, and nobody's modules are imported.
+        # -I and -S: it starts within milliseconds, and nobody's modules are imported. Unbuffered, so that a line is
+        # with the other process once it is written.
         watcher = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, private],
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        assert watcher.stdin is not None
+        pipe = watcher.stdin
+        assert pipe is not None
+
+        def tell(line: bytes) -> None:
+            with contextlib.suppress(BrokenPipeError):  # if somebody ended it, nobody watches and the work goes on
+                pipe.write(line)
+
         try:
-            yield Path(private), lambda group: _tell(watcher, f"{group}\n".encode())
+            yield Path(private), lambda group: tell(f"{group}\n".encode())
         finally:
-            _tell(watcher, DONE)
-            with contextlib.suppress(BrokenPipeError):
-                watcher.stdin.close()
+            tell(DONE)
+            pipe.close()
             watcher.wait()
-
-
-def _tell(watcher: subprocess.Popen[bytes], line: bytes) -> None:
-    assert watcher.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # somebody ended it: then nobody watches, and the work goes on
-        watcher.stdin.write(line)
-        watcher.stdin.flush()
 
 
 def watch(folder: str) -> None:
