@@ -164,17 +164,8 @@ class Part:
         if "_loaded" not in self.__dict__:
             with _LOAD:
                 if "_loaded" not in self.__dict__:
-                    object.__setattr__(self, "_loaded", self._load())
+                    object.__setattr__(self, "_loaded", _load(self))
         return self.__dict__["_loaded"]
-
-    def _load(self) -> Any:
-        try:
-            return self.load()
-        except SetupError:
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise SetupError(f"{type(self).__name__} cannot be loaded: {reason}; see `u2s doctor`") from error
 
     def check(self) -> None:
         """Raise `SetupError` if this part cannot work here. Called before the first row; loads no model."""
@@ -184,16 +175,12 @@ class Part:
 
         A part inside this one is its own configuration; a text that is not `shown` is "(not shown)".
         """
-        fields = {name: _public(value, name in self.shown) for name, value in self._arguments().items()}
+        fields = {name: _public(value, name in self.shown) for name, value in _arguments(self).items()}
         return {"part": type(self).__name__} | fields
-
-    def _arguments(self) -> dict[str, Any]:
-        fields: Sequence[dataclasses.Field] = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
-        return {field.name: getattr(self, field.name) for field in fields}
 
     def __getstate__(self) -> dict[str, Any]:
         versions = {library: _version(library) for library in self.libraries}
-        return {"fields": self._arguments(), "digest": code_digest(type(self).__module__), "versions": versions}
+        return {"fields": _arguments(self), "digest": code_digest(type(self).__module__), "versions": versions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state["fields"].items():
@@ -289,6 +276,24 @@ class Editor(Part):
             RowError: a row failed; unless it is `PartlyFailed`, the caller then tries the rows one by one.
         """
         raise NotImplementedError
+
+
+# Functions and not methods: a class below `Part` may give these names to its own.
+
+
+def _load(part: Part) -> Any:
+    try:
+        return part.load()
+    except SetupError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise SetupError(f"{type(part).__name__} cannot be loaded: {reason}; see `u2s doctor`") from error
+
+
+def _arguments(part: Any) -> dict[str, Any]:
+    fields = dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
+    return {field.name: getattr(part, field.name) for field in fields}
 
 
 def _version(library: str) -> str:

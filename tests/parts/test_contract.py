@@ -60,13 +60,13 @@ TINY: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "onnx_faces": ("metrics", "recognition", "file", {}),
     "clip": ("metrics", "clip", "model", {}),
     "lpips": ("metrics", "vgg", "trunk", {}),
-    "transformers": ("models", "qwen_vl", "model", {"batch_size": 3}),
-    "flowedit": ("diffusion_dit", "sd3", "model", {"num_inference_steps": 3, "n_max": 2}),
-    "instruct_edit": ("diffusion_edit", "instruct_pix2pix", "model", {"num_inference_steps": 2}),
-    "kontext": ("diffusion_edit", "kontext", "model", {"num_inference_steps": 2}),
-    "flux2-klein": ("diffusion_edit", "flux2_klein", "model", {"num_inference_steps": 2}),
-    "freeprompt": ("diffusion_unet", "stable_diffusion", "model", {"num_inference_steps": 4}),
-    "safe_instruct_pix2pix": ("diffusion_unet", "instruct_pix2pix", "model", {"num_inference_steps": 2}),
+    "transformers": ("language", "qwen_vl", "model", {"batch_size": 3}),
+    "flowedit": ("dit", "sd3", "model", {"num_inference_steps": 3, "n_max": 2}),
+    "instruct_edit": ("edit", "instruct_pix2pix", "model", {"num_inference_steps": 2}),
+    "kontext": ("edit", "kontext", "model", {"num_inference_steps": 2}),
+    "flux2-klein": ("edit", "flux2_klein", "model", {"num_inference_steps": 2}),
+    "freeprompt": ("unet", "stable_diffusion", "model", {"num_inference_steps": 4}),
+    "safe_instruct_pix2pix": ("unet", "instruct_pix2pix", "model", {"num_inference_steps": 2}),
 }
 """Where a tiny network is made, its argument, and what makes the part quick."""
 
@@ -135,7 +135,7 @@ def made(kind: str, name: str, folder: Path, server: str) -> Part:
         module, network, argument, quick = TINY[name]
         if importlib.util.find_spec("torch"):
             importlib.import_module("torch").set_num_threads(1)  # as for other tiny networks, more are slower
-        path = getattr(importlib.import_module(f"tiny_{module}"), network)(folder / "network")
+        path = getattr(importlib.import_module(f"tests.helpers.tiny_models.{module}"), network)(folder / "network")
         arguments |= {argument: str(path), **quick, **({"dtype": "float32"} if kind == "editor" else {})}
     return catalog.make(kind, name, KINDS[kind], **arguments)
 
