@@ -1,7 +1,9 @@
-"""The arrows and their laws, with parts that fail on purpose."""
+"""The steps and their laws, with parts that fail on purpose."""
 
+import inspect
 import io
 import json
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,8 +162,8 @@ def test_a_change_of_tone_is_no_rewriting():
     for after in (np.clip(before * 0.8 + 20, 0, 255), np.clip(before.astype(int) + 14, 0, 255)):
         after = after.astype(np.uint8)
         assert np.abs(before.astype(int) - after).mean() > 10
-        assert residue.remaining([], before, after, [box], absolute=False) == [box]
-    assert residue.remaining([], before, np.roll(before, 40, axis=1), [box], absolute=False) == []
+        assert residue.find_residue([], before, after, [box], absolute=False) == [box]
+    assert residue.find_residue([], before, np.roll(before, 40, axis=1), [box], absolute=False) == []
 
 
 def test_some_changed_pixels_prove_nothing_of_a_program_that_looks_for_itself():
@@ -169,7 +171,7 @@ def test_some_changed_pixels_prove_nothing_of_a_program_that_looks_for_itself():
     before = data.astronaut()
     after = np.asarray(Image.open(io.BytesIO(images.encode(Image.fromarray(before), "jpeg"))))
     box = Detection("face", (170.0, 70.0, 280.0, 190.0), 1.0)
-    assert residue.remaining([], before, after, [box], absolute=True, obedient=False) == [box]
+    assert residue.find_residue([], before, after, [box], absolute=True, obeys_boxes=False) == [box]
 
 
 def test_a_picture_flagged_as_a_whole_that_comes_back_as_it_was_is_withheld():
@@ -335,7 +337,7 @@ IMPOSSIBLE = [
     ([[0.2, 0.2, 0.7, 0.7]], "relative to the image's size"),
     ([[10, 10, 30, 30], [500, 500, 600, 600]], "outside the image"),
     ([[30, 10, 10, 30]], "no area"),
-    ([[1, 2, 3]], "is no box"),
+    ([[1, 2, 3]], "invalid box"),
     ([[10, 10, 30, float("nan")]], "no area"),
 ]
 
@@ -378,13 +380,13 @@ def test_a_review_that_cannot_be_read_withholds_its_row_alone(review, score):
     assert answer[c.STATUS] == [c.WITHHELD, c.SAFE]
     assert answer[c.NOTE][0].startswith("error: privacy_review ") and "give a list of {category" in answer[c.NOTE][0]
     for step in (u2s.Caption(), u2s.Instruct(), u2s.Score(inspect=RED)):
-        step(batch | answer)  # the other arrows read it too
+        step(batch | answer)  # the other steps read it too
 
 
 def test_nothing_shows_that_a_box_outside_the_image_is_gone():
     before, after = np.asarray(picture()), 255 - np.asarray(picture())
     outside, thin = (500.0, 500.0, 600.0, 600.0), (10.2, 10.0, 10.4, 30.0)
-    for hidden in (residue.painted, residue.moved):
+    for hidden in (residue.is_painted, residue.has_changed):
         assert not hidden(before, after, outside)
         assert hidden(before, after, thin) and not hidden(before, before, thin)
 
@@ -502,3 +504,32 @@ def test_what_no_detector_here_knows_was_not_looked_for_again():
         answer = u2s.Anonymize(inspect=RED)({**red, **found, c.PRIVACY_REVIEW: review})
         assert answer[c.STATUS] == [c.ANONYMIZED]
         assert json.loads(answer[c.PROVENANCE][0])["verified"] is verified
+
+
+def documented(step, section):
+    """The columns that a section of a step's docstring names; a tuple of `columns` stands for its own."""
+    lines = inspect.getdoc(type(step)).split(f"{section} columns:\n")[1].split("\n\n")[0]
+    names = re.findall(r"^    (\w[\w., ]*):", lines, re.MULTILINE)
+    found = [name for group in names for name in group.split(", ")]
+    return {
+        column
+        for name in found
+        for column in (getattr(c, name.removeprefix("columns.")) if name.startswith("columns.") else (name,))
+    }
+
+
+WITH_EVERYTHING = [
+    u2s.Inspect(),
+    u2s.Caption(backend=YES),
+    u2s.Instruct(backend=YES),
+    u2s.Anonymize(caption=u2s.Caption(backend=YES)),
+    u2s.Score(people=YES),
+    u2s.Gate(),
+]
+
+
+@pytest.mark.parametrize("step", WITH_EVERYTHING, ids=lambda step: type(step).__name__)
+def test_a_docstring_names_the_columns_that_its_step_reads_and_writes(step):
+    assert documented(step, "Input") == {step.image_column, *step.inputs()}
+    assert documented(step, "Output") == set(step.output_columns({*c.SCORE}))
+    assert set(step.writes) <= set(step.output_columns(set()))

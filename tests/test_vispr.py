@@ -23,7 +23,7 @@ from u2s_datasets.evaluation.vispr.dataset import read_split
 from u2s_datasets.parts.catalog import known_categories
 from u2s_datasets.privacy import criteria
 from u2s_datasets.privacy import vispr_attributes as vispr
-from u2s_datasets.stages.scope import scope
+from u2s_datasets.stages.inspect import scope
 
 # The width of a picture tells it: labels, what the model says of everything, and (question, what it says to that).
 PICTURES = {

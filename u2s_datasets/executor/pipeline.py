@@ -15,7 +15,7 @@ from u2s_datasets.privacy import identifying_text
 from u2s_datasets.runs.writer import row_id
 from u2s_datasets.sources.open import Item
 from u2s_datasets.stages import score
-from u2s_datasets.stages.batch import Row, named
+from u2s_datasets.stages.batch import Row, class_names
 from u2s_datasets.stages.profiles import Profile
 
 
@@ -74,12 +74,12 @@ class Pipeline:
         """The fields that the steps need of an item, and those that are given."""
         own = own or {}
         names = [name for name in self.profile.anonymize.required() if name not in own]
-        return {name: named(self.kept[name], [item.kept[name]])[0] for name in names} | dict(own)
+        return {name: class_names(self.kept[name], [item.kept[name]])[0] for name in names} | dict(own)
 
     def answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
         review = fields.get(columns.PRIVACY_REVIEW) or ()
         private = [i["item"] for i in review if i["category"] != columns.ERROR and i["item"]]
-        kept, stopped = identifying_text.withheld_text(item.kept, private, own_names(item))
+        kept, stopped = identifying_text.withhold_texts(item.kept, private, own_names(item))
         identity = {columns.ROW_ID: row_id(self.secret, item.source), columns.SOURCE: item.source}
         return {**fields, **identity, "kept": kept, "kept_texts_withheld": stopped}
 

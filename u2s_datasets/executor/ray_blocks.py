@@ -110,7 +110,7 @@ class UserBlocks:
         profile = self.pipeline.profile
         table = table.drop_columns([n for n in table.column_names if n == STATE or n.startswith(SECONDS)])
         present = set(table.column_names)
-        names = dict.fromkeys([*profile.anonymize.answers(present), *profile.score.answers(present)])
+        names = dict.fromkeys([*profile.anonymize.output_columns(present), *profile.score.output_columns(present)])
         rows = [self.pipeline.dead(entry[0]) if s.dead else s.fields for entry, s in zip(entries, states, strict=True)]
         for field in columns.features(names).arrow_schema:
             values = pa.array([row.get(field.name) for row in rows], type=field.type)

@@ -17,12 +17,11 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.executor.pipeline import parts_of
 from u2s_datasets.parts import Detector, Editor, catalog
 from u2s_datasets.review import decisions as d
-from u2s_datasets.stages import model_roles
 from u2s_datasets.stages.anonymize import Anonymize
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
-from u2s_datasets.stages.profiles import Profile
+from u2s_datasets.stages.profiles import Profile, make_editor
 from u2s_datasets.stages.quality_gate import Gate
 from u2s_datasets.stages.score import Score
 
@@ -39,7 +38,7 @@ def run_profile(folder: Path, **options: Any) -> Profile:
     Args:
         folder: of the run.
         options: `detectors`, the run's own by name, which those without a short name need; `editor`,
-            `editor_options` and `seed`, as in `profiles.build`.
+            `editor_options` and `seed`, as in `ProfileOptions`.
 
     Raises:
         SetupError: another option, or a setting that cannot be had again, which is named.
@@ -60,7 +59,7 @@ def run_profile(folder: Path, **options: Any) -> Profile:
 def _editor(given: str | Editor | None, options: Mapping[str, Any] | None) -> Editor | None:
     if given is None and options:
         raise SetupError(f"editor_options={dict(options)!r} are for the editor that is named with them; say editor=…")
-    return None if given is None else model_roles.editor_of(given, None, {}, options or {})
+    return None if given is None else make_editor(given, options or {})
 
 
 def _named(names: Sequence[str] | None) -> list[Detector] | None:

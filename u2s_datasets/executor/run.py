@@ -12,13 +12,12 @@ from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.executor.plan import RunPlan, counts
 from u2s_datasets.executor.pools import pools_of
 from u2s_datasets.parts import Editor, checks
-from u2s_datasets.privacy.criteria import Given
+from u2s_datasets.privacy.criteria import CriteriaLike
 from u2s_datasets.review.decisions import read_manifest
 from u2s_datasets.runs.object_store import output_at
 from u2s_datasets.runs.writer import Output, check_apart
 from u2s_datasets.sources.open import Source, open_source
-from u2s_datasets.stages.model_roles import Backends
-from u2s_datasets.stages.profiles import Profile, profile
+from u2s_datasets.stages.profiles import Backends, Profile, profile
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,7 +39,7 @@ def run(
     small: bool = False,
     dtype: str | None = None,
     device: str | None = None,
-    criteria: Given | None = None,
+    criteria: CriteriaLike | None = None,
     threshold: float | None = None,
     method: str | None = None,
     groups: tuple[str, ...] | str | None = None,
@@ -73,7 +72,7 @@ def run(
         out: the output folder, see `output.py` for what lies where; or "s3://bucket/folder" or another address of
             an object store, see `store_output.py`.
         profile_name, detectors, editor, editor_options, backend, models, small, dtype, device, criteria, threshold,
-            method, groups, seed, format, verify, prior, label_column: what is done; see `profiles.build` and
+            method, groups, seed, format, verify, prior, label_column: what is done; see `ProfileOptions` and
             `Anonymize`. The label column is one of those in `keep`.
         split, image_column, keep, allow: what is read; see `sources.open_source`.
         secret: file with the key of the row ids; without it one is made and kept in `private/`.

@@ -38,7 +38,7 @@ class Category:
         noun, plural: for captions, which show no other word of a detector.
         grow: the region that hides a detected box, see `images.grow_evenly`.
         criterion: the criterion of `criteria.CRITERIA` under which a model is asked for the same.
-        covers: keys of `stages.scope.BEYOND` that are looked for with it.
+        covers: keys of `stages.inspect.BEYOND` that are looked for with it.
         aliases: other names for the same, in boxes and reviews that others give.
     """
 

@@ -196,9 +196,13 @@ def parse_size(size: str | int) -> int:
 
 def check_name(kind: str, name: str) -> str:
     """A config's or split's name that may stand in a path. Raises `SetupError` for one that may not."""
-    from u2s_datasets.privacy.identifying_text import telling
+    from u2s_datasets.privacy.identifying_text import find_pii_pattern
 
     pattern = r"\w+(\.\w+)*" if kind == "split" else r"\w[\w.-]*"  # as `datasets` has it
-    if not re.fullmatch(pattern, name, re.ASCII) or telling(name) or (kind == "config_name" and name == "data"):
+    if (
+        not re.fullmatch(pattern, name, re.ASCII)
+        or find_pii_pattern(name)
+        or (kind == "config_name" and name == "data")
+    ):
         raise SetupError(f"{kind}={name!r} cannot stand in public paths; use a plain word such as 'train' or 'default'")
     return name

@@ -22,7 +22,7 @@ from u2s_datasets.publish.dataset_split import DatasetSplit
 from u2s_datasets.publish.gate import Gate
 from u2s_datasets.publish.run_split import RunSplit
 from u2s_datasets.stages import prompts
-from u2s_datasets.stages.scope import scope
+from u2s_datasets.stages.inspect import scope
 
 FACTS_FILE = "u2s.json"
 

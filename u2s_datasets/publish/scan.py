@@ -15,7 +15,7 @@ from typing import Any
 from u2s_datasets import columns as c
 from u2s_datasets.images import same
 from u2s_datasets.images.metadata import metadata_in
-from u2s_datasets.privacy.identifying_text import strings
+from u2s_datasets.privacy.identifying_text import iter_strings
 from u2s_datasets.publish.candidate import Candidate, pixels_of, stored_bytes
 from u2s_datasets.publish.original_finder import Needles
 from u2s_datasets.publish.text_check import contains, folded, holds_path, says_name
@@ -143,7 +143,7 @@ def _in_row(row: Mapping[str, Any], index: Index) -> Iterator[str]:
     if not known:
         yield "holds a row that the gate did not see"
     rest = {name: value for name, value in row.items() if name != c.ANONYMIZED_IMAGE}
-    for text in strings(rest):
+    for text in iter_strings(rest):
         yield from _in_text(text, index)
         if any(contains(text, own.caption) or any(says_name(text, n) for n in own.names) for own in known):
             yield "says a row's own file name or private caption"

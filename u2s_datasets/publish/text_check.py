@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 from u2s_datasets import columns as c
 from u2s_datasets.privacy import identifying_text
-from u2s_datasets.privacy.identifying_text import strings
-from u2s_datasets.privacy.private_words import leaks as leaking
-from u2s_datasets.privacy.private_words import named, private_of
+from u2s_datasets.privacy.identifying_text import iter_strings
+from u2s_datasets.privacy.private_words import find_private_words, terms_of_item, terms_of_review
 from u2s_datasets.publish.candidate import Candidate
 from u2s_datasets.stages import generic_captions
 
@@ -28,7 +27,7 @@ def said(candidate: Candidate, kept: tuple[str, ...], size: tuple[int, int]) -> 
         kept: the kept columns.
         size: (width, height) of the published image.
     """
-    private = private_of(candidate.review, candidate.caption)
+    private = terms_of_review(candidate.review, candidate.caption)
     read = [item["item"] for item in candidate.review if item["category"] not in (c.ERROR, c.LEAK) and item["item"]]
     for name in WRITTEN:
         text = candidate.public.get(name)
@@ -36,29 +35,29 @@ def said(candidate: Candidate, kept: tuple[str, ...], size: tuple[int, int]) -> 
             continue
         if contains(text, _caption(candidate, size)):
             yield name, "holds the private caption"
-        elif leaking(text, private, candidate.classes):
+        elif find_private_words(text, private, candidate.classes):
             yield name, "says what was private in its image"
-        elif kind := identifying_text.telling(text):
+        elif kind := identifying_text.find_pii_pattern(text):
             yield name, f"holds {kind}"
         elif any(says_name(text, file) for file in candidate.names):
             yield name, "says what its file is called"
     for name in kept:
-        stopped = identifying_text.withheld_text(candidate.public.get(name), read, candidate.names)[1]
-        if stopped or any(contains(t, _caption(candidate, size)) for t in strings(candidate.public.get(name))):
+        stopped = identifying_text.withhold_texts(candidate.public.get(name), read, candidate.names)[1]
+        if stopped or any(contains(t, _caption(candidate, size)) for t in iter_strings(candidate.public.get(name))):
             yield name, "says what was private in its image, or looks like a contact, a date or a place"
     provenance = candidate.public.get(c.PROVENANCE) or ""
     if any(says_name(provenance, file) for file in candidate.names) or holds_path(provenance):
         yield c.PROVENANCE, "holds a path or a file's name"
     if candidate.seed is not None and abs(candidate.seed) >= 10**6:
         for name, value in candidate.public.items():
-            if any(str(candidate.seed) in text for text in strings(value)):
+            if any(str(candidate.seed) in text for text in iter_strings(value)):
                 yield name, "holds the row's seed"
 
 
 def _caption(candidate: Candidate, size: tuple[int, int]) -> str:
     """The private caption, or "" where it is the generic one, which names places in the picture and nothing else."""
-    found = generic_captions.regions([item for item in candidate.review if item.get("box") is not None], size)
-    return "" if candidate.caption == generic_captions.caption(found, size) else candidate.caption
+    located = [item for item in candidate.review if item.get("box") is not None]
+    return "" if candidate.caption == generic_captions.write_caption(located, size) else candidate.caption
 
 
 def contains(text: str, private: str) -> bool:
@@ -73,7 +72,7 @@ def says_name(text: str, name: str) -> bool:
     A name of common words alone, such as "photo" or "cat", tells nothing and stops no caption of a photo of a cat.
     """
     words = folded(re.sub(r"\.\w+$|_", " ", name))
-    if not words or not (named(" ".join(words)).words or any(any(k.isdigit() for k in word) for word in words)):
+    if not words or not (terms_of_item(" ".join(words)).words or any(any(k.isdigit() for k in word) for word in words)):
         return False
     spoken = folded(text.replace("_", " "))
     glued = "".join(words)

@@ -22,8 +22,8 @@ from u2s_datasets.review import decisions as d
 from u2s_datasets.runs.files import read_table
 from u2s_datasets.runs.transaction import Change, replace_rows
 from u2s_datasets.sources.base import Item, Source
-from u2s_datasets.stages.plan import USER
 from u2s_datasets.stages.profiles import Profile
+from u2s_datasets.stages.row_edit import USER
 
 BOXES = "review_boxes"
 """Column by which a curator's boxes reach the step."""

@@ -16,8 +16,7 @@ from u2s_datasets.parts.metrics.encoders import ImageTextEncoder, LpipsNetwork
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.stages import measures
-from u2s_datasets.stages.attempts import absolute
-from u2s_datasets.stages.base import Step, each, each_row, sound
+from u2s_datasets.stages.base import Step, check_detections, each, each_row
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import Inspect
 
@@ -53,6 +52,17 @@ class Score(Step):
         people: a model that sees: `race_before` and `race_after`, for the entropy over the set.
         criteria: (name, words) of what counts as private, for the judge.
         paper_compat: the paper's definitions where they differ; see docs/metrics.md.
+
+    Input columns:
+        image: the source image.
+        anonymized_image: the edited image.
+        anonymization_status: what became of the row.
+        privacy_review: what was read in the original.
+        public_caption: what `clip_similarity` compares with the image.
+
+    Output columns:
+        columns.SCORE: every score; None for one that was not measured.
+        columns.RACE: with `people`, what a model calls the people of both images. Private.
     """
 
     inspect: Inspect | None = Inspect()
@@ -90,7 +100,7 @@ class Score(Step):
             )
         return super().__call__(batch, rank)
 
-    def answers(self, present: set[str]) -> tuple[str, ...]:
+    def output_columns(self, present: set[str]) -> tuple[str, ...]:
         """The score columns, and what is seen of people where a model was given for it."""
         return (*self.writes, *(columns.RACE if self.people is not None else ()))
 
@@ -98,7 +108,7 @@ class Score(Step):
         """Write every score column; null where not measured."""
         _tell_once(tuple(name for name, (field, _) in _NEEDS.items() if getattr(self, field) is None))
         for row in batch:
-            row.fields.update(dict.fromkeys(self.answers(set())))
+            row.fields.update(dict.fromkeys(self.output_columns(set())))
         live = [row for row in batch if row.edited is not None or row.fields.get(columns.ANONYMIZED_IMAGE) is not None]
         each_row(live, _open, "unreadable")
         live = [row for row in live if row.edited is not None]
@@ -123,26 +133,25 @@ class Score(Step):
             measures.see_people(self.people, live)
 
     def _look(self, batch: Sequence[Row]) -> None:
-        for row in batch:
-            if not absolute(row.fields):
-                row.residue = None  # after rewriting it holds what is left of the original, and not what is there now
-        unseen = [row for row in batch if row.residue is None]
+        unseen = [row for row in batch if row.remaining_detections is None]
         found: dict[int, list[Detection]] = {id(row): [] for row in batch}
-        words: dict[int, list[str]] = {id(row): [d.text for d in row.residue or () if d.text] for row in batch}
+        words: dict[int, list[str]] = {
+            id(row): [d.text for d in row.remaining_detections or () if d.text] for row in batch
+        }
         for detector in self.inspect.detectors if self.inspect else ():
 
             def look(rs: Sequence[Row], d: Detector = detector) -> Sequence[Sequence[Detection]]:
-                return sound(d.detect([np.asarray(r.edited) for r in rs]))
+                return check_detections(d.detect([np.asarray(r.edited) for r in rs]))
 
             results = each(unseen, look, "error")
             for row, detections in zip(unseen, results, strict=True):
                 found[id(row)] += [d for d in detections or () if d.score >= detector.flag_threshold]
                 words[id(row)] += [d.text for d in detections or () if d.text]  # as in the review, the weak ones too
         for row in unseen:
-            row.residue = found[id(row)] if row.failure is None else None
+            row.remaining_detections = found[id(row)] if row.failure is None else None
         for row in batch:
-            if row.residue is not None:
-                row.fields.update(self._residue(row, row.residue, words[id(row)]))
+            if row.remaining_detections is not None:
+                row.fields.update(self._residue(row, row.remaining_detections, words[id(row)]))
 
     def _residue(self, row: Row, residue: Sequence[Detection], after: Sequence[str]) -> dict:
         categories = self.inspect.categories if self.inspect else ()

@@ -34,8 +34,7 @@ from u2s_datasets.privacy import vispr_attributes as vispr
 from u2s_datasets.stages import profiles
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import Inspect
-from u2s_datasets.stages.model_roles import Backends
-from u2s_datasets.stages.profiles import Profile
+from u2s_datasets.stages.profiles import Backends, Profile
 
 ALL = "all"
 RESAMPLES = 2_000
@@ -87,7 +86,7 @@ def evaluate_vispr(
         split: "train", "val" or "test"; the paper uses "test".
         profile: a profile, its name, or "package.module:NAME" of somebody's own.
         detectors: names of `catalog.DETECTORS` instead of the profile's; () for its model alone.
-        backend, models: what judges, instead of the profile's, which is then a name; see `profiles.build`.
+        backend, models: what judges, instead of the profile's, which is then a name; see `ProfileOptions`.
         criteria: for `load_criteria`, instead of the profile's; the groups keep their own.
         threshold: of the model's score, in (0, 1], instead of the profile's.
         method: "choose" or "generate", see `Inspect`, instead of the profile's.
@@ -200,11 +199,11 @@ def _ask(questions: Sequence[_Question], examples: Sequence[Example]) -> list[An
     given: list[Answers] = [{} for _ in rows]
     whole = questions[0].step
     assert whole is not None
-    whole.look(rows)  # once for all questions
+    whole.detect(rows)  # once for all questions
     for question in questions:
         if question.step is not None:
             twins = [question.twin(row) for row in rows]
-            question.step.conclude(twins)
+            question.step.decide(twins)
             for answers, twin in zip(given, twins, strict=True):
                 answers[question.name] = _answer(twin)
     return given
