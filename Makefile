@@ -1,4 +1,5 @@
 # `make demo` and `make test` are the whole set-up: they need Python 3.11 or later, make, git and a compiler.
+# `make test-slow` runs what `make test` leaves out: kills, whole examples, benches and large sets.
 # `make test-fiftyone` also installs FiftyOne and runs the tests that need it; those in a browser need chromium.
 # `make test-ray` also installs Ray and a server that speaks S3.
 # `make test-models` also installs torch and runs the tests that need it, on tiny models built there and then.
@@ -7,16 +8,19 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 SRC := u2s_datasets docs/scripts tests examples fiftyone_plugin
-FIFTYONE_TESTS := tests/test_fiftyone_io.py tests/test_fiftyone_plugin.py tests/test_fiftyone_app.py
-MODEL_TESTS = $(shell grep -l 'is not installed: pip install' tests/test_*.py)
+FIFTYONE_TESTS := $(wildcard tests/review/test_fiftyone_*.py)
+MODEL_TESTS = $(shell grep -rl --include="test_*.py" "is not installed: pip install" tests)
 
-.PHONY: demo test test-models test-fiftyone test-ray test-external lint format bench clean
+.PHONY: demo test test-slow test-models test-fiftyone test-ray test-external lint format bench clean
 
 demo: $(VENV)/.base
 	$(BIN)/python examples/demo.py demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not external and not slow"
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "slow and not external" --durations=10
 
 # Installs deface into an environment of its own, unless it is on the PATH or U2S_DEFACE names it.
 test-external: $(VENV)/.dev
@@ -29,7 +33,7 @@ test-fiftyone: $(VENV)/.fiftyone
 	$(BIN)/python -m pytest --durations=10 $(FIFTYONE_TESTS)
 
 test-ray: $(VENV)/.ray
-	$(BIN)/python -m pytest --durations=10 tests/test_ray.py tests/test_remote.py
+	$(BIN)/python -m pytest --durations=10 tests/executor/test_ray.py tests/sources/test_remote.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SRC)
@@ -63,10 +67,10 @@ $(VENV)/.ray: pyproject.toml | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet -e '.[test-ray]'
 	touch $@
 
-$(VENV)/.models: pyproject.toml tests/mend_torchvision.py | $(VENV)/.dev
+$(VENV)/.models: pyproject.toml tests/helpers/mend_torchvision.py | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet -e '.[test-models]'
-	$(BIN)/python tests/mend_torchvision.py
+	$(BIN)/python tests/helpers/mend_torchvision.py
 	touch $@
 
 # FiftyOne's own database package fetches MongoDB when it is built, which it cannot do for Debian 12.

@@ -89,7 +89,7 @@ def alone(src: str, out: str) -> None:
 def ray(root: Path, workers: int, out: Path) -> float:
     """Rows per second of so many workers on a Ray that is already up."""
     from u2s_datasets.executor.ordering import LONGEST
-    from u2s_datasets.executor.ray_session import connected
+    from u2s_datasets.executor.ray import connected
 
     with connected():
         facts = u2s.run(root / "all", out / f"ray{workers}", detectors=DETECTORS, ray=True, num_proc=workers)

@@ -10,7 +10,7 @@ from fiftyone.operators import types
 
 from u2s_datasets.errors import U2SError
 from u2s_datasets.review.fiftyone_app import forms, samples
-from u2s_datasets.review.fiftyone_app.secrets import lent
+from u2s_datasets.review.fiftyone_app.actions import lent_secrets
 
 SECRETS = ("HF_TOKEN", "OPENAI_API_KEY")
 STORE = "u2s_privacy"
@@ -82,7 +82,7 @@ class Work(foo.Operator):
 
     def execute(self, ctx):
         try:
-            with lent({name: ctx.secret(name) for name in SECRETS}):
+            with lent_secrets({name: ctx.secret(name) for name in SECRETS}):
                 for done, of in self.work(ctx):
                     yield self.progress(ctx, done, of)
         except U2SError as error:

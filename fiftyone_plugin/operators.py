@@ -7,15 +7,17 @@ import getpass
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
+import u2s_datasets
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.review import audit, decisions
+from u2s_datasets.review import audit
 from u2s_datasets.review.fiftyone_app import actions, forms, panel_data, samples, steps
+from u2s_datasets.runs.decisions import APPROVE, PENDING, REEDIT, REJECT
 
 from .common import STORE, Work, add_boxes, add_fields, add_reviewer, target_rows, values_of
 
 
 class StepOperator(Work):
-    """One of the library's arrows."""
+    """One of the library's steps."""
 
     def resolve_input(self, ctx):
         inputs = types.Object()
@@ -64,7 +66,7 @@ class Score(StepOperator):
 class Review(Work):
     name_, label, about = "review", "review", "Approve, reject, ask for a review, or edit again"
 
-    ACTIONS = (decisions.APPROVE, decisions.REJECT, "ask for a review", decisions.REEDIT)
+    ACTIONS = (APPROVE, REJECT, "ask for a review", REEDIT)
 
     def resolve_input(self, ctx):
         inputs = types.Object()
@@ -73,12 +75,12 @@ class Review(Work):
             inputs.view("many", types.Warning(label=f"This decides about {many} rows, those chosen above"))
         inputs.enum("action", self.ACTIONS, required=True, view=types.RadioGroup(), label="decision")
         add_reviewer(inputs)
-        if ctx.params.get("action") == decisions.REEDIT:
+        if ctx.params.get("action") == REEDIT:
             self.add_steps(inputs, ctx)
         return types.Property(inputs, view=types.View(label="Privacy: review", description=self.about))
 
     def add_steps(self, inputs, ctx):
-        """How to edit again: as the run did, unless it is said otherwise."""
+        """How to edit again: by default as the run did."""
         try:
             inputs.bool("sent_back", default=False, label="all rows that were sent back, instead of those chosen above")
             add_boxes(inputs, ctx.dataset)
@@ -92,10 +94,10 @@ class Review(Work):
     def work(self, ctx):
         action, by = ctx.params.get("action"), ctx.params.get("reviewer") or getpass.getuser()
         if action not in self.ACTIONS:
-            raise SetupError(f"action={action!r} is no decision; say action=… of: {', '.join(self.ACTIONS)}")
-        if action != decisions.REEDIT:
+            raise SetupError(f"unknown action {action!r}; expected one of: {', '.join(self.ACTIONS)}")
+        if action != REEDIT:
             rows = target_rows(ctx)
-            word = decisions.PENDING if action == "ask for a review" else action
+            word = PENDING if action == "ask for a review" else action
             actions.decide(ctx.dataset, rows, word, by)
             yield len(rows), len(rows)
             return
@@ -165,16 +167,16 @@ class Publish(foo.Operator):
     def resolve_input(self, ctx):
         inputs = types.Object()
         if reasons := actions.why_not_publish(ctx.dataset):
-            words = "; ".join(reasons)
-            blocked = inputs.view("blocked", types.Error(label="Not to be published yet", description=words))
-            blocked.invalid, blocked.error_message = True, words
+            described = "; ".join(reasons)
+            blocked = inputs.view("blocked", types.Error(label="Not to be published yet", description=described))
+            blocked.invalid, blocked.error_message = True, described
             return types.Property(inputs, view=types.View(label="Privacy: publish"))
         inputs.str("repo_id", required=True, label="repository", description="ORG/NAME on the Hub")
-        add_fields(inputs, forms.call_fields(actions.pusher()))
+        add_fields(inputs, forms.call_fields(u2s_datasets.push_to_hub))
         return types.Property(inputs, view=types.View(label="Privacy: publish"))
 
     def execute(self, ctx):
-        options = values_of(ctx, forms.call_fields(actions.pusher()))
+        options = values_of(ctx, forms.call_fields(u2s_datasets.push_to_hub))
         options["token"] = ctx.secret("HF_TOKEN")
         done = actions.publish(ctx.dataset, ctx.params.get("repo_id", ""), **options)
         return {"published": str(done)}

@@ -8,8 +8,8 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from u2s_datasets.errors import U2SError
-from u2s_datasets.review import decisions
 from u2s_datasets.review.fiftyone_app import actions, panel_data
+from u2s_datasets.runs.decisions import APPROVE, REEDIT, REJECT
 
 from .common import STORE
 
@@ -67,13 +67,13 @@ class PrivacyReview(foo.Panel):
         ctx.ops.reload_samples()
 
     def approve(self, ctx):
-        self.decide(ctx, decisions.APPROVE)
+        self.decide(ctx, APPROVE)
 
     def reject(self, ctx):
-        self.decide(ctx, decisions.REJECT)
+        self.decide(ctx, REJECT)
 
     def send_back(self, ctx):
-        self.decide(ctx, decisions.REEDIT)
+        self.decide(ctx, REEDIT)
 
     def next(self, ctx):
         queue, pair = panel_data.queue(ctx.dataset), ctx.panel.get_state("pair")

@@ -18,10 +18,12 @@ def run(name: str, *words: object) -> str:
     return subprocess.run(call, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow
 def test_folder_to_safe_dataset(photos, tmp_path):
     assert "9 photos = " in run("01_folder_to_safe_dataset.py", photos, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_map(photos):
     assert "anonymized Hide one face" in run("02_map.py", photos / "people")
 
@@ -33,6 +35,7 @@ def test_models(photos):
     assert "private  private_caption: A smiling astronaut" in printed
 
 
+@pytest.mark.slow
 def test_demo(tmp_path):
     printed = run("demo.py", tmp_path / "demo")
     assert "9 rows = " in printed and "report.html" in printed

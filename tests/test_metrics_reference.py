@@ -4,7 +4,7 @@ from pathlib import Path
 
 from docs.scripts import write_metrics_doc as reference
 from u2s_datasets import columns as c
-from u2s_datasets.parts.metrics.definitions import SCALES
+from u2s_datasets.parts.metrics.definitions import SPECS
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "metrics.md"
 
@@ -16,7 +16,7 @@ def test_the_document_is_current():
 
 def test_every_score_is_explained():
     assert {e.name for e in reference.ENTRIES} >= {*c.SCORE}
-    assert all(e.better in (SCALES[e.name][0], "–") for e in reference.ENTRIES if e.name in SCALES)
+    assert all(e.better in (SPECS[e.name].better, "–") for e in reference.ENTRIES if e.name in SPECS)
 
 
 def test_every_formula_names_its_range_and_its_direction():

@@ -11,14 +11,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
-from parts import RedSquares, Rewriter, picture
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import RedSquares, Rewriter, picture
 from u2s_datasets import columns as c
 from u2s_datasets import images
 
 MARK = "Zyxwvia"
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 RETRY = "That reply cannot be used"
 
 
@@ -139,13 +139,13 @@ def test_every_way_to_fail_is_silent_and_stays_private(caplog, capfd):
 
 
 def started(*call: str, **more) -> subprocess.CompletedProcess:
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path}
     return subprocess.run([sys.executable, *call], check=True, capture_output=True, text=True, env=environment, **more)
 
 
 def test_a_map_prints_nothing_private():
-    done = started("-c", "import test_quiet; test_quiet.through_map()")
+    done = started("-c", f"import {__name__} as quiet; quiet.through_map()")
     assert str(len(WIDTHS)) in done.stdout and "edit_failed" in done.stdout
     assert MARK.casefold() not in (done.stdout + done.stderr).casefold()
 
@@ -156,7 +156,7 @@ def test_the_command_and_what_it_publishes_say_nothing_private(workers, tmp_path
     for width in WIDTHS:
         red(width).save(tmp_path / "photos" / f"{width}.png")
     out = tmp_path / "out"
-    parts = ["--detectors", "test_quiet:Reading", "--editor", "test_quiet:Talkative", "--num-proc", workers]
+    parts = ["--detectors", f"{__name__}:Reading", "--editor", f"{__name__}:Talkative", "--num-proc", workers]
     done = started("-m", "u2s_datasets.cli.main", "anonymize", str(tmp_path / "photos"), "--out", str(out), *parts)
     assert "11 rows = 0 safe + 9 anonymized + 2 withheld" in done.stdout
     public = [path for path in out.rglob("*") if path.is_file() and "private" not in path.parts]

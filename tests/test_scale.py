@@ -43,6 +43,7 @@ def test_a_slow_editor_limits_and_takes_the_machines(costs):
     assert scale.plan(talkative, 1_000_000, models=True)["limits"] == "inspect"
 
 
+@pytest.mark.slow
 def test_costs_are_measured(photos):
     found = scale.measure(str(photos), rows=3)
     assert found["pipeline"] > found["detect"] > 0 and found["bytes_in"] > 1000 and found["bytes_out"] > 1000

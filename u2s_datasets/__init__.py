@@ -52,13 +52,13 @@ _LAZY = {
     "from_fiftyone": "review.fiftyone_app.convert",
     "to_fiftyone": "review.fiftyone_app.convert",
     "profile": "stages.profiles",
-    "VisprResult": "evaluation.vispr.result",
+    "VisprResult": "evaluation.vispr.evaluate",
     "evaluate_vispr": "evaluation.vispr.evaluate",
     "Report": "evaluation.report.report",
     "report": "evaluation.report.report",
     "run": "executor.run",
     "Pool": "executor.pools",
-    "ray_anonymize": "executor.ray_dataset",
+    "ray_anonymize": "executor.run",
     "push_to_hub": "publish.push",
     "model_card": "publish.push",
     "Refused": "publish.push",
@@ -82,6 +82,10 @@ __all__ = sorted([*_LAZY, *_STEPS])
 def __getattr__(name: str) -> Any:
     if name in _STEPS:
         value = getattr(importlib.import_module("u2s_datasets.stages.profiles").profile(), name)
+    elif name == "__version__":
+        from importlib.metadata import version  # a third of this package's import time
+
+        value = version("u2s_datasets")
     elif name in _LAZY:
         value = getattr(importlib.import_module(f"u2s_datasets.{_LAZY[name]}"), name)
     else:

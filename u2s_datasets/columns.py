@@ -79,6 +79,10 @@ SCORE = (
 RACE = (RACE_BEFORE, RACE_AFTER)
 """What a model calls the people of an image, by the words of its prompt; [] where it shows nobody. Private."""
 
+UNMEASURED = "unmeasured"
+"""Of `private/eval.parquet`: JSON, score -> the reason code why this row could not be measured; null for a row that
+`u2s eval` did not see."""
+
 REVIEW = (REVIEW_DECISION, REVIEW_BY, REVIEW_AT)
 """What a curator decided; see `review/decisions.py`."""
 

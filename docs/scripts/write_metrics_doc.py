@@ -3,61 +3,46 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from u2s_datasets import columns as c
-from u2s_datasets.parts.metrics import cheating, privacy, quality, reidentification
-from u2s_datasets.parts.metrics.definitions import COUNT, GOALS, MEANINGS, SCALES
+from u2s_datasets.parts.metrics import privacy, reidentification
+from u2s_datasets.parts.metrics.definitions import COUNT, SPECS, ScoreSpec
 from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
 from u2s_datasets.parts.metrics.face_encoders import InsightFace, OnnxFaces
-from u2s_datasets.stages import vlm_questions
 
-_OCR = "nothing: PP-OCR by rapidocr, in its wheel (Apache-2.0); or a model that sees"
-_MODEL = "a model that sees, such as InternVL3.5-8B-HF (Apache-2.0)"
-_DETECTOR = "nothing: CenterFace ships with this package (MIT)"
 _FACES = f"{InsightFace.weights}; or {OnnxFaces.weights}"
+_WEIGHTS = {"clip": ClipEncoder.weights, "lpips": LpipsNetwork.weights, "faces": _FACES}
 
 
 class Entry(NamedTuple):
-    """One metric: its name, group, range, direction, formula's function, and what it needs."""
+    """One metric: its name, group, meaning, range, direction, formula's function, and what it needs."""
 
     name: str
     group: str
+    meaning: str
     range: str
     better: str
     function: Callable[..., Any] | None
     needs: str
 
 
-def _row(name: str, group: str, span: str, function: Callable[..., Any] | None, needs: str) -> Entry:
-    better = "–" if GOALS[name] == COUNT else SCALES[name][0]
-    return Entry(name, group, span, better, function, needs)
+def _entry(spec: ScoreSpec) -> Entry:
+    better = "–" if spec.goal == COUNT else spec.better
+    function = pkgutil.resolve_name(f"u2s_datasets.{spec.formula}") if spec.formula else None
+    needs = _WEIGHTS.get(spec.part, spec.needs)
+    return Entry(spec.name, spec.group, spec.meaning, spec.value_range, better, function, needs)
 
 
-_COUNTS = dict.fromkeys(c.FACES, privacy.match_faces)
+_OF_A_SET = "privacy, over the set"
+_MODEL = SPECS["vlm_score"].needs
+_ENCODERS = f"{ClipEncoder.weights}; for faces {_FACES}"
 ENTRIES = (
-    _row(c.CLIP_SIMILARITY, "quality", "[-1, 1]", quality.clip_similarity, ClipEncoder.weights),
-    _row(c.CLIP_RATIO, "quality", "from 0", quality.clip_ratio, ClipEncoder.weights),
-    _row(c.SSIM, "cheating", "[-1, 1]", quality.ssim, "nothing"),
-    _row(c.LPIPS, "cheating", "from 0", cheating.lpips, LpipsNetwork.weights),
-    _row(c.FACE_SIMILARITY, "privacy", "[-1, 1]", privacy.match_faces, _FACES),
-    *(_row(name, "privacy", "a count", function, _FACES) for name, function in _COUNTS.items()),
-    _row(c.TEXT_SIMILARITY, "privacy", "[0, 1]", privacy.text_similarity, _OCR),
-    _row(c.TEXT_RECALL, "privacy", "[0, 1]", privacy.text_recall, _OCR),
-    _row(c.VLM_SCORE, "privacy", "[0, 100]", vlm_questions.vlm_scores, _MODEL),
-    _row(c.RESIDUAL_FACES, "privacy", "a count", None, _DETECTOR),
-    _row(c.RESIDUAL_TEXT, "privacy", "a count", None, _OCR),
-    Entry("race entropy", "privacy, over the set", "[0, 1]", "higher", privacy.race_entropy, _MODEL),
-    Entry(
-        "re-identification",
-        "privacy, over the set",
-        "[0, 1]",
-        "lower",
-        reidentification.rate,
-        f"{ClipEncoder.weights}; for faces {_FACES}",
-    ),
+    *map(_entry, SPECS.values()),
+    Entry("race entropy", _OF_A_SET, "", "[0, 1]", "higher", privacy.race_entropy, _MODEL),
+    Entry("re-identification", _OF_A_SET, "", "[0, 1]", "lower", reidentification.rate, _ENCODERS),
 )
 
 _COMPAT = (
@@ -132,9 +117,7 @@ def markdown() -> str:
 
 def _overview() -> str:
     head = ["| metric | group | what it says | range | better | needs |", "|---|---|---|---|---|---|"]
-    lines = [
-        f"| `{e.name}` | {e.group} | {MEANINGS.get(e.name, '')} | {e.range} | {e.better} | {e.needs} |" for e in ENTRIES
-    ]
+    lines = [f"| `{e.name}` | {e.group} | {e.meaning} | {e.range} | {e.better} | {e.needs} |" for e in ENTRIES]
     return "\n".join(["## Overview", "", *head, *lines, ""])
 
 

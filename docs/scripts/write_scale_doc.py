@@ -17,8 +17,10 @@ import statistics
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,10 @@ import numpy as np
 from u2s_datasets.executor.ordering import LONGEST
 
 IMAGES = (1_000_000, 10_000_000, 1_000_000_000)
-_DAY = 86_400
 _MARKS = "<!-- computed by docs/scripts/write_scale_doc.py -->", "<!-- end -->"
 _RUN = 1_000_000
 """Rows of one run at the most. Every reader holds the list of the whole source, 140 bytes and more a row, Ray plans
-1.5 ms a block before the first row, and the manifest is written anew with every shard."""
+1.5 ms a block before the first row, and the manifest is written again with every shard."""
 
 
 @dataclass(frozen=True)
@@ -163,39 +164,34 @@ def measure(photos: str | None, rows: int = 18) -> dict[str, float]:
     """Seconds and bytes per image of the profile `cpu` in this process, medians over the photos.
 
     Args:
-        photos: a folder; the photos of the scikit-image package where none is given.
-        rows: at most so many.
+        photos: a folder; None for the photos of the scikit-image package.
+        rows: how many photos at most.
     """
     from u2s_datasets import columns, images
-    from u2s_datasets.cli.bench.sample_photos import PHOTOS, write_samples
+    from u2s_datasets.cli.bench.sample_photos import open_photos
     from u2s_datasets.executor.pipeline import Pipeline
-    from u2s_datasets.executor.pool_work import with_bytes
+    from u2s_datasets.images.stored import with_bytes
     from u2s_datasets.runs.writer import Output
-    from u2s_datasets.sources.open import FolderSource
     from u2s_datasets.stages.profiles import profile
 
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        if photos is None:
-            write_samples(root / "in", copies=-(-rows // len(PHOTOS)))
-        source = FolderSource(Path(photos or root / "in"), str(photos))
-        files = list(source.read(0, min(rows, len(source))))
+    with open_photos(photos, rows) as source, tempfile.TemporaryDirectory() as out:
+        files = list(source.read(0, rows))
         pipeline = Pipeline(profile().with_engine("openvino", threads=1), b"0123456789abcdef")
         began = time.monotonic()
         pipeline.prepare()
         started = time.monotonic() - began
-        items = [with_bytes(item) for item in files]
+        items = [replace(item, image=with_bytes(item.image)) for item in files]
         answers = pipeline(items)
         detectors = pipeline.profile.inspect.detectors
         decoded = [images.decode(item.image) for item in items]
         arrays = [np.asarray(d.pixels) for d in decoded]
-        with Output(root / "out") as output:
-            output.manifest({"source_content": "", "secret": ""})
+        with Output(Path(out)) as output:
+            output.resume({"source_content": "", "secret": ""})
             written = _seconds(lambda rows: output.add_shard([], 0, rows, {}), [answers])
-        private = (root / "out/private/rows/part-00000.parquet").stat().st_size
+        private = Path(out, "private/rows/part-00000.parquet").stat().st_size
         published = [a[columns.ANONYMIZED_IMAGE] for a in answers if a[columns.ANONYMIZED_IMAGE]]
         return {
-            "read": _seconds(with_bytes, files),
+            "read": _seconds(with_bytes, [item.image for item in files]),
             "decode": _seconds(images.decode, [item.image for item in items]),
             "detect": _seconds(lambda array: [d.detect([array]) for d in detectors], arrays),
             "encode": _seconds(lambda d: images.encode(d.pixels, images.choose_format(d)), decoded),
@@ -211,15 +207,9 @@ def measure(photos: str | None, rows: int = 18) -> dict[str, float]:
 
 def _seconds(call: Callable[[Any], Any], values: Sequence[Any], rounds: int = 3) -> float:
     """Mean over the values of the median over the rounds, in seconds of processor time."""
-    taken = []
-    for value in values:
-        times = []
-        for _ in range(rounds):
-            began = time.process_time()  # of this process alone: what else runs on the machine does not count
-            call(value)
-            times.append(time.process_time() - began)
-        taken.append(statistics.median(times))
-    return statistics.mean(taken)
+    # Of this process alone: what else runs on the machine does not count.
+    timed = (timeit.repeat(partial(call, v), timer=time.process_time, number=1, repeat=rounds) for v in values)
+    return statistics.mean(map(statistics.median, timed))
 
 
 def main(words: Sequence[str]) -> None:

@@ -142,9 +142,8 @@ def _record_review(u2s: object, out: Path) -> None:
 
 def _command(path: Path, words: list[str]) -> None:
     """Run one command of `u2s` and keep its exit status and what it printed."""
-    program = "import sys; from u2s_datasets.cli.main import main; sys.exit(main())"
-    if not (Path.cwd() / "u2s_datasets" / "cli.py").exists():
-        program = program.replace("cli import", "cli.main import")
+    place = "u2s_datasets.cli" if Path("u2s_datasets/cli.py").exists() else "u2s_datasets.cli.main"
+    program = f"import sys; from {place} import main; sys.exit(main())"
     path.parent.mkdir(exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.argv[0] = 'u2s'; {program}", *words],

@@ -1,16 +1,87 @@
-"""What a user typed, as values."""
+"""What a user typed, as values; and options of a command that are made from a dataclass and its docstring."""
 
 from __future__ import annotations
 
+import argparse
 import ast
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets.errors import SetupError
+from u2s_datasets.parts.docstrings import argument_docs
 
 if TYPE_CHECKING:
     from u2s_datasets.executor.pools import Pool
+
+_NUMBERS = {"int": int, "int | None": int, "float": float, "float | None": float}
+"""Annotation of a field -> what its text is read as."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How an option is typed, as far as its field does not say it.
+
+    Args:
+        name: the flag; "" for the field's name. The flag of a switch that is on by itself turns it off.
+        metavar: what stands for the value in the help; "" for the flag in capitals.
+        parse: from the flag and what was typed, in a list if it repeats, to the option's value.
+        repeats: whether it may be given several times.
+        help: in place of the docstring's words.
+    """
+
+    name: str = ""
+    metavar: str = ""
+    parse: Callable[[str, Any], Any] | None = None
+    repeats: bool = False
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class OptionTable:
+    """Options of a dataclass as a command takes them: their flags, their help, their values.
+
+    Args:
+        options: a dataclass whose docstring says what each field is.
+        flags: field -> how it is typed, for those that need more than their own name.
+    """
+
+    options: type
+    flags: Mapping[str, Flag]
+
+    def fields(self) -> dict[str, dataclasses.Field[Any]]:
+        """Name -> field, in order."""
+        return {field.name: field for field in dataclasses.fields(self.options)}
+
+    def add(self, to: Any, which: Iterable[str]) -> None:
+        """Add options of these names to a parser or to a group of it."""
+        fields, docs = self.fields(), argument_docs(self.options)
+        for name in which:
+            field, (flag, how) = fields[name], self._flag(name)
+            # What is not given stays None, so that the dataclass's default holds; the help shows a text or a number.
+            text = (how.help or docs[name]).rstrip(".") + ("; may be repeated" if how.repeats else "")
+            keywords: dict[str, Any] = {"dest": name, "help": text, "default": None}
+            if isinstance(field.default, bool):
+                keywords["action"] = "store_false" if field.default else "store_true"
+            else:
+                metavar = how.metavar or flag.removeprefix("--").replace("-", "_").upper()
+                keywords |= {"metavar": metavar, "default": field.default or None}
+                keywords |= {"action": "append"} if how.repeats else {"type": _NUMBERS.get(str(field.type))}
+            to.add_argument(flag, **keywords)
+
+    def given(self, a: argparse.Namespace, which: Iterable[str]) -> dict[str, Any]:
+        """Name -> value of these options, but of those that were not typed and whose default the help does not show."""
+        values = {}
+        for name in which:
+            flag, how = self._flag(name)
+            if (typed := getattr(a, name)) is not None:
+                values[name] = how.parse(flag, typed) if how.parse else typed
+        return values
+
+    def _flag(self, name: str) -> tuple[str, Flag]:
+        how = self.flags.get(name, Flag())
+        return how.name or f"--{name.replace('_', '-')}", how
 
 
 def names(value: str | None) -> list[str]:
@@ -18,104 +89,86 @@ def names(value: str | None) -> list[str]:
     return [name.strip() for name in (value or "").split(",") if name.strip()]
 
 
-def given(flag: str, value: str | None) -> list[str] | None:
-    """The names, or none where nothing was said. Raises `SetupError` where no name is among what was said."""
-    if value is None:
-        return None
-    if not names(value):
+def some_names(flag: str, value: str) -> list[str]:
+    """As `names`. Raises `SetupError` if there is none."""
+    found = names(value)
+    if not found:
         raise SetupError(f"{flag} {value!r} names nothing; give names, such as A,B, or leave it out")
-    return names(value)
-
-
-def criteria(value: str | None) -> str | list[str] | None:
-    """What `--criteria` says: one name or file, or several names."""
-    said = given("--criteria", value)
-    return said[0] if said and len(said) == 1 else said
-
-
-def backends(values: Sequence[str] | None) -> str | dict[str, str] | None:
-    """What `--backend` says: one for all roles, or ROLE=NAME for each. Raises `SetupError` for both."""
-    alone = [value for value in values or () if "=" not in value.partition("://")[0]]
-    if alone and len(values or ()) > 1:
-        raise SetupError(f"--backend {alone[0]!r} is for all roles; give it alone, or ROLE=NAME for each")
-    return alone[0] if alone else by_role("--backend", values) or None
-
-
-def numbers(option: str, value: str | None) -> list[int]:
-    """[1, 8] of "1,8". Raises `SetupError`, naming the option, where one is no whole number."""
-    try:
-        return [int(number) for number in names(value)]
-    except ValueError as error:
-        raise SetupError(f"{option}={value!r}: give whole numbers, such as 1,8,32") from error
-
-
-def options(flag: str, values: Sequence[str] | None) -> dict[str, Any]:
-    """{"steps": 28, "lora": "FILE"} of ["steps=28", "lora=FILE"]; numbers, True, False and None as such.
-
-    Raises:
-        SetupError: one is no NAME=VALUE.
-    """
-    found = {}
-    for value in values or ():
-        name, equals, what = value.partition("=")
-        if not (name and equals):
-            raise SetupError(f"{flag} {value!r}: say it as NAME=VALUE, such as num_inference_steps=28")
-        try:
-            found[name] = ast.literal_eval(what)
-        except (ValueError, SyntaxError):
-            found[name] = what
     return found
 
 
-def by_role(flag: str, values: Sequence[str] | None) -> dict[str, str]:
-    """{"edit": "folder"} of ["edit=folder"]."""
-    pairs = [value.partition("=") for value in values or ()]
+def criteria(flag: str, value: str) -> str | list[str]:
+    """One name or file, or several names."""
+    found = some_names(flag, value)
+    return found[0] if len(found) == 1 else found
+
+
+def groups(flag: str, value: str) -> tuple[str, ...] | str:
+    """ "paper", or the names of demographic groups."""
+    found = some_names(flag, value)
+    return "paper" if found == ["paper"] else tuple(found)
+
+
+def backends(flag: str, values: Sequence[str]) -> str | dict[str, str]:
+    """One backend for all roles, or {role: backend}. Raises `SetupError` for both."""
+    alone = [value for value in values if "=" not in value.partition("://")[0]]  # an address may hold a "="
+    if alone and len(values) > 1:
+        raise SetupError(f"{flag} {alone[0]!r} is for all roles; give it alone, or ROLE=NAME for each")
+    return alone[0] if alone else by_role(flag, values)
+
+
+def by_role(flag: str, values: Sequence[str]) -> dict[str, str]:
+    """{"edit": "folder"} of ["edit=folder"]. Raises `SetupError` for anything but ROLE=… ."""
+    pairs = [value.partition("=") for value in values]
     for role, equals, what in pairs:
         if not (role and equals and what):
-            raise SetupError(f"{flag} {role + equals + what!r}: say it as ROLE=..., such as edit=FOLDER")
+            raise SetupError(f"invalid {flag} {role + equals + what!r}; expected ROLE=…, such as edit=FOLDER")
     return {role: what for role, _, what in pairs}
 
 
-def pools(flag: str, values: Sequence[str] | None) -> dict[str, Pool] | None:
-    """{"inspect": Pool(size=4, num_gpus=0.5)} of ["inspect:size=4,num_gpus=0.5"]; none where nothing was said.
+def numbers(flag: str, value: str) -> list[int]:
+    """[1, 8] of "1,8". Raises `SetupError` for anything but whole numbers."""
+    try:
+        return [int(number) for number in names(value)]
+    except ValueError as error:
+        raise SetupError(f"invalid {flag} {value!r}; expected whole numbers, such as 1,8,32") from error
+
+
+def settings(flag: str, values: Sequence[str]) -> dict[str, Any]:
+    """{"steps": 28, "lora": "FILE"} of ["steps=28", "lora=FILE"]; numbers, True, False and None as such.
 
     Raises:
-        SetupError: one is no STAGE:NAME=VALUE, or the name is no field of a pool.
+        SetupError: one is not of the form NAME=VALUE.
+    """
+    found = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not (name and equals):
+            raise SetupError(f"invalid {flag} {value!r}; expected NAME=VALUE, such as num_inference_steps=28")
+        try:
+            found[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[name] = text
+    return found
+
+
+def pools(flag: str, values: Sequence[str]) -> dict[str, Pool]:
+    """{"inspect": Pool(size=4, num_gpus=0.5)} of ["inspect:size=4,num_gpus=0.5"].
+
+    Raises:
+        SetupError: one is not of the form STAGE:NAME=VALUE, or the name is not a field of a pool.
     """
     from u2s_datasets.executor.pools import Pool
 
+    known = [field.name for field in dataclasses.fields(Pool)]
     found: dict[str, Pool] = {}
-    for value in values or ():
+    for value in values:
         stage, colon, rest = value.partition(":")
-        settings = options(f"{flag} {stage}:", names(rest)) if colon else {}
-        known = [field.name for field in dataclasses.fields(Pool)]
-        if not (stage and settings) or set(settings) - set(known):
+        given = settings(f"{flag} {stage}:", names(rest)) if colon else {}
+        if not (stage and given) or set(given) - set(known):
             raise SetupError(
-                f"{flag} {value!r}: say it as STAGE:NAME=VALUE,… with the names {', '.join(known)}, "
+                f"invalid {flag} {value!r}; expected STAGE:NAME=VALUE,… with the names {', '.join(known)}, "
                 "such as anonymize:size=4,num_gpus=0.5"
             )
-        found[stage] = dataclasses.replace(found.get(stage, Pool()), **settings)
-    return found or None
-
-
-def add_weights(to: Any) -> None:
-    """Add `--model` and `--backend` to a command."""
-    to.add_argument(
-        "--model",
-        action="append",
-        metavar="ROLE=ID",
-        help="other weights for 'inspect', 'instruct' or 'edit': a folder, a Hub id, or ID@COMMIT; repeat per role",
-    )
-    to.add_argument(
-        "--backend",
-        action="append",
-        metavar="NAME",
-        help="transformers, vllm, or a server's address; ROLE=NAME for one role; default: the profile's",
-    )
-
-
-def add_judgement(to: Any) -> None:
-    """Add what a model that judges is told."""
-    to.add_argument("--criteria", metavar="A,B", help="names such as people,vispr:health, or a file of one to a line")
-    to.add_argument("--threshold", type=float, metavar="T", help="flag from this score of the model on, in (0, 1]")
-    to.add_argument("--method", help="choose (weighs TRUE and FALSE) or generate (writes it); default: the profile's")
+        found[stage] = dataclasses.replace(found.get(stage, Pool()), **given)
+    return found

@@ -5,21 +5,22 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from u2s_datasets.cli.arguments import add_judgement, add_weights, backends, by_role, criteria, given
+from u2s_datasets.cli.anonymize import OPTIONS
+from u2s_datasets.cli.arguments import some_names
+
+_MODELS = ("models", "backend", "criteria", "threshold", "method")
+"""What `u2s vispr` takes as `u2s anonymize` does."""
 
 
 def add(commands: Any, help_class: Any) -> None:
     """Add them to a parser's commands."""
-    _add_report(commands, help_class)
-    _add_eval(commands, help_class)
-    _add_vispr(commands, help_class)
-
-
-def _add_report(commands: Any, help_class: Any) -> None:
     p = commands.add_parser("report", help="print a run's table and write its reports again")
     p.set_defaults(call=_report)
     p.add_argument("dir", metavar="DIR", help="output folder of `u2s anonymize`")
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    _add_eval(commands, help_class)
+    _add_compare(commands, help_class)
+    _add_vispr(commands, help_class)
 
 
 def _add_eval(commands: Any, help_class: Any) -> None:
@@ -41,12 +42,15 @@ def _add_eval(commands: Any, help_class: Any) -> None:
     p.add_argument("--vlm", metavar="MODEL", help="judge and reader: folder, Hub id, or http://HOST:PORT/v1#MODEL")
     p.add_argument("--seed", type=int, default=0, help="seed of the controls' sample")
     p.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def _add_compare(commands: Any, help_class: Any) -> None:
     p = commands.add_parser("compare", help="several evaluated runs side by side", formatter_class=help_class)
     p.set_defaults(call=_compare)
     p.add_argument("dirs", metavar="DIR", nargs="+", help="output folders of `u2s anonymize` on the same source")
     p.add_argument("--out", metavar="FILE", help="also write a page with the trade-off plot; private")
-    p.add_argument("--x", metavar="SCORE", help="score across the plot; default: the first quality score there is")
-    p.add_argument("--y", metavar="SCORE", help="score up the plot; default: the first privacy score there is")
+    p.add_argument("--x", metavar="SCORE", help="score on the x axis; default: the first measured quality score")
+    p.add_argument("--y", metavar="SCORE", help="score on the y axis; default: the first measured privacy score")
     p.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -63,8 +67,7 @@ def _add_vispr(commands: Any, help_class: Any) -> None:
     p.add_argument("--split", default="test", help="train, val or test")
     p.add_argument("--profile", default="cpu", help="see `u2s profiles`; or package.module:NAME")
     p.add_argument("--detectors", metavar="A,B", help="faces,text, or none for the model alone; default: the profile's")
-    add_weights(p)
-    add_judgement(p)
+    OPTIONS.add(p, _MODELS)
     p.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     p.add_argument("--batch-size", type=int, default=16, metavar="N", help="images judged together")
     p.add_argument("--seed", type=int, default=0, help="seed of the bootstrap intervals")
@@ -72,8 +75,7 @@ def _add_vispr(commands: Any, help_class: Any) -> None:
 
 
 def _report(a: argparse.Namespace) -> int:
-    from u2s_datasets.evaluation.report.report import report
-    from u2s_datasets.executor.run import rewrite_reports
+    from u2s_datasets.evaluation.report.report import report, rewrite_reports
 
     result = report(a.dir)
     rewrite_reports(a.dir)
@@ -82,20 +84,20 @@ def _report(a: argparse.Namespace) -> int:
 
 
 def _eval(a: argparse.Namespace) -> int:
-    from u2s_datasets.evaluation.evaluate import evaluate_run, parts_named
+    from u2s_datasets.evaluation.evaluate import evaluate_run, make_parts
 
-    parts, vlm = parts_named(a.clip, a.lpips, a.faces, a.vlm)
+    parts = make_parts(a.clip, a.lpips, a.faces, a.vlm)
     options = {"original": a.original, "over": a.over, "paper_compat": a.paper_compat, "seed": a.seed, "vispr": a.vispr}
-    made = evaluate_run(a.dir, **options, parts=parts, vlm=vlm)
+    made = evaluate_run(a.dir, **options, parts=parts)
     print(made.to_json(private=True) if a.json else made)
     return 0
 
 
 def _compare(a: argparse.Namespace) -> int:
-    from u2s_datasets.evaluation.compare import compare, page_at
+    from u2s_datasets.evaluation.compare import check_page, compare
 
     if a.out:
-        page_at(a.out)
+        check_page(a.out)
     made = compare(a.dirs, x=a.x, y=a.y)
     if a.out:
         made.to_html(a.out)
@@ -106,21 +108,20 @@ def _compare(a: argparse.Namespace) -> int:
 def _vispr(a: argparse.Namespace) -> int:
     from u2s_datasets.evaluation.vispr.evaluate import evaluate_vispr
 
+    detectors = a.detectors
+    if detectors is not None:
+        detectors = () if detectors == "none" else some_names("--detectors", detectors)
     result = evaluate_vispr(
         a.root,
         a.split,
         profile=a.profile,
-        detectors=() if a.detectors == "none" else given("--detectors", a.detectors),
-        backend=backends(a.backend),
-        models=by_role("--model", a.model),
-        criteria=criteria(a.criteria),
-        threshold=a.threshold,
-        method=a.method,
+        detectors=detectors,
         limit=a.limit,
         batch_size=a.batch_size,
         seed=a.seed,
         out=a.out,
         progress=not a.quiet,
+        **OPTIONS.given(a, _MODELS),
     )
     if not a.quiet:
         print(f"{result}\n\nfigures and curves  {a.out}")

@@ -1,4 +1,4 @@
-"""The `u2s` command: parse, call, print. Each command's words are in `commands`."""
+"""The `u2s` command: parse, call, print. Each command is added by a module beside this one."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from u2s_datasets.cli import about, anonymize, evaluate, fiftyone, push
-from u2s_datasets.cli.bench import command as bench
+from u2s_datasets.cli import about, anonymize, bench, evaluate, fiftyone, push
 from u2s_datasets.errors import SetupError, U2SError
 
 _RESUMED = ("anonymize", "push", "vispr")
-"""Commands that do not begin anew when they are repeated."""
+"""Commands that go on where they left off when they are repeated."""
 _BENCHES = ("stage1", "edit", "eval")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns 0, or 2 for a call to mend, 1 for a failure, 130 for Ctrl-C."""
-    arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["bench"] and words[1:2] and words[1] in _BENCHES:
+        words[:2] = [" ".join(words[:2])]  # one command: what else follows `bench` is a folder of photos
+    arguments = _parser().parse_args(words)
     try:
         return arguments.call(arguments)
     except SetupError as error:
@@ -36,15 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _joined(words: Sequence[str]) -> list[str]:
-    """`bench stage1` as one command: what else follows `bench` is a folder of photos."""
-    if words[:1] == ["bench"] and words[1:2] and words[1] in _BENCHES:
-        return [f"bench {words[1]}", *words[2:]]
-    return list(words)
-
-
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, and nothing where there is none."""
+    """Shows defaults, except None and False."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, False) else super()._get_help_string(action)
@@ -55,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="u2s", description="Make image datasets safe to publish: find what is private, hide it, prove it."
     )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for room in (anonymize, evaluate, about, bench, fiftyone, push):
-        room.add(commands, _Help)
+    for module in (anonymize, evaluate, about, bench, fiftyone, push):
+        module.add(commands, _Help)
     return parser
 
 

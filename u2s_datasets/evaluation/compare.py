@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +16,14 @@ import numpy as np
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.evaluation.report.page import frame, section, write_whole
+from u2s_datasets.evaluation.report.layout import frame, section, write_page
 from u2s_datasets.evaluation.report.plots import Point, tradeoff
 from u2s_datasets.evaluation.report.report import Report, report
+from u2s_datasets.evaluation.report.run_rows import RunRows
 from u2s_datasets.evaluation.report.svg import esc, printable
-from u2s_datasets.evaluation.report.tables import Table, html_table, markdown_table, number, text_table
-from u2s_datasets.parts.metrics.definitions import COPYING, MEANINGS, SCALES
-from u2s_datasets.parts.metrics.intervals import FEWEST, SIGNIFICANT, Difference, differences_of
-from u2s_datasets.runs.reader import Folder
-
-UTILITY = (c.CLIP_SIMILARITY, c.CLIP_RATIO, c.SSIM)
-"""Scores for the plot's x. More is better: of SSIM too, as pixels that were kept."""
-PRIVACY = (c.VLM_SCORE, c.FACE_SIMILARITY, c.TEXT_RECALL, c.TEXT_SIMILARITY, c.LPIPS, c.SSIM)
-"""Scores for the plot's y, each in its own direction."""
+from u2s_datasets.evaluation.report.tables import Table, html_table, join_tables, number, text_table
+from u2s_datasets.parts.metrics.definitions import SPECS, Distribution
+from u2s_datasets.parts.metrics.intervals import FEWEST, SIGNIFICANT, Difference, find_differences
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class Comparison:
     Args:
         runs: name -> report.
         differences: every score of every two runs.
-        x, y: the scores of the plot; none where no score fits.
+        x, y: the scores of the plot; None if no score fits.
         points: the runs in the plot.
     """
 
@@ -50,11 +44,7 @@ class Comparison:
     points: tuple[Point, ...]
 
     def __str__(self) -> str:
-        return "\n\n".join(map(text_table, self._tables()))
-
-    def to_markdown(self) -> str:
-        """The tables in Markdown. Private."""
-        return "\n\n".join(map(markdown_table, self._tables())) + "\n"
+        return join_tables(self._tables(), text_table)
 
     def to_json(self) -> str:
         """The numbers as JSON. Private."""
@@ -71,63 +61,66 @@ class Comparison:
             path: where to write it too, whole or not at all, mode 0600; an .html file.
 
         Raises:
-            SetupError: the path is no such file, or its folder is not there.
+            SetupError: the path does not end in .html, or its folder does not exist.
         """
-        target = None if path is None else page_at(path)
+        target = None if path is None else check_page(path)
         names = ", ".join(esc(name) for name in self.runs)
         body = [
             f'<header><p class="kicker">Private comparison</p><h1>{len(self.runs)} runs: {names}</h1></header>',
             '<p class="banner"><b>Do not share.</b> The figures are exact.</p>',
             section("Privacy and utility", self._plot()),
-            section("In numbers", "".join(map(html_table, self._tables()))),
+            section("In numbers", join_tables(self._tables(), html_table, "")),
         ]
         page = frame("Comparison", body)
         if target is not None:
-            write_whole(target, page, target.resolve().parent, private=True)
+            write_page(target, page, private=True)
         return page
 
     def _plot(self) -> str:
         if not (self.x and self.y and self.points):
             return '<p class="quiet">No two scores for a plot were measured in all runs; run `u2s eval` on each.</p>'
-        axes = (f"more use: {self.x} {_better(self.x, True)}", f"more privacy: {self.y} {_better(self.y)}")
-        words = [f"{esc(name)} is the {MEANINGS[name]}." for name in (self.x, self.y)]
-        if self.x in COPYING:
-            words.append(f"As use it counts the pixels that were kept; as privacy, a lower {self.x} is better.")
-        for axis, name in enumerate((self.x, self.y)):
-            if len(self.points) > 1 and len({(p.x, p.y)[axis] for p in self.points}) == 1:
-                words.append(f"All runs have the same {name}, so it does not tell them apart.")
+        axes = (f"more use: {self.x} {_better_use(self.x)}", f"more privacy: {self.y} {SPECS[self.y].better}")
+        notes = [f"{esc(name)} is the {SPECS[name].meaning}." for name in (self.x, self.y)]
+        if SPECS[self.x].copying:
+            notes.append(f"As use it counts the pixels that were kept; as privacy, a lower {self.x} is better.")
+        for name, values in ((self.x, {p.x for p in self.points}), (self.y, {p.y for p in self.points})):
+            if len(self.points) > 1 and len(values) == 1:
+                notes.append(f"All runs have the same {name}, so it does not tell them apart.")
         note = (
             "Up and to the right is better; in brackets the means. Filled dots, joined by the line, are the runs that "
-            f"no other run beats; hollow ones are beaten. {' '.join(words)}"
+            f"no other run beats; hollow ones are beaten. {' '.join(notes)}"
         )
         return f'{tradeoff(self.points, *axes)}<p class="quiet">{note}</p>'
 
     def _tables(self) -> Iterator[Table]:
-        names = list(self.runs)
+        names = tuple(map(printable, self.runs))
         counts = [
             (key, *(f"{getattr(made, key) or 0:,}" for made in self.runs.values()))
             for key in ("rows", c.SAFE, c.ANONYMIZED, c.WITHHELD)
         ]
-        yield Table("Rows by status", ("status", *map(printable, names)), counts)
-        scores = [s for s in SCALES if any(_score(made, s)[0] for made in self.runs.values())]
-        rows = [(s, _better(s), *(_cell(made, s) for made in self.runs.values())) for s in scores]
-        if rows:
-            head = ("score", "better for privacy", *map(printable, names))
-            yield Table("Means, with their 95% interval and the rows measured", head, rows)
+        yield Table("Rows by status", ("status", *names), counts)
+        rows = []
+        for name, spec in SPECS.items():
+            found = [_measured(made, name) for made in self.runs.values()]
+            if any(found):
+                rows.append((name, spec.better, *map(_mean_cell, found)))
+        head = ("score", "better for privacy", *names)
+        yield Table("Means, with their 95% interval and the rows measured", head, rows)
+        head = ("score", "from", "to", "n", "difference", "95% interval", "p", "p corrected", "verdict")
+        yield Table("Differences on the rows that both have", head, [_difference_row(d) for d in self.differences])
         if self.differences:
-            head = ("score", "from", "to", "n", "difference", "95% interval", "p", "p corrected", "verdict")
-            yield Table("Differences on the rows that both have", head, [_line(d) for d in self.differences])
             tests = sum(d.p is not None for d in self.differences)
             yield Table(
                 f"p: Wilcoxon's signed-rank test; none below {FEWEST} rows. Corrected for {tests} tests by Holm's "
                 f"method; significant is a corrected p below {SIGNIFICANT:g}."
             )
-        if self.points:
+        if self.x and self.y and self.points:
             front = ", ".join(printable(p.name) for p in self.points if p.front)
-            axes = (
-                f"{self.x} ({_better(self.x or '', True)} is better) and {self.y} ({_better(self.y or '')} is better)"
+            use, privacy = (
+                f"{self.x} ({_better_use(self.x)} is better)",
+                f"{self.y} ({SPECS[self.y].better} is better)",
             )
-            yield Table(f"Beaten by no other run in both {axes}: {front}.")
+            yield Table(f"Beaten by no other run in both {use} and {privacy}: {front}.")
 
 
 def compare(folders: Sequence[str | Path], x: str | None = None, y: str | None = None) -> Comparison:
@@ -135,8 +128,8 @@ def compare(folders: Sequence[str | Path], x: str | None = None, y: str | None =
 
     Args:
         folders: output folders of `u2s anonymize`, two or more, evaluated or not.
-        x, y: scores of the plot; where none, the first of `UTILITY` and of `PRIVACY` that all runs have, if there is
-            one in which they differ.
+        x, y: scores of the plot. By default the first by `utility_rank` and by `privacy_rank` that all runs have,
+            preferably one in which they differ.
 
     Raises:
         SetupError: fewer than two folders, an unknown score, runs without a row in common, or runs of which some
@@ -145,72 +138,80 @@ def compare(folders: Sequence[str | Path], x: str | None = None, y: str | None =
     if len(folders) < 2:
         raise SetupError(f"{len(folders)} run to compare; give two or more folders")
     for name in (x, y):
-        if name is not None and name not in SCALES:
-            raise SetupError(f"{name!r} is no score; use one of: {', '.join(SCALES)}")
-    names = _names(folders)
-    opened = {name: Folder(Path(f).expanduser()) for name, f in zip(names, folders, strict=True)}
-    if len({folder.replaces for folder in opened.values()}) > 1:
+        if name is not None and name not in SPECS:
+            raise SetupError(f"unknown score {name!r}; expected one of: {', '.join(SPECS)}")
+    paths = dict(zip(_names(folders), (Path(f).expanduser() for f in folders), strict=True))
+    opened = {name: RunRows(path) for name, path in paths.items()}
+    if len({run.replaces for run in opened.values()}) > 1:
         raise SetupError("some of these runs were evaluated with --paper-compat and some without; evaluate all alike")
-    runs = {name: report(Path(f).expanduser()) for name, f in zip(names, folders, strict=True)}
-    values = {name: _values(folder) for name, folder in opened.items()}
-    differences = differences_of(values)
-    x = x or _first(UTILITY, runs)
-    y = y or _first([name for name in PRIVACY if name != x], runs)
+    runs = {name: report(path) for name, path in paths.items()}
+    values = {
+        name: {
+            str(row[c.SOURCE]): np.array([row.get(score) for score in SPECS], float)
+            for batch in run.batches((c.SOURCE, *SPECS))
+            for row in batch.to_pylist()
+        }
+        for name, run in opened.items()
+    }
+    differences = find_differences(values, tuple(SPECS))
+    x = x or _first(runs, {s.name: s.utility_rank for s in SPECS.values()})
+    y = y or _first(runs, {s.name: s.privacy_rank for s in SPECS.values() if s.name != x})
     return Comparison(runs, differences, x, y, _points(runs, x, y))
 
 
-def page_at(path: str | Path) -> Path:
-    """The path, where a page may be written there. Raises `SetupError`."""
+def check_page(path: str | Path) -> Path:
+    """The path, once it is known that a page may be written there. Raises `SetupError`."""
     target = Path(path).expanduser()
     if target.suffix != ".html" or target.is_dir() or not target.parent.is_dir():
-        raise SetupError(f"a page cannot be written to {str(path)!r}; give a file such as compare.html in a folder")
+        raise SetupError(f"cannot write a page to {str(path)!r}; give an .html file in an existing folder")
     return target
 
 
 def _names(folders: Sequence[str | Path]) -> list[str]:
-    short = [Path(f).expanduser().resolve().name for f in folders]
-    names = short if len(set(short)) == len(short) else [str(f) for f in folders]
+    """The folders' own names, or their paths where two have the same name."""
+    names = [Path(f).expanduser().resolve().name for f in folders]
     if len(set(names)) < len(names):
-        raise SetupError(f"the same folder twice: {', '.join(names)}")
+        names = [str(f) for f in folders]
+    if len(set(names)) < len(names):
+        raise SetupError(f"the same folder twice: {', '.join(names)}; give different folders")
     return names
 
 
-def _values(folder: Folder) -> dict[str, np.ndarray]:
-    """Source -> its scores in the order of `SCALES`, NaN where there is none."""
-    found = {}
-    for batch in folder.batches((c.SOURCE, *SCALES)):
-        for row in batch.to_pylist():
-            scores = [row.get(name) for name in SCALES]
-            found[str(row[c.SOURCE])] = np.array([math.nan if v is None else v for v in scores], float)
-    return found
-
-
-def _first(names: Sequence[str], runs: dict[str, Report]) -> str | None:
-    """The first score that all runs have, one that tells them apart if there is one."""
-    shared = [name for name in names if all(_score(made, name)[0] for made in runs.values())]
-    apart = [name for name in shared if len({_score(made, name)[1] for made in runs.values()}) > 1]
+def _first(runs: dict[str, Report], ranks: dict[str, int]) -> str | None:
+    """The first score by rank that all runs have, preferably one that tells them apart; rank 0 is never taken."""
+    candidates = sorted((name for name, rank in ranks.items() if rank), key=lambda name: ranks[name])
+    means = {name: [_mean(made, name) for made in runs.values()] for name in candidates}
+    shared = [name for name in candidates if None not in means[name]]
+    apart = [name for name in shared if len(set(means[name])) > 1]
     return next(iter(apart or shared), None)
 
 
-def _score(made: Report, name: str) -> tuple[int, float | None, tuple[float, float] | None]:
-    found = next((s for s in made.scores if s.name == name), None)
-    return (found.n, found.mean, found.interval) if found else (0, None, None)
+def _measured(made: Report, name: str) -> Distribution | None:
+    """A score of a run, if any row has one."""
+    return next((score for score in made.scores if score.name == name and score.n), None)
 
 
-def _better(name: str, utility: bool = False) -> str:
-    return "higher" if utility and name in UTILITY else SCALES[name][0]
+def _mean(made: Report, name: str) -> float | None:
+    score = _measured(made, name)
+    return None if score is None else score.mean
+
+
+def _better_use(name: str) -> str:
+    """Which is better for use: of a score that counts as utility more, of another what is better for privacy."""
+    return "higher" if SPECS[name].utility_rank else SPECS[name].better
 
 
 def _points(runs: dict[str, Report], x: str | None, y: str | None) -> tuple[Point, ...]:
     """The runs that have both scores, those on the Pareto front marked."""
     if x is None or y is None:
         return ()
-    means = {name: (_score(made, x)[1], _score(made, y)[1]) for name, made in runs.items()}
-    known = {name: (a, b) for name, (a, b) in means.items() if a is not None and b is not None}
-    signs = [1.0 if _better(name, i == 0) == "higher" else -1.0 for i, name in enumerate((x, y))]
-    goodness = {name: (signs[0] * a, signs[1] * b) for name, (a, b) in known.items()}
-    front = {name for name in known if not any(beats(other, goodness[name]) for other in goodness.values())}
-    return tuple(Point(name, a, b, *goodness[name], name in front) for name, (a, b) in known.items())
+    right = 1.0 if _better_use(x) == "higher" else -1.0
+    up = 1.0 if SPECS[y].better == "higher" else -1.0
+    found = {name: (_mean(made, x), _mean(made, y)) for name, made in runs.items()}
+    means = {name: (a, b) for name, (a, b) in found.items() if a is not None and b is not None}
+    goodness = {name: (right * a, up * b) for name, (a, b) in means.items()}
+    front = {name for name in means if not any(beats(other, goodness[name]) for other in goodness.values())}
+    return tuple(Point(name, a, b, *goodness[name], name in front) for name, (a, b) in means.items())
 
 
 def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
@@ -218,18 +219,17 @@ def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return all(a >= b for a, b in zip(one, other, strict=True)) and one != other
 
 
-def _cell(made: Report, name: str) -> str:
-    n, mean, interval = _score(made, name)
-    if not n:
+def _mean_cell(score: Distribution | None) -> str:
+    if score is None:
         return "–"
-    ends = f" [{number(interval[0])}, {number(interval[1])}]" if interval else ""
-    return f"{number(mean)}{ends} ({n:,})"
+    ends = f" [{number(score.interval[0])}, {number(score.interval[1])}]" if score.interval else ""
+    return f"{number(score.mean)}{ends} ({score.n:,})"
 
 
-def _line(d: Difference) -> tuple[str, ...]:
+def _difference_row(d: Difference) -> tuple[str, ...]:
     ends = "–" if d.low is None else f"{number(d.low)} to {number(d.high)}"
-    mark = "–" if d.corrected is None else "significant" if d.corrected < SIGNIFICANT else "may be chance"
+    verdict = "–" if d.corrected is None else "significant" if d.corrected < SIGNIFICANT else "may be chance"
     if d.low == d.high == 0:
-        mark = "no difference"
-    cells = (f"{d.n:,}", number(d.mean), ends, number(d.p), number(d.corrected), mark)
+        verdict = "no difference"
+    cells = (f"{d.n:,}", number(d.mean), ends, number(d.p), number(d.corrected), verdict)
     return (d.score, printable(d.first), printable(d.second), *cells)

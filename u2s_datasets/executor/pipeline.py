@@ -1,20 +1,17 @@
-"""What a worker does with a chunk of rows: both steps on rows that are decoded once, then what may be said of them."""
+"""What a worker does with a chunk of rows: all steps on images that are decoded once, then what may be said of them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import RowError
 from u2s_datasets.parts import Part
 from u2s_datasets.privacy import identifying_text
-from u2s_datasets.runs.writer import row_id
-from u2s_datasets.sources.open import Item
-from u2s_datasets.stages import score
+from u2s_datasets.runs.identity import row_id
+from u2s_datasets.sources.base import Item
 from u2s_datasets.stages.batch import Row, class_names
 from u2s_datasets.stages.profiles import Profile
 
@@ -39,32 +36,35 @@ class Pipeline:
         Raises:
             SetupError: naming the part and what is wrong with it.
         """
-        ready = list(parts_of(self.profile.anonymize))
-        for part in (*ready, *(p for p in parts_of(self.profile.score) if p not in ready)):
-            part.loaded  # noqa: B018  loads it
+        editing = list(parts_of(self.profile.anonymize))
+        for part in (*editing, *(p for p in parts_of(self.profile.score) if p not in editing)):
+            _ = part.loaded  # loads it
 
     def __call__(self, items: Sequence[Item], given: Sequence[Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
         """Items to one dict each: private and public columns, and under "kept" the columns that the user keeps.
 
         Args:
             items: what to work on.
-            given: per item columns for the steps to read, such as boxes; none without it.
+            given: per item, columns for the steps to read, such as boxes.
         """
-        score.say_nothing()
         fields: Sequence[Mapping[str, Any]] = given if given is not None else [{}] * len(items)
         rows = [Row(item.image, self.read(item, own)) for item, own in zip(items, fields, strict=True)]
+        self.finish(rows)
+        return [self.answer(item, row.fields) for item, row in zip(items, rows, strict=True)]
+
+    def finish(self, rows: list[Row]) -> None:
+        """The last two steps, of which the first runs what is missing of those before it, and the quality gate."""
         self.profile.anonymize.run(rows)
         self.profile.score.run(rows)
         if self.profile.gate is not None:
             self.profile.gate.run(rows)
-        return [self.answer(item, row.fields) for item, row in zip(items, rows, strict=True)]
 
-    def dead(self, item: Item) -> dict[str, Any]:
+    def crashed(self, item: Item) -> dict[str, Any]:
         """The answer for an item that killed its process. It stays: the same command later does not try it again."""
         return self.withheld(item, RowError("the process that worked on this row died", "worker_died"))
 
     def withheld(self, item: Item, error: RowError) -> dict[str, Any]:
-        """The answer for an item on which nothing could work."""
+        """The answer for an item that could not be worked on."""
         row = Row(None, {})
         row.fail(error)
         self.profile.anonymize.run([row])
@@ -77,9 +77,10 @@ class Pipeline:
         return {name: class_names(self.kept[name], [item.kept[name]])[0] for name in names} | dict(own)
 
     def answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
+        """What is written of an item: a row's columns, its identity, and the kept columns that do not identify it."""
         review = fields.get(columns.PRIVACY_REVIEW) or ()
         private = [i["item"] for i in review if i["category"] != columns.ERROR and i["item"]]
-        kept, stopped = identifying_text.withhold_texts(item.kept, private, own_names(item))
+        kept, stopped = identifying_text.withhold_texts(item.kept, private, item.own_names())
         identity = {columns.ROW_ID: row_id(self.secret, item.source), columns.SOURCE: item.source}
         return {**fields, **identity, "kept": kept, "kept_texts_withheld": stopped}
 
@@ -91,18 +92,3 @@ def parts_of(part: Part) -> Iterator[Part]:
         for inner in value if isinstance(value, tuple) else (value,):
             if isinstance(inner, Part):
                 yield from parts_of(inner)
-
-
-def own_names(item: Item) -> list[str]:
-    """What the row's own file is called, whole and without its suffix: a kept text must not say it.
-
-    Row numbers and names of one or two letters are left out; they would stop texts by chance.
-    """
-    path = item.image.get("path") if isinstance(item.image, dict) else item.image
-    names = []
-    for value in (item.source, path):
-        if isinstance(value, str):
-            name = re.split(r"[/\\]", value[-1000:])[-1]  # the column may hold any string, even an image in base64
-            stem = Path(name).stem
-            names += [name, stem] if len(stem) >= 3 and not stem.isdigit() else []
-    return names

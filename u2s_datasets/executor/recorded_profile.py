@@ -1,4 +1,4 @@
-"""The steps of a finished run, made again from what its private manifest holds of them.
+"""The steps of a finished run, made again from what its private manifest says of them.
 
 The manifest holds the text of both steps (`repr`), every setting included. What is made from it are classes of the
 catalog and the detectors that the caller names, with plain values, and nothing else: a folder may come from anyone.
@@ -7,16 +7,16 @@ catalog and the detectors that the caller names, with plain values, and nothing 
 from __future__ import annotations
 
 import ast
-import dataclasses
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.executor.pipeline import parts_of
-from u2s_datasets.parts import Detector, Editor, catalog
-from u2s_datasets.review import decisions as d
+from u2s_datasets.parts import Detector, catalog
+from u2s_datasets.runs.manifest import read_manifest
 from u2s_datasets.stages.anonymize import Anonymize
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
@@ -33,103 +33,116 @@ _OPTIONS = ("detectors", "editor", "editor_options", "seed")
 
 
 def run_profile(folder: Path, **options: Any) -> Profile:
-    """The steps of a run with all their settings, and with another editor or seed where one is asked for.
+    """The steps of a run with all their settings, and with another editor or seed if one is asked for.
 
     Args:
         folder: of the run.
         options: `detectors`, the run's own by name, which those without a short name need; `editor`,
-            `editor_options` and `seed`, as in `ProfileOptions`.
+            `editor_options` and `seed`, as in `ProfileChanges`.
 
     Raises:
-        SetupError: another option, or a setting that cannot be had again, which is named.
+        SetupError: another option, or a setting that cannot be restored, which is named.
     """
     for name in set(options) - set(_OPTIONS):
         raise SetupError(f"{name}={options[name]!r}: a re-edit keeps the run's own settings; {REMEDY}")
-    known = d.read_manifest(folder)["configuration"]
-    editor = _editor(options.get("editor"), options.get("editor_options"))
-    anonymize, score = _steps(known, _named(options.get("detectors")), editor)
+    recorded = read_manifest(folder)["configuration"]
+    editor, editor_options = options.get("editor"), dict(options.get("editor_options") or {})
+    if editor is None and editor_options:
+        raise SetupError(f"editor_options={editor_options!r} without an editor; add editor=…")
     if editor is not None:
-        anonymize = dataclasses.replace(anonymize, editor=editor)
+        editor = make_editor(editor, editor_options)
+    detectors = options.get("detectors")
+    if detectors is not None:
+        detectors = [catalog.make("detector", name, catalog.DETECTORS) for name in detectors]
+    # Another editor takes the recorded one's place, so that one may be what cannot be restored.
+    anonymize, score = _restored(recorded, detectors, "" if editor is None else "editor")
+    if editor is not None:
+        anonymize = replace(anonymize, editor=editor)
     if (seed := options.get("seed")) is not None:
-        instruct = dataclasses.replace(anonymize.instruct, seed=seed)
-        anonymize = dataclasses.replace(anonymize, seed=seed, instruct=instruct)
-    return Profile(known["profile"], anonymize, score, _gate(known["gate"]))
+        anonymize = replace(anonymize, seed=seed, instruct=replace(anonymize.instruct, seed=seed))
+    gate = recorded["gate"]
+    if gate is not None:
+        gate = Gate(**{name: gate[name] for name in ("above", "at_most", "residue", "strict")})
+        gate.check()
+    return Profile(recorded["profile"], anonymize, score, gate)
 
 
-def _editor(given: str | Editor | None, options: Mapping[str, Any] | None) -> Editor | None:
-    if given is None and options:
-        raise SetupError(f"editor_options={dict(options)!r} are for the editor that is named with them; say editor=…")
-    return None if given is None else make_editor(given, options or {})
-
-
-def _named(names: Sequence[str] | None) -> list[Detector] | None:
-    return None if names is None else [catalog.make("detector", name, catalog.DETECTORS) for name in names]
-
-
-def _steps(known: Mapping[str, Any], named: list[Detector] | None, editor: Editor | None) -> tuple[Anonymize, Score]:
-    """Both steps of a manifest; the editor is not looked at where another takes its place."""
-    left_out = "" if editor is None else "editor"
-    recorded = [_without(_parsed(text), left_out) for text in known["parts"]]
-    made: dict[str, Any] = {}
-    anonymize, score = (_made(tree, "steps", named or (), made) for tree in recorded)
+def _restored(
+    recorded: Mapping[str, Any], detectors: Sequence[Detector] | None, left_out: str
+) -> tuple[Anonymize, Score]:
+    """Both steps of a manifest, without the setting of `Anonymize` that is left out."""
+    trees = [_parsed(text, left_out) for text in recorded["parts"]]
+    factory = _Factory(detectors or ())
+    anonymize, score = (factory.make(tree, "steps") for tree in trees)
     if not (isinstance(anonymize, Anonymize) and isinstance(score, Score)):
         raise SetupError(f"the run's manifest holds other steps than Anonymize and Score; {REMEDY}")
-    for tree, step in zip(recorded, (anonymize, score), strict=True):
-        _check_same(tree, _without(_parsed(repr(step)), left_out))
-    there = [type(detector) for detector in anonymize.inspect.detectors]
-    if named is not None and [type(detector) for detector in named] != there:
-        words = ", ".join(cls.__name__ for cls in there)
-        raise SetupError(f"the run's detectors were {words}; say detectors=… of these alone, or {REMEDY}")
-    for part in [p for step in (anonymize, score) for p in parts_of(step)]:
+    # A default that changed since, a field that was dropped and what a file must not choose all show here.
+    for tree, step in zip(trees, (anonymize, score), strict=True):
+        for path, before, now in _differences(tree, _parsed(repr(step), left_out), ""):
+            raise SetupError(f"{path} was {before:.200} in the run and would be {now:.200} now; {REMEDY}")
+    classes = [type(detector) for detector in anonymize.inspect.detectors]
+    if detectors is not None and [type(detector) for detector in detectors] != classes:
+        names = ", ".join(cls.__name__ for cls in classes)
+        raise SetupError(f"the run's detectors were {names}; give detectors=… of these alone, or {REMEDY}")
+    for part in (*parts_of(anonymize), *parts_of(score)):
         digest = part.__getstate__().get("weights")
-        if digest and digest not in known["weights"] and not (editor is not None and part is anonymize.editor):
+        if digest and digest not in recorded["weights"] and not (left_out and part is anonymize.editor):
             raise SetupError(f"the weights of {type(part).__name__} were changed since the run; {REMEDY}")
     return anonymize, score
 
 
-def _parsed(text: str) -> ast.expr:
+def _parsed(text: str, left_out: str) -> ast.expr:
+    """The settings of a step, without the one that is left out."""
     try:
-        return ast.parse(text, mode="eval").body
+        tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError) as error:
-        raise SetupError(f"a part of the run has no settings that can be read again: {text:.200}; {REMEDY}") from error
+        raise SetupError(f"a part of the run has settings that cannot be read again: {text:.200}; {REMEDY}") from error
+    if isinstance(tree, ast.Call):
+        tree.keywords = [keyword for keyword in tree.keywords if keyword.arg != left_out]
+    return tree
 
 
-def _made(node: ast.expr, field: str, named: Sequence[Detector], made: dict[str, Any]) -> Any:
-    """The value that a text stands for. What stands there twice is made once, so that its model is loaded once."""
-    text = ast.unparse(node)
-    if isinstance(node, ast.Tuple):
-        return tuple(_made(item, field, named, made) for item in node.elts)
-    try:
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
-            return ast.literal_eval(node)
-        if text not in made:
-            given = {k.arg: k.value for k in node.keywords if k.arg is not None and k.arg not in _NEVER}
-            fields = {name: _made(value, name, named, made) for name, value in given.items()}
-            made[text] = _class(node.func.id, field, named)(**fields)
-        return made[text]
-    except SetupError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise SetupError(f"the run's {field} cannot be made again from {text:.200}; {REMEDY}") from error
+@dataclass
+class _Factory:
+    """Makes what a text stands for: plain values, tuples of them, and parts, which are known by name alone.
 
+    Args:
+        detectors: whose classes may be made, besides those of the catalog.
+        made: text of a part -> the part: what is recorded twice is made once, so that its model is loaded once.
+    """
 
-def _class(name: str, field: str, named: Sequence[Detector]) -> Any:
-    for cls in (*_STEPS, *(type(part) for part in named)):
-        if cls.__name__ == name:
-            return cls
-    for entries in (catalog.DETECTORS, catalog.BACKENDS, catalog.EDITORS, catalog.ENCODERS):
-        for path, _ in entries.values():
+    detectors: Sequence[Detector]
+    made: dict[str, Any] = field(default_factory=dict)
+
+    def make(self, node: ast.expr, name: str) -> Any:
+        """The value of a setting of this name. Raises `SetupError` if it cannot be made."""
+        if isinstance(node, ast.Tuple):
+            return tuple(self.make(item, name) for item in node.elts)
+        text = ast.unparse(node)
+        try:
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+                return ast.literal_eval(node)
+            if text not in self.made:
+                given = {k.arg: k.value for k in node.keywords if k.arg is not None and k.arg not in _NEVER}
+                fields = {key: self.make(value, key) for key, value in given.items()}
+                self.made[text] = self._class(node.func.id, name)(**fields)
+            return self.made[text]
+        except SetupError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise SetupError(f"the run's {name} cannot be made again from {text:.200}; {REMEDY}") from error
+
+    def _class(self, class_name: str, name: str) -> Any:
+        for cls in (*_STEPS, *map(type, self.detectors)):
+            if cls.__name__ == class_name:
+                return cls
+        tables = (catalog.DETECTORS, catalog.BACKENDS, catalog.EDITORS, catalog.ENCODERS)
+        for path, _ in (entry for table in tables for entry in table.values()):
             module, _, attribute = path.partition(":")
-            if attribute == name:
+            if attribute == class_name:
                 return getattr(importlib.import_module(module), attribute)
-    cure = f"say {field}=… or " if field in _OPTIONS else ""
-    raise SetupError(f"the run's {field.removesuffix('s')} {name} has no short name; {cure}{REMEDY}")
-
-
-def _check_same(recorded: ast.expr, now: ast.expr) -> None:
-    """Raise `SetupError` for the first setting that is not as it was."""
-    for path, before, after in _differences(recorded, now, ""):
-        raise SetupError(f"{path} was {before:.200} in the run and would be {after:.200} now; {REMEDY}")
+        cure = f"give {name}=… or " if name in _OPTIONS else ""
+        raise SetupError(f"the run's {name.removesuffix('s')} {class_name} has no short name; {cure}{REMEDY}")
 
 
 def _differences(recorded: ast.expr | None, now: ast.expr | None, path: str) -> Iterator[tuple[str, str, str]]:
@@ -146,18 +159,3 @@ def _differences(recorded: ast.expr | None, now: ast.expr | None, path: str) -> 
             yield from _differences(old.get(name), new.get(name), f"{path}.{name}".lstrip("."))
     else:
         yield path, before, after
-
-
-def _without(tree: ast.expr, name: str) -> ast.expr:
-    """A step without one of its settings."""
-    if isinstance(tree, ast.Call):
-        tree.keywords = [keyword for keyword in tree.keywords if keyword.arg != name]
-    return tree
-
-
-def _gate(recorded: Mapping[str, Any] | None) -> Gate | None:
-    if recorded is None:
-        return None
-    gate = Gate(**{name: recorded[name] for name in ("above", "at_most", "residue", "strict")})
-    gate.check()
-    return gate

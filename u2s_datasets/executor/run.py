@@ -1,31 +1,52 @@
-"""The whole job on one machine: a source in, a folder of safe shards out, resumable at any moment."""
+"""The whole job: a source in, a folder of safe shards and reports out, resumable at any moment.
+
+`RunPlan` is one run: what its output is bound to, what is left to do, what `run.json` says of it.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import hashlib
+import importlib.metadata
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.executor.plan import RunPlan, counts
-from u2s_datasets.executor.pools import pools_of
-from u2s_datasets.parts import Editor, checks
+from u2s_datasets.executor.local import Workers, chunks_of, default_number, give_back_memory
+from u2s_datasets.executor.options import ProfileOptions, RunOptions
+from u2s_datasets.executor.ordering import RowRange
+from u2s_datasets.executor.pipeline import Pipeline, parts_of
+from u2s_datasets.executor.pools import Pool, complete_pools
+from u2s_datasets.images.stored import stored_size
+from u2s_datasets.parts import Editor, Part
+from u2s_datasets.parts.docstrings import documented_by
+from u2s_datasets.parts.fingerprint import code_digest
 from u2s_datasets.privacy.criteria import CriteriaLike
-from u2s_datasets.review.decisions import read_manifest
+from u2s_datasets.runs.files import json_bytes
+from u2s_datasets.runs.manifest import Shard, count_rows
 from u2s_datasets.runs.object_store import output_at
 from u2s_datasets.runs.writer import Output, check_apart
-from u2s_datasets.sources.open import Source, open_source
-from u2s_datasets.stages.profiles import Backends, Profile, profile
+from u2s_datasets.sources.base import Item, Source
+from u2s_datasets.sources.open import open_source
+from u2s_datasets.stages import profiles
+from u2s_datasets.stages.profiles import Backends, Profile
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from ray.data import Dataset
 
-    from u2s_datasets.executor.pools import Pool
     from u2s_datasets.executor.ray import RayPools
 
+_LIBRARIES = ("u2s_datasets", "datasets", "numpy", "onnxruntime", "openvino", "pillow", "pyarrow", "rapidocr")
+"""What shapes the rows of every run; a profile's parts add their own."""
 
+
+@documented_by(RunOptions)
 def run(
     src: str | Path,
     out: str | Path,
@@ -69,22 +90,9 @@ def run(
     Args:
         src: a folder of images, parquet, tar shards, a saved dataset, or a Hub dataset id "ORG/NAME"; see
             `sources.open_source`.
-        out: the output folder, see `output.py` for what lies where; or "s3://bucket/folder" or another address of
-            an object store, see `store_output.py`.
-        profile_name, detectors, editor, editor_options, backend, models, small, dtype, device, criteria, threshold,
-            method, groups, seed, format, verify, prior, label_column: what is done; see `ProfileOptions` and
-            `Anonymize`. The label column is one of those in `keep`.
-        split, image_column, keep, allow: what is read; see `sources.open_source`.
-        secret: file with the key of the row ids; without it one is made and kept in `private/`.
-        limit: at most so many rows, the first ones.
-        shard_size: source rows per shard.
-        num_proc: worker processes; where none, one per core, as far as the memory goes, or with models one per GPU.
-            1 works in this process: a row that crashes the interpreter ends the run.
-        ray: whether Ray drives the run; with it, `num_proc` is the workers of every stage.
-        ray_address: of a running Ray cluster, such as "10.0.0.1:6379"; None starts Ray on this machine for the run.
-        pools: workers by stage, for Ray; see `pools.Pool`.
-        dry_run: look at everything and write nothing.
-        progress: show a progress bar on standard error.
+        out: the output folder, see `runs/layout.py` for its files; or "s3://bucket/folder" or another address of an
+            object store, see `runs/object_store.py`.
+        {options}
 
     Returns:
         What `run.json` holds: counts, reasons, configuration, versions, rates.
@@ -92,123 +100,236 @@ def run(
     Raises:
         SetupError: before the first row, naming the value and the remedy.
     """
-    _check_numbers(limit=limit, shard_size=shard_size, num_proc=num_proc)
-    engine = _engine(ray, ray_address, pools, num_proc)
-    made = output_at(out)
-    chosen = profile(
-        profile_name,
-        detectors=detectors,
-        editor=editor,
-        editor_options=editor_options,
-        backend=backend,
-        models=models,
-        small=small,
-        dtype=dtype,
-        device=device,
-        criteria=criteria,
-        threshold=threshold,
-        method=method,
-        groups=groups,
-        seed=seed,
-        format=format,
-        verify=verify,
-        prior=prior,
-        label_column=label_column,
-    )
-    if engine is not None:
-        pools_of(chosen, pools)
+    given = {name: value for name, value in locals().items() if name not in ("src", "out")}
+    return _run(src, out, RunOptions(**given))  # a test compares its fields with the arguments here
+
+
+def _run(src: str | Path, out: str | Path, options: RunOptions) -> dict[str, Any]:
+    if options.ray:
+        from u2s_datasets.executor.ray import RayPools  # before anything else: without the extra, there is no run
+    opened = output_at(out)
+    steps = {field.name: getattr(options, field.name) for field in dataclasses.fields(ProfileOptions)}
+    chosen = profiles.profile(steps.pop("profile_name"), **steps)
+    engine = None
+    if options.ray:
+        engine = RayPools(options.ray_address, complete_pools(chosen, options.pools, options.num_proc))
     check_apart(src, out)
-    source = open_source(str(src), split=split, image_column=image_column, keep=keep, allow=allow)
-    _check_read(source, chosen)
-    chosen = chosen.with_engine("openvino", threads=1)
-    rows = min(len(source), limit or len(source))
-    plan = RunPlan(source, chosen, rows, shard_size, num_proc, split, image_column, engine)
-    if dry_run:
-        return {**plan.facts(), "dry_run": True}
-    with made as output:
-        key = output.secret(Path(secret).expanduser() if secret else None)
-        shards = output.manifest(plan.binding(key))
-        rates = plan.work(output, shards, key, progress)
-        facts = {**plan.facts(), **counts(shards, plan.rows), "rates": rates}
-        _finish(output, source, facts)
-    return facts
+    source = open_source(
+        str(src), split=options.split, image_column=options.image_column, keep=options.keep, allow=options.allow
+    )
+    _check_required(source, chosen)
+    plan = RunPlan(source, chosen.with_engine("openvino", threads=1), options, engine)
+    if options.dry_run:
+        return {**plan.summary(), "dry_run": True}
+    with opened as output:
+        key = output.secret(Path(options.secret).expanduser() if options.secret else None)
+        shards = output.resume(plan.binding(key))
+        rates = plan.work(output, shards, key)
+        summary = {**plan.summary(), **count_rows(shards, plan.rows), "rates": rates}
+        _finish(output, source, summary)
+    return summary
 
 
-def _engine(ray: bool, address: str | None, pools: Mapping[str, Pool] | None, size: int | None) -> RayPools | None:
-    if ray:
-        from u2s_datasets.executor.ray import RayPools
-
-        return RayPools(address, pools, size)
-    if address is not None:
-        raise SetupError(f"ray_address={address!r} (--ray-address) is for ray=True (--ray); say that too")
-    if pools is not None:
-        raise SetupError(f"pools for {', '.join(pools)} (--pool) are for ray=True (--ray); say that too")
-    return None
-
-
-def _finish(output: Output, source: Source, facts: dict[str, Any]) -> None:
-    from u2s_datasets.evaluation.report.report import write_reports
-
-    text = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    output.write(output.root / "run.json", text.encode("utf-8", "backslashreplace"))
-    output.gather()
-    try:
-        write_reports(output.root, original=source.original)  # it counts the rows once more, in the files themselves
-    except U2SError:
-        output.withdraw()
-        raise
-    output.publish()
-
-
-def rewrite_reports(out: str | Path) -> None:
-    """Write both pages of a finished run again; originals are shown where the source is still in its place.
-
-    Raises:
-        SetupError: the folder holds no finished run.
-    """
-    from u2s_datasets.evaluation.report.report import write_reports
-
-    root = Path(out).expanduser()
-    original = originals_of(root)
-    with Output(root) as output:
-        write_reports(output.root, original=original)
-
-
-def originals_of(root: Path) -> Callable[[str], Image | None] | None:
-    """Gives the originals of a finished run; none where its source is not in its place any more.
-
-    Raises:
-        SetupError: the folder holds no finished run, or a damaged one.
-    """
-    return _original(read_manifest(root))
-
-
-def _original(known: dict[str, Any]) -> Callable[[str], Image | None] | None:
-    """Gives the originals of a manifest's run; none where its source is not in its place.
-
-    Only a dataset that came from the Hub is looked for there: the name of a folder is nobody else's business.
-    """
-    if known["source_kind"] != "dataset" and not Path(known["source"]).exists():
-        return None
-    try:
-        source = open_source(known["source"], image_column=known["image_column"], split=known["split"])
-    except (SetupError, OSError):
-        return None
-    return source.original if source.kind == known["source_kind"] else None
-
-
-def _check_read(source: Source, chosen: Profile) -> None:
-    """Raise `SetupError` where a column that a step is to read is not among those that are read."""
+def _check_required(source: Source, chosen: Profile) -> None:
+    """Raise `SetupError` if a column that a step has to read is not among those that are read."""
     for name in chosen.anonymize.required():
         if source.kind == "folder":
             raise SetupError(
-                f"label_column={name!r} is read from a dataset or parquet alone: what a folder is called is no class"
+                f"label_column={name!r} cannot be read from a folder, since a folder's name is not a class; "
+                "use parquet or a dataset with such a column"
             )
         if name not in source.kept:
-            raise SetupError(f"label_column={name!r} is no kept column; name it in --keep as well")
+            raise SetupError(f"label_column={name!r} is not a kept column; name it in --keep as well")
 
 
-def _check_numbers(**numbers: int | None) -> None:
-    for name, value in numbers.items():
-        if value is not None:
-            checks.whole(name, value)
+def _finish(output: Output, source: Source, summary: dict[str, Any]) -> None:
+    """Write `run.json` and the reports, or nothing that vouches for the run."""
+    from u2s_datasets.evaluation.report.report import write_reports
+
+    output.write(output.run, json_bytes(summary) + b"\n")
+    output.gather()
+    try:
+        write_reports(output, original=source.original)  # it counts the rows once more, in the files themselves
+    except U2SError:
+        output.withdraw()
+        raise
+
+
+@dataclass
+class RunPlan:
+    """What is to be done, and by whom.
+
+    Args:
+        source: what is read.
+        profile: what is done with it.
+        options: of the run.
+        engine: Ray, if it drives the run.
+    """
+
+    source: Source
+    profile: Profile
+    options: RunOptions
+    engine: RayPools | None = None
+
+    @cached_property
+    def rows(self) -> int:
+        """How many rows of the source are read, the first ones."""
+        return min(len(self.source), self.options.limit or len(self.source))
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """Every part of both steps."""
+        return [*parts_of(self.profile.anonymize), *parts_of(self.profile.score)]
+
+    @cached_property
+    def on_gpu(self) -> bool:
+        """Whether a part wants a GPU."""
+        return any(part.on_gpu for part in self.parts)
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what shapes the rows."""
+        names = [*(name for part in self.parts for name in part.libraries), *_LIBRARIES]
+        return {name: importlib.metadata.version(name) for name in names}
+
+    def configuration(self) -> dict[str, Any]:
+        """What shaped the rows, in plain values for anyone: no source is named, and no seed."""
+        return {
+            "profile": self.profile.name,
+            "anonymize": _without_seeds(self.profile.anonymize.config()),
+            "gate": None if self.profile.gate is None else self.profile.gate.config(),
+            "kept_columns": list(self.source.kept),
+            "shard_size": self.options.shard_size,
+            "code": code_digest(),
+        }
+
+    def binding(self, secret: bytes) -> dict[str, Any]:
+        """What an output folder belongs to. Private: the whole configuration, texts and seeds included."""
+        # A local source is known by its full path, from wherever it is named; a Hub dataset by its id.
+        path = Path(self.source.location).expanduser()
+        modules = {type(part).__module__ for part in self.parts}
+        weights = {part.__getstate__().get("weights", "") for part in self.parts}
+        # The text of a step holds every setting. An object without a text of its own shows its address, which changes.
+        steps = [re.sub(r" at 0x[0-9a-f]+", "", repr(step)) for step in (self.profile.anonymize, self.profile.score)]
+        private = {
+            "seed": self.profile.anonymize.seed,
+            "parts": steps,
+            "weights": sorted(weights - {""}),
+            "foreign_code": sorted(code_digest(m) for m in modules if not m.startswith("u2s_datasets.")),
+        }
+        return {
+            "source": str(path.resolve()) if path.exists() else self.source.location,
+            "source_kind": self.source.kind,
+            "split": self.options.split,
+            "image_column": self.options.image_column,
+            "source_content": self.source.fingerprint(),
+            "rows": self.rows,
+            "configuration": {**self.configuration(), **private},
+            "versions": self.versions(),
+            "secret": hashlib.sha256(b"u2s" + secret).hexdigest(),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """What is known before any row is done, as it stands in `run.json`."""
+        inspected, not_inspected = self.profile.inspect.scope()
+        return {
+            "rows": self.rows,
+            "skipped": self.source.skipped,
+            "verified": self.profile.anonymize.verify,
+            "profile": self.profile.name,
+            "inspected_criteria": inspected,
+            "not_inspected": not_inspected,
+            "source_kind": self.source.kind,
+            "configuration": self.configuration(),
+            "versions": self.versions(),
+        }
+
+    def work(self, output: Output, shards: list[Shard], secret: bytes) -> dict[str, Any]:
+        """Do the shards that are missing, and add them to the finished ones. Returns how fast it went."""
+        from tqdm import tqdm
+
+        finished, size = {shard.number for shard in shards}, self.options.shard_size
+        starts = enumerate(range(0, self.rows, size))
+        ranges = {n: RowRange(n, first, min(first + size, self.rows)) for n, first in starts if n not in finished}
+        left = self.rows - sum(shard.rows for shard in shards)
+        if ranges:
+            output.withdraw()
+        pipeline = Pipeline(self.profile, secret, self.source.kept)
+        workers = self.options.num_proc or default_number(self.on_gpu)
+        began, first_rows, writing = time.monotonic(), None, 0.0
+        # This imports `datasets`, which takes seconds: now, and not at the first shard, while the workers wait.
+        columns.features(columns.PUBLIC)
+        collected: dict[int, list[dict[str, Any]]] = {number: [] for number in ranges}
+        disable = not self.options.progress
+        with tqdm(total=self.rows, initial=self.rows - left, unit="img", disable=disable, smoothing=0.05) as bar:
+            for number, rows in self._results(pipeline, list(ranges.values()), min(workers, max(1, left))):
+                first_rows = first_rows or time.monotonic()
+                collected[number] += rows
+                bar.update(len(rows))
+                if len(collected[number]) == len(ranges[number]):
+                    complete = time.monotonic()
+                    output.add_shard(shards, number, collected.pop(number), self.source.kept)
+                    writing += time.monotonic() - complete
+                    give_back_memory()
+        seconds = time.monotonic() - began
+        rates = {
+            "rows": left,
+            "seconds": round(seconds, 3),
+            "rows_per_second": round(left / seconds, 3) if left else None,
+            "seconds_to_first_rows": round(first_rows - began, 3) if first_rows else None,
+            "workers": workers,
+        }
+        return rates if self.engine is None else rates | self.engine.summary(writing, left)
+
+    def _results(
+        self, pipeline: Pipeline, ranges: Sequence[RowRange], workers: int
+    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """(shard, its next rows), from whatever drives the run."""
+        if self.engine is not None:
+            return self.engine.map(pipeline, self.source, ranges)
+        pool: Workers[int, Item, dict[str, Any]] = Workers(
+            pipeline, pipeline.crashed, workers, here=self.options.num_proc == 1
+        )
+        return pool.map(self._chunks(ranges))
+
+    def _chunks(self, ranges: Sequence[RowRange]) -> Iterator[tuple[int, list[Item]]]:
+        for rows in ranges:
+            items = self.source.read(rows.start, rows.stop)
+            for chunk in chunks_of(items, lambda item: stored_size(item.image), self.on_gpu):
+                yield rows.shard, chunk
+
+
+def _without_seeds(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_seeds(v) for k, v in value.items() if k != "seed"}
+    return [_without_seeds(v) for v in value] if isinstance(value, list) else value
+
+
+def ray_anonymize(
+    ray_dataset: Dataset, profile: Profile | None = None, *, pools: Mapping[str, Pool] | None = None
+) -> Dataset:
+    """A Ray dataset with the columns of all five steps; only its schema is read before its rows are.
+
+    As with `Dataset.map`, the original stays beside its anonymized image: of what is here, publish the columns that
+    `columns.PUBLIC` names, and no others. A row that killed the process which worked on it is withheld; rows that Ray
+    itself leaves out, if its settings allow it to, are missing from the answer, so count them.
+
+    Args:
+        ray_dataset: rows with a column of images: encoded bytes, `{bytes, path}`, paths that every node can read, or
+            tensors (H, W, 3) uint8.
+        profile: the steps; None for the profile `cpu`.
+        pools: workers by the names of `pools.pool_steps`, in place of the default ones.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        SetupError: no such column or pool, or more workers than the cluster has room for.
+    """
+    from u2s_datasets.executor.ray import through_own_pools
+
+    chosen = profile or profiles.profile()
+    chosen.anonymize.check()
+    names = ray_dataset.columns() or []
+    for name in (chosen.anonymize.image_column, *chosen.anonymize.required()):
+        if name not in names:
+            raise SetupError(f"unknown column {name!r}; expected one of: {', '.join(names)}")
+    pipeline = Pipeline(chosen.with_engine("openvino", threads=1), b"")
+    return through_own_pools(ray_dataset, pipeline, complete_pools(chosen, pools))

@@ -1,7 +1,7 @@
-"""Pixels in and out: what decodes, how it is encoded clean, content seeds, padding, boxes."""
+"""Pixels in and out: what decodes, how it is encoded without metadata, content seeds, padding, boxes."""
 
-from u2s_datasets.images.decoding import MAX_PIXELS, Decoded, decode
-from u2s_datasets.images.encoding import ENCODED_FORMATS, choose_format, content_seed, encode
+from u2s_datasets.images.decoding import MAX_PIXELS, Decoded, decode, max_file_size
+from u2s_datasets.images.encoding import ENCODED_FORMATS, choose_format, encode
 from u2s_datasets.images.formats import IMAGE_SUFFIXES, looks_like_image
 from u2s_datasets.images.geometry import (
     Box,
@@ -14,6 +14,7 @@ from u2s_datasets.images.geometry import (
     unpad,
 )
 from u2s_datasets.images.metadata import metadata_in
+from u2s_datasets.images.same import content_seed
 
 __all__ = [
     "ENCODED_FORMATS",
@@ -31,6 +32,7 @@ __all__ = [
     "grow_head",
     "grow_line",
     "looks_like_image",
+    "max_file_size",
     "metadata_in",
     "pad",
     "unpad",

@@ -1,4 +1,4 @@
-"""Images in: decoded whole or refused; upright RGB, bare of metadata."""
+"""Images in: decoded whole or refused; upright RGB without metadata."""
 
 from __future__ import annotations
 
@@ -11,17 +11,24 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from u2s_datasets.errors import SetupError, U2SError, UnreadableImage
-from u2s_datasets.images.formats import check_ends, check_icons, check_size, is_camera_raw, kind_of, refuse_raw_name
+from u2s_datasets.images.formats import (
+    check_complete,
+    check_icon_sizes,
+    check_size,
+    format_of,
+    is_camera_raw,
+    refuse_raw_name,
+)
 from u2s_datasets.images.metadata import EOI, jpeg_segments, webp_chunks
 
 MAX_PIXELS = 178_956_970
-"""Default limit of `decode`: what Pillow itself calls a bomb, so that both agree."""
+"""Default limit of `decode`: Pillow's own limit for decompression bombs, so that both agree."""
 
 _READERS = {
     "JPEG": "PIL.JpegImagePlugin:JpegImageFile",
@@ -42,6 +49,7 @@ _ONE_PICTURE = {"MPO", "HEIF", "ICO"}
 """Formats whose further frames are previews, depth or gain maps, or other sizes of the same picture."""
 
 _TRUNCATED = re.compile(r"truncated|end of file|unexpected end|premature|not enough|buffer is not large", re.I)
+_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,12 +63,12 @@ _TURNS = {
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture and what it was stored as.
+    """An image and what it was stored as.
 
     Args:
         pixels: upright RGB, no `info`, no EXIF, no file name: whatever saves it writes pixels alone.
-        format: the source's format, such as "JPEG"; "PIXELS" where the value came decoded and does not tell.
-        lossless: whether the source was stored without loss. False where that cannot be known.
+        format: the source's format, such as "JPEG"; "PIXELS" if the value came decoded and does not tell.
+        lossless: whether the source was stored without loss. False if that cannot be known.
     """
 
     pixels: Image.Image
@@ -68,22 +76,27 @@ class Decoded:
     lossless: bool
 
 
+def max_file_size(max_pixels: int = MAX_PIXELS) -> int:
+    """Bytes of the largest file that is read: 8 for each pixel (16-bit RGBA), and 64 MiB for whatever else it holds."""
+    return 8 * max_pixels + 2**26
+
+
 def decode(value: Any, max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Decode one picture whole, or refuse it.
+    """Decode one image whole, or refuse it.
 
     Pixel values are kept as stored: an ICC profile is dropped and not applied, as `datasets` decodes too.
     Transparency is composited on white, so pixels hidden under alpha 0 are gone. 16-bit greys become v / 257.
-    EXIF orientation is applied once. A MPO is the JPEG that it starts with; a HEIC is its primary image.
+    EXIF orientation is applied once. An MPO is the JPEG that it starts with; a HEIC is its primary image.
 
     Args:
         value: bytes, a path, `{"bytes": ..., "path": ...}`, a PIL image, or an (H, W), (H, W, 3) or (H, W, 4)
             uint8 array. A path inside a dict beside bytes only tells the name.
-        max_pixels: largest width x height, judged from the header before anything is decoded.
+        max_pixels: largest width x height, read from the header before anything is decoded.
 
     Raises:
         UnreadableImage: with code "missing", "empty", "unreadable", "truncated", "animated", "too_large" or
             "unsupported". Nothing else is raised for any bytes.
-        SetupError: where this process told Pillow to accept truncated files, or pillow_heif is absent.
+        SetupError: this process told Pillow to accept truncated files, or pillow_heif is not installed.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise SetupError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True: half-read images would pass; set it to False")
@@ -122,7 +135,7 @@ def _read(path: Path, max_pixels: int) -> bytes:
     if not path.is_file():
         # A pipe or a device would block or never end.
         raise UnreadableImage(f"{path}: not a regular file", "unreadable")
-    if path.stat().st_size > 8 * max_pixels + 2**26:
+    if path.stat().st_size > max_file_size(max_pixels):
         raise UnreadableImage(f"{path}: {path.stat().st_size} bytes for {max_pixels} pixels at most", "too_large")
     return path.read_bytes()
 
@@ -143,30 +156,26 @@ def _from_pil(image: Image.Image, max_pixels: int) -> Decoded:
     if isinstance(image, ImageFile.ImageFile) and image._im is None and image.fp is not None:
         check_size(image.size, max_pixels)
         name = Path(os.fsdecode(image.filename)).name or f"image.{kind.lower()}"
-        return _from_bytes(_behind(image.fp), name, max_pixels)
-    return _finish(image, kind, max_pixels)
-
-
-def _behind(file: IO[bytes]) -> bytes:
-    """All of a lazy image's file, left where it was read: only in the bytes it is seen that some are missing."""
-    at = file.tell()
-    file.seek(0)
-    data = file.read()
-    file.seek(at)
-    return data
+        # From all bytes of its file, since only they show that some are missing; the file is left where it was.
+        at = image.fp.tell()
+        image.fp.seek(0)
+        data = image.fp.read()
+        image.fp.seek(at)
+        return _from_bytes(data, name, max_pixels)
+    return _upright(image, kind, max_pixels)
 
 
 def _from_bytes(data: bytes, name: str, max_pixels: int) -> Decoded:
     if not data:
         raise UnreadableImage(f"{name}: no bytes", "empty")
     refuse_raw_name(name)
-    kind = kind_of(data, name)
-    check_ends(data, kind, name)
+    kind = format_of(data, name)
+    check_complete(data, kind, name)
     if kind == "ICO":
-        check_icons(data, max_pixels)
+        check_icon_sizes(data, max_pixels)
     image = _reader(kind)(io.BytesIO(data))
-    decoded = _finish(image, kind, max_pixels)
-    if kind == "JPEG" and _ran_dry(data, image):
+    decoded = _upright(image, kind, max_pixels)
+    if kind == "JPEG" and _is_filled_up(data, image):
         raise UnreadableImage(f"{name}: the data end before the picture does", "truncated")
     if kind == "WEBP":
         return Decoded(decoded.pixels, kind, any(chunk == b"VP8L" for chunk, _ in webp_chunks(data)))
@@ -174,7 +183,7 @@ def _from_bytes(data: bytes, name: str, max_pixels: int) -> Decoded:
 
 
 def _reader(kind: str) -> Callable[[io.BytesIO], Image.Image]:
-    """The plugin's class. `Image.open` is passed by: it judges the size by a global that anyone can set."""
+    """The plugin's class. `Image.open` is not used: it limits the size by a global that anyone can set."""
     module, _, name = _READERS[kind].partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -182,8 +191,8 @@ def _reader(kind: str) -> Callable[[io.BytesIO], Image.Image]:
         raise SetupError(f"{kind} files need {module}; run: pip install pillow-heif") from error
 
 
-def _finish(image: Image.Image, kind: str, max_pixels: int) -> Decoded:
-    """From an opened, perhaps lazy image to the bare upright pixels."""
+def _upright(image: Image.Image, kind: str, max_pixels: int) -> Decoded:
+    """From an opened, perhaps lazy image to its upright RGB pixels, without metadata."""
     check_size(image.size, max_pixels)
     if hasattr(image, "tag_v2") and is_camera_raw(image.tag_v2):
         raise UnreadableImage("a camera raw file: what opens is its preview", "unsupported")
@@ -193,18 +202,18 @@ def _finish(image: Image.Image, kind: str, max_pixels: int) -> Decoded:
     if kind not in _ONE_PICTURE and getattr(image, "is_animated", False):
         raise UnreadableImage(f"a {kind} of several frames", "animated")
     image.load()
-    check_size(image.size, max_pixels)
+    check_size(image.size, max_pixels)  # once more: an ICO may get another size on loading
     pixels = _rgb(image)
-    turn = _TURNS.get(image.getexif().get(0x0112, 1))
-    return Decoded(_bare(pixels if turn is None else pixels.transpose(turn)), kind, lossless)
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    return Decoded(bare_copy(pixels if turn is None else pixels.transpose(turn)), kind, lossless)
 
 
-def _ran_dry(data: bytes, image: Image.Image) -> bool:
-    """Whether a JPEG's data end before its last row, which libjpeg fills up in silence.
+def _is_filled_up(data: bytes, image: Image.Image) -> bool:
+    """Whether a JPEG's data end before its last row, which libjpeg then fills up in silence.
 
-    The filling is flat, so only a picture whose last corner is flat is decoded again, with other bytes in the
-    place of what follows the data: where the pixels change, bytes were missing. A progressive file that lacks
-    only refinements, and damage in the middle, are not seen.
+    The filling is flat, so only an image whose last corner is flat is decoded again, with other bytes in the
+    place of what follows the data: if the pixels change, bytes were missing. A progressive file that lacks
+    only refinements, and damage in the middle, go unnoticed.
     """
     width, height = image.size
     corner = image.crop(((width - 1) // 8 * 8, (height - 1) // 8 * 8, width, height))
@@ -240,7 +249,7 @@ def _eight_bits(grey: np.ndarray) -> np.ndarray:
     return (wide if high <= 255 else (wide + 128) // 257).astype(np.uint8)
 
 
-def _bare(image: Image.Image) -> Image.Image:
+def bare_copy(image: Image.Image) -> Image.Image:
     """A fresh RGB image of these pixels: Pillow's own copies carry `info`, which `save` writes out again."""
     bare = Image.new("RGB", image.size)
     bare.paste(image)
@@ -262,7 +271,7 @@ def _name(value: Any) -> str:
 
 
 class _Quiet:
-    """Keeps the warnings of the decoders in while any thread decodes; every finding is a code instead.
+    """Silences the decoders' warnings while any thread decodes; every finding is a code instead.
 
     `warnings.catch_warnings` swaps a global: two threads that end in the wrong order would leave the filter
     on, so the first one in sets it and the last one out takes it back.

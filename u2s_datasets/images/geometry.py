@@ -1,4 +1,4 @@
-"""Boxes and padding. Pixels stay in place: what is padded is unpadded, and boxes stay valid (law 6)."""
+"""Boxes and padding. Pixels stay in place: padding is undone exactly, and boxes stay valid (law 6)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def pad(image: Image.Image, multiple: int) -> tuple[Image.Image, tuple[int, int]
         The padded image and the (width, height) that `unpad` takes to undo it exactly.
 
     Raises:
-        ValueError: where `multiple` is below 1.
+        ValueError: `multiple` is below 1.
     """
     if multiple < 1:
-        raise ValueError(f"multiple is {multiple}; it must be at least 1")
+        raise ValueError(f"invalid multiple {multiple}; expected at least 1")
     right, bottom = -image.width % multiple, -image.height % multiple
     pixels = np.pad(np.asarray(image.convert("RGB")), ((0, bottom), (0, right), (0, 0)), mode="edge")
     return Image.fromarray(pixels), image.size
@@ -31,7 +31,7 @@ def unpad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The top left (width, height) pixels of a padded image.
 
     Raises:
-        ValueError: where the image is smaller than that, which would add black pixels in silence.
+        ValueError: the image is smaller than that; cropping would add black pixels in silence.
     """
     if image.width < size[0] or image.height < size[1]:
         raise ValueError(f"an image of {image.size} cannot be cut to {size}")
@@ -39,7 +39,7 @@ def unpad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def clip_box(box: Box, size: tuple[int, int]) -> Box | None:
-    """The part of a box inside an image of (width, height) pixels; None where no area is left.
+    """The part of a box inside an image of (width, height) pixels; None if no area is left.
 
     Corners in the wrong order are swapped, and a coordinate that is not a number reaches to the image's edge:
     a region to hide must not vanish because of a detector's slip.

@@ -1,4 +1,4 @@
-"""What an encoded image carries beside its pixels, found by walking segments and chunks and not by Pillow.
+"""What an encoded image carries beside its pixels, found by walking its segments and chunks, without Pillow.
 
 Everything that is not known to be needed for the pixels is named: an unknown chunk counts as metadata.
 """
@@ -13,7 +13,18 @@ SOS, EOI = 0xDA, 0xD9
 _JPEG_NEEDED = {*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD} - {0xC8}
 _PNG_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"cICP"}
 _WEBP_NEEDED = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH"}
-_XMP = (b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0")
+_CHUNK_NAMES = {b"eXIf": "EXIF", b"EXIF": "EXIF", b"iCCP": "ICC", b"ICCP": "ICC", b"XMP ": "XMP"}
+_SEGMENT_NAMES = (
+    (0xE0, b"JFXX\0", "thumbnail"),
+    (0xE1, b"Exif", "EXIF"),
+    (0xE1, b"http://ns.adobe.com/xap/1.0/\0", "XMP"),
+    (0xE1, b"http://ns.adobe.com/xmp/extension/\0", "XMP"),
+    (0xE2, b"ICC_PROFILE", "ICC"),
+    (0xED, b"", "IPTC"),
+    (0xFE, b"", "comment"),
+    (0, b"", "bytes between segments"),
+)
+"""(marker, start of its body, name) of JPEG segments."""
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _TRAILING = "bytes after the image's end"
 
@@ -43,7 +54,7 @@ def metadata_in(data: bytes) -> list[str]:
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """(marker, body, offset of the marker) of each segment up to EOI; ends early where the file does."""
+    """(marker, body, offset of the marker) of each segment up to EOI; ends early if the file does."""
     at = 2
     while (found := _NEXT_MARKER.search(data, at)) is not None:
         # Bytes that belong to no segment could hold anything; marker 0 stands for them.
@@ -62,22 +73,8 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
             at = scan.start()
 
 
-def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
-    """(name, body, offset of its end) of each chunk up to IEND; ends early where the file does."""
-    at = 8
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        if at + 12 + length > len(data):
-            return
-        name = data[at + 4 : at + 8]
-        yield name, data[at + 8 : at + 8 + length], at + 12 + length
-        if name == b"IEND":
-            return
-        at += 12 + length
-
-
 def webp_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """(name, offset of its end) of each chunk inside the RIFF container; ends early where the file does."""
+    """(name, offset of its end) of each chunk inside the RIFF container; ends early if the file does."""
     at, end = 12, 8 + int.from_bytes(data[4:8], "little")
     while at + 8 <= min(end, len(data)):
         name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
@@ -105,46 +102,37 @@ def _in_segment(marker: int, body: bytes) -> Iterator[str]:
             yield "thumbnail"
         if body[7:12] != b"\0\0\1\0\1":
             yield "density"
-    elif marker == 0xE0 and body[:5] == b"JFXX\0":
+        return
+    other = f"APP{marker - 0xE0}" if 0xE0 <= marker <= 0xEF else f"segment 0x{marker:02X}"
+    name = next((name for m, start, name in _SEGMENT_NAMES if m == marker and body.startswith(start)), other)
+    yield name
+    if name == "EXIF" and b"\xff\xd8\xff" in body:
         yield "thumbnail"
-    elif marker == 0xE1 and body[:4] == b"Exif":
-        yield "EXIF"
-        if b"\xff\xd8\xff" in body:
-            yield "thumbnail"
-    elif marker == 0xE1 and body.startswith(_XMP):
-        yield "XMP"
-    elif marker == 0xE2 and body[:11] == b"ICC_PROFILE":
-        yield "ICC"
-    elif marker == 0xED:
-        yield "IPTC"
-    elif marker == 0xFE:
-        yield "comment"
-    elif marker == 0:
-        yield "bytes between segments"
-    else:
-        yield f"APP{marker - 0xE0}" if 0xE0 <= marker <= 0xEF else f"segment 0x{marker:02X}"
 
 
 def _in_png(data: bytes) -> Iterator[str]:
-    for name, body, end in png_chunks(data):
+    at = 8
+    while at + 12 <= len(data):
+        length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        body = data[at + 8 : at + 8 + length]
+        at += 12 + length
+        if at > len(data):
+            break
         if name == b"IEND":
-            if body or len(data) > end:
+            if body or len(data) > at:
                 yield _TRAILING
             return
         if name not in _PNG_NEEDED:
-            known = {b"eXIf": "EXIF", b"iCCP": "ICC"}.get(name, name.decode("latin-1"))
-            yield "XMP" if name == b"iTXt" and body.startswith(b"XML:com.adobe.xmp\0") else known
+            xmp = name == b"iTXt" and body.startswith(b"XML:com.adobe.xmp\0")
+            yield "XMP" if xmp else _CHUNK_NAMES.get(name, name.decode("latin-1"))
     yield "cut short"
 
 
 def _in_webp(data: bytes) -> Iterator[str]:
-    end = 12
-    for name, end in webp_chunks(data):  # noqa: B007 (the last end is used below)
-        if name not in _WEBP_NEEDED:
-            known = {b"EXIF": "EXIF", b"XMP ": "XMP", b"ICCP": "ICC"}
-            yield known.get(name, name.decode("latin-1"))
+    chunks = list(webp_chunks(data))
+    yield from (_CHUNK_NAMES.get(name, name.decode("latin-1")) for name, _ in chunks if name not in _WEBP_NEEDED)
     stated = 8 + int.from_bytes(data[4:8], "little")
-    if end < stated or end == 12:
+    if not chunks or chunks[-1][1] < stated:
         yield "cut short"
-    elif len(data) > end:
+    elif len(data) > chunks[-1][1]:
         yield _TRAILING

@@ -1,8 +1,8 @@
-"""The vocabulary on one screen: what flows (`Detection`, `Edit`, `Request`) and what loads (`Part` and its kinds).
+"""The vocabulary: what flows (`Detection`, `Edit`, `Request`) and what loads (`Part` and its kinds).
 
-A part is a frozen dataclass: configured now, loaded later, in the process that uses it. Its pickled state is
-its configuration and a digest of the code that shapes its results, never its model, so that `datasets`
-fingerprints a part by what it does: the same before and after its first call, another after an edit.
+A part is a frozen dataclass: configured now, loaded later, in the process that uses it. Its pickled state is its
+configuration and a digest of the code that shapes its results, never its model. So `datasets` fingerprints a part by
+what it does: the fingerprint is the same before and after the first call, and changes when the code does.
 """
 
 from __future__ import annotations
@@ -21,25 +21,24 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.images import Box, grow_evenly
 from u2s_datasets.parts.fingerprint import code_digest
 
-_LOAD = threading.Lock()
-
+_LOAD = threading.RLock()  # reentrant, since loading a part may load a part inside it
 
 Grow = Callable[[Box], Box]
-"""From a detected box to the region that is hidden."""
+"""From a detected box to the region that hides it, not clipped to the image."""
 
 
 @dataclass(frozen=True)
 class Category:
-    """One kind of region that a detector finds, and all that the rest of the package has to know of it.
+    """One kind of region that a detector finds, and all that the rest of the package has to know about it.
 
     Args:
-        name: in `Detection.category`, reviews and provenances, such as "face".
-        description: what is found, with its limits, for reports and cards; the name where there is none.
-        noun, plural: for captions, which show no other word of a detector.
-        grow: the region that hides a detected box, see `images.grow_evenly`.
-        criterion: the criterion of `criteria.CRITERIA` under which a model is asked for the same.
-        covers: keys of `stages.inspect.BEYOND` that are looked for with it.
-        aliases: other names for the same, in boxes and reviews that others give.
+        name: its name in `Detection.category`, reviews and provenances, such as "face".
+        description: what is found, and its limits, for reports and cards; if empty, they show the name.
+        noun, plural: the only words of a detector that captions show.
+        grow: from a detected box to the region that hides it, see `images.grow_evenly`.
+        criterion: the criterion of `criteria.CRITERIA` by which a model looks for the same thing.
+        covers: keys of `stages.inspect.BEYOND` that this category covers.
+        aliases: other names for the same thing, in boxes and reviews of other origin.
     """
 
     name: str
@@ -54,13 +53,13 @@ class Category:
 
 @dataclass(frozen=True)
 class Detection:
-    """One region that should not be published as it is.
+    """One region that must not be published as it is.
 
     Args:
         category: what it is, one of the detector's `categories`.
         box: (x0, y0, x1, y1) in pixels.
-        score: confidence in [0, 1]; at or above the detector's `flag_threshold` it flags its image alone.
-        text: what was read there, if anything was. Private.
+        score: confidence in [0, 1]; one detection at or above the detector's `flag_threshold` flags its image.
+        text: the text read there, or "". Private.
     """
 
     category: str
@@ -71,11 +70,11 @@ class Detection:
 
 @dataclass(frozen=True)
 class Edit:
-    """One order to an editor.
+    """One image to edit, and how.
 
     Args:
         image: upright RGB image.
-        source_prompt, target_prompt, instruction, public_caption: the text priors; an editor takes what it uses.
+        source_prompt, target_prompt, instruction, public_caption: the text priors; each editor reads those it uses.
         boxes: regions to change; empty means the whole image.
         seed: seed of this row's noise, in [0, 2**63).
         strength: 0 at the first attempt, one more at each further attempt (law 4).
@@ -92,7 +91,7 @@ class Edit:
 
 
 CUT = " …[cut]"
-"""What a backend puts behind an answer that the token limit cut off, so that no half answer passes for a whole one."""
+"""Appended to an answer that the token limit cut off, so that half an answer never passes for a whole one."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +99,9 @@ class Message:
     """One turn of a conversation.
 
     Args:
-        role: "system", "user" or "assistant". An assistant message at the end is a beginning to be continued.
-        content: texts and upright RGB images, in the order in which they are shown. Images first, and the same
-            text behind them, lets a backend share its work between requests.
+        role: "system", "user" or "assistant". A final assistant message is the beginning of the answer.
+        content: texts and upright RGB images in order. Images first, followed by the same text in every request,
+            let a backend share work between requests.
     """
 
     role: str
@@ -115,11 +114,11 @@ class Request:
 
     Args:
         messages: the conversation so far.
-        max_tokens: the most tokens to write.
-        temperature: 0 for the likeliest answer; above, a sample.
+        max_tokens: the most tokens to generate.
+        temperature: 0 for the likeliest answer, more for a sample.
         seed: seed of the sample, in [0, 2**63), so that batches and their order change nothing (law 5).
-        form: a regular expression for the whole answer, to which a backend may hold its model; the caller parses
-            the answer all the same.
+        form: a regular expression for the whole answer, to which a backend may constrain its model; the caller
+            parses the answer in any case.
     """
 
     messages: tuple[Message, ...]
@@ -130,7 +129,7 @@ class Request:
 
 
 class Shipped(NamedTuple):
-    """A model whose weights come inside an installed package."""
+    """A model whose weights are inside an installed package."""
 
     model: str
     licence: str
@@ -138,54 +137,63 @@ class Shipped(NamedTuple):
 
 
 class Part:
-    """Base of everything that is configured now and loaded later. Subclasses are frozen dataclasses.
-
-    `libraries` names the distributions whose version shapes the result; they enter the digest.
-    """
+    """Base of everything that is configured now and loaded later. Subclasses are frozen dataclasses."""
 
     libraries: ClassVar[tuple[str, ...]] = ()
+    """Distributions whose version shapes the results; their versions are pickled with the configuration."""
 
     shown: ClassVar[tuple[str, ...]] = ()
-    """Fields whose text may be published, such as a method's name. Numbers are; a path or a key never may."""
+    """Fields whose text may be published, such as the name of a method. Numbers always are; never a path or a key."""
 
     shipped: ClassVar[Shipped | None] = None
 
     on_gpu: ClassVar[bool] = False
-    """Whether the model fills a GPU where there is one, so that a process for each GPU is enough."""
+    """Whether the model fills a GPU if there is one, so that one process per GPU is enough."""
 
     def load(self) -> Any:
-        """Build the model. Called once per process, at first use, under a lock."""
+        """Build the model. Called once per process, at first use, under a lock shared by all parts."""
         return None
 
     @property
     def loaded(self) -> Any:
-        """The loaded model."""
+        """The model, loaded at first use.
+
+        Raises:
+            SetupError: it cannot be loaded.
+        """
         if "_loaded" not in self.__dict__:
             with _LOAD:
                 if "_loaded" not in self.__dict__:
-                    object.__setattr__(self, "_loaded", self._load_or_say_why())
+                    object.__setattr__(self, "_loaded", self._load())
         return self.__dict__["_loaded"]
 
-    def _load_or_say_why(self) -> Any:
+    def _load(self) -> Any:
         try:
             return self.load()
         except SetupError:
             raise
         except Exception as error:
-            name = type(self).__name__
-            raise SetupError(f"{name} cannot be loaded: {type(error).__name__}: {error}; see `u2s doctor`") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise SetupError(f"{type(self).__name__} cannot be loaded: {reason}; see `u2s doctor`") from error
 
     def check(self) -> None:
-        """Raise `SetupError` where this part cannot work here. Runs before the first row; loads nothing big."""
+        """Raise `SetupError` if this part cannot work here. Called before the first row; loads no model."""
 
     def config(self) -> dict[str, Any]:
-        """The constructor arguments, parts included, as plain values for anyone: provenance, `run.json`, cards."""
-        fields = {f.name: _plain(getattr(self, f.name), f.name in self.shown) for f in _fields(self)}
+        """The constructor arguments as plain, public values for provenance, `run.json` and cards.
+
+        A part inside this one is its own configuration; a text that is not `shown` is "(not shown)".
+        """
+        fields = {name: _public(value, name in self.shown) for name, value in self._arguments().items()}
         return {"part": type(self).__name__} | fields
 
+    def _arguments(self) -> dict[str, Any]:
+        fields: Sequence[dataclasses.Field] = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        return {field.name: getattr(self, field.name) for field in fields}
+
     def __getstate__(self) -> dict[str, Any]:
-        state = {f.name: getattr(self, f.name) for f in _fields(self)}
-        return {"fields": state, "digest": code_digest(type(self).__module__), "versions": _versions(self.libraries)}
+        versions = {library: _version(library) for library in self.libraries}
+        return {"fields": self._arguments(), "digest": code_digest(type(self).__module__), "versions": versions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state["fields"].items():
@@ -196,7 +204,7 @@ class Detector(Part):
     """Images in, private regions out."""
 
     categories: ClassVar[tuple[Category | str, ...]] = ()
-    """What it finds; a bare name is the category of that name in the catalog, or one without more words."""
+    """What it finds. A bare name stands for the catalog's category of that name, or else for `Category(name)`."""
     flag_threshold: float
 
     @property
@@ -205,7 +213,7 @@ class Detector(Part):
         return tuple(c if isinstance(c, str) else c.name for c in self.categories)
 
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
-        """Every region to hide should its image be flagged, weak evidence included.
+        """Every region to hide if its image is flagged, weak evidence included.
 
         Args:
             images: (H, W, 3) uint8 RGB arrays of any sizes.
@@ -216,31 +224,34 @@ class Detector(Part):
         raise NotImplementedError
 
     def residue(self, images: Sequence[np.ndarray], edited: Sequence[Sequence[Box]]) -> list[list[Detection]]:
-        """What is still to be found after an edit, looked for at least as hard as before.
+        """What can still be found after an edit, searched for at least as thoroughly as by `detect`.
 
         Args:
             images: the edited images, (H, W, 3) uint8 RGB.
-            edited: per image the boxes that were changed; pixels elsewhere are those that `detect` saw.
+            edited: per image, the boxes that were changed; the other pixels are those that `detect` saw.
+
+        Returns:
+            One list per image.
         """
         return self.detect(images)
 
 
 class Backend(Part):
-    """Conversations in, words or the weights of given words out. A language model, or one that sees.
+    """Conversations in, answers or the probabilities of given answers out. A language or vision-language model.
 
-    Every answer depends on its own request alone: neither its neighbours in a batch nor their order changes it.
+    Every answer depends on its own request alone, not on its neighbours in a batch nor on their order.
     """
 
     on_gpu: ClassVar[bool] = True
     sees: ClassVar[bool] = True
-    """False where it takes no images."""
+    """Whether it takes images."""
 
     def generate(self, requests: Sequence[Request]) -> list[str]:
-        """One answer per request, in order; what the token limit cut off ends in `CUT`.
+        """One answer per request, in order; an answer that the token limit cut off ends in `CUT`.
 
         Raises:
             RowError: a request failed; the caller then tries them one by one.
-            SetupError: the backend as a whole cannot work, such as a server that is not there.
+            SetupError: the backend as a whole cannot work, for example since its server is down.
         """
         raise NotImplementedError
 
@@ -252,8 +263,8 @@ class Backend(Part):
             choices: two or more different texts.
 
         Returns:
-            Per request every choice with its probability in [0, 1], as it is and not scaled to a sum of 1: what is
-            missing went to other words, and a caller that fails closed counts it as the worst choice.
+            Per request, every choice with its probability in [0, 1], not normalised: what is missing to a sum of 1
+            went to other words, and a caller that fails closed counts it towards the worst choice.
         """
         raise NotImplementedError
 
@@ -262,44 +273,36 @@ class Editor(Part):
     """Images and texts in, images of the same sizes out."""
 
     redacts: bool = False
-    """True where the output shows nothing in place of what was hidden, so that any residue is absolute."""
+    """Whether it shows nothing in place of what it hides, so that any detection afterwards is residue."""
 
     obeys_boxes: ClassVar[bool] = True
-    """False for a redacting editor that finds what to hide by itself: pixels outside `Edit.boxes` may have changed
-    too, and what it left inside them is redacted in the end."""
+    """False for a redacting editor that finds what to hide by itself: it may also change pixels outside `Edit.boxes`,
+    and what it leaves inside them is redacted at the end."""
 
     needs: ClassVar[tuple[str, ...]] = ()
-    """The texts of `Edit` that drive it, such as ("target_prompt",): a row in which one is empty is withheld."""
+    """The texts of `Edit` that drive it, such as ("target_prompt",); a row without one of them is withheld."""
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
-        """One image per order, same size, same mode. Never returns an original for a failure.
+        """One RGB image per edit, of its image's size. A failure raises; it never returns the original.
 
         Raises:
-            RowError: a row failed; the caller then tries the others one by one, unless it is `PartlyFailed`.
+            RowError: a row failed; unless it is `PartlyFailed`, the caller then tries the rows one by one.
         """
         raise NotImplementedError
-
-
-def _versions(libraries: Sequence[str]) -> dict[str, str]:
-    return {name: _version(name) for name in libraries}
 
 
 def _version(library: str) -> str:
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
-        return ""  # `check` names the extra; hashing a part, which comes first, must not hide that
+        return ""  # `datasets` hashes a part before `check` runs, and it is `check` that names the missing extra
 
 
-def _fields(part: Any) -> tuple[dataclasses.Field, ...]:
-    return dataclasses.fields(part) if dataclasses.is_dataclass(part) else ()
-
-
-def _plain(value: Any, shown: bool) -> Any:
+def _public(value: Any, shown: bool) -> Any:
     if isinstance(value, Part):
         return value.config()
     if isinstance(value, (tuple, list)):
-        return [_plain(v, shown) for v in value]
+        return [_public(item, shown) for item in value]
     if isinstance(value, (int, float, bool, type(None))) or (shown and isinstance(value, str)):
         return value
     return "(not shown)"

@@ -1,4 +1,7 @@
-"""Short names of parts. A name is ("module:Class", its arguments); anybody's "package.module:Class" works as well."""
+"""Short names of parts: what `--editor solid`, a profile or a recorded run means by a name.
+
+A part of somebody else needs no entry: its name is "package.module:Class".
+"""
 
 from __future__ import annotations
 
@@ -10,54 +13,51 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Backend, Category, Detector, Editor, Part
 
 Entry = tuple[str, dict[str, Any]]
+"""("package.module:Class", constructor arguments that differ from the class's own defaults)."""
+
+
+def _entry(path: str, **arguments: Any) -> Entry:
+    return f"u2s_datasets.parts.{path}", arguments
+
 
 DETECTORS: dict[str, Entry] = {
-    "faces": ("u2s_datasets.parts.detectors.faces:Faces", {}),
-    "text": ("u2s_datasets.parts.detectors.text:Text", {}),
+    "faces": _entry("detectors.faces:Faces"),
+    "text": _entry("detectors.text:Text"),
 }
 
 BACKENDS: dict[str, Entry] = {
-    "openai": ("u2s_datasets.parts.backends.openai_backend:OpenAIBackend", {}),
-    "scripted": ("u2s_datasets.parts.backends.scripted:Scripted", {}),
-    "transformers": ("u2s_datasets.parts.backends.transformers_backend:TransformersBackend", {}),
-    "vllm": ("u2s_datasets.parts.backends.vllm_backend:VLLMBackend", {}),
+    "openai": _entry("backends.openai_backend:OpenAIBackend"),
+    "scripted": _entry("backends.scripted:Scripted"),
+    "transformers": _entry("backends.transformers_backend:TransformersBackend"),
+    "vllm": _entry("backends.vllm_backend:VLLMBackend"),
 }
 
 ENCODERS: dict[str, Entry] = {
-    "clip": ("u2s_datasets.parts.metrics.encoders:ClipEncoder", {}),
-    "insightface": ("u2s_datasets.parts.metrics.face_encoders:InsightFace", {}),
-    "lpips": ("u2s_datasets.parts.metrics.encoders:LpipsNetwork", {}),
-    "onnx_faces": ("u2s_datasets.parts.metrics.face_encoders:OnnxFaces", {}),
+    "clip": _entry("metrics.encoders:ClipEncoder"),
+    "insightface": _entry("metrics.face_encoders:InsightFace"),
+    "lpips": _entry("metrics.encoders:LpipsNetwork"),
+    "onnx_faces": _entry("metrics.face_encoders:OnnxFaces"),
 }
 """The networks of the metrics."""
 
 EDITORS: dict[str, Entry] = {
-    "redact": ("u2s_datasets.parts.editors.redact:Redact", {}),
-    "solid": ("u2s_datasets.parts.editors.redact:Redact", {"method": "solid"}),
-    "pixelate": ("u2s_datasets.parts.editors.redact:Redact", {"method": "pixelate"}),
-    "blur": ("u2s_datasets.parts.editors.redact:Redact", {"method": "blur"}),
-    "inpaint": ("u2s_datasets.parts.editors.redact:Redact", {"method": "inpaint"}),
-    "flowedit": ("u2s_datasets.parts.editors.flowedit:FlowEdit", {}),
-    "ominicontrol": ("u2s_datasets.parts.editors.ominicontrol:OminiControl", {}),
-    "instruct_edit": ("u2s_datasets.parts.editors.instruct_edit:InstructEdit", {}),
-    "instruct-pix2pix": ("u2s_datasets.parts.editors.instruct_edit:InstructEdit", {"dtype": "float16"}),
-    "kontext": (
-        "u2s_datasets.parts.editors.instruct_edit:InstructEdit",
-        {"model": "black-forest-labs/FLUX.1-Kontext-dev"},
-    ),
-    "flux2-klein": (
-        "u2s_datasets.parts.editors.instruct_edit:InstructEdit",
-        {"model": "black-forest-labs/FLUX.2-klein-4B"},
-    ),
-    "qwen-image-edit": (
-        "u2s_datasets.parts.editors.instruct_edit:InstructEdit",
-        {"model": "Qwen/Qwen-Image-Edit-2511"},
-    ),
-    "deface": ("u2s_datasets.parts.editors.anonymizers:Deface", {}),
-    "deepprivacy2": ("u2s_datasets.parts.editors.anonymizers:DeepPrivacy2", {}),
-    "faceanonsimple": ("u2s_datasets.parts.editors.anonymizers:FaceAnonSimple", {}),
-    "freeprompt": ("u2s_datasets.parts.editors.freeprompt:FreePrompt", {}),
-    "safe_instruct_pix2pix": ("u2s_datasets.parts.editors.safe_attention:SafeInstructPix2Pix", {}),
+    "redact": _entry("editors.redact:Redact"),
+    "solid": _entry("editors.redact:Redact", method="solid"),
+    "pixelate": _entry("editors.redact:Redact", method="pixelate"),
+    "blur": _entry("editors.redact:Redact", method="blur"),
+    "inpaint": _entry("editors.redact:Redact", method="inpaint"),
+    "flowedit": _entry("editors.flowedit:FlowEdit"),
+    "ominicontrol": _entry("editors.ominicontrol:OminiControl"),
+    "instruct_edit": _entry("editors.instruct_edit:InstructEdit"),
+    "instruct-pix2pix": _entry("editors.instruct_edit:InstructEdit", dtype="float16"),
+    "kontext": _entry("editors.instruct_edit:InstructEdit", model="black-forest-labs/FLUX.1-Kontext-dev"),
+    "flux2-klein": _entry("editors.instruct_edit:InstructEdit", model="black-forest-labs/FLUX.2-klein-4B"),
+    "qwen-image-edit": _entry("editors.instruct_edit:InstructEdit", model="Qwen/Qwen-Image-Edit-2511"),
+    "deface": _entry("editors.anonymizers:Deface"),
+    "deepprivacy2": _entry("editors.anonymizers:DeepPrivacy2"),
+    "faceanonsimple": _entry("editors.anonymizers:FaceAnonSimple"),
+    "freeprompt": _entry("editors.freeprompt:FreePrompt"),
+    "safe_instruct_pix2pix": _entry("editors.safe_attention:SafeInstructPix2Pix"),
 }
 
 _BASES: dict[str, type[Part]] = {"detector": Detector, "editor": Editor, "backend": Backend}
@@ -71,12 +71,12 @@ def known_detectors() -> tuple[Detector, ...]:
 
 @functools.cache
 def known_categories() -> dict[str, Category]:
-    """Name -> what the detectors of this catalog find, in its order."""
+    """The categories that the detectors of this catalog find, by name, in the catalog's order."""
     return {c.name: c for detector in known_detectors() for c in detector.categories if isinstance(c, Category)}
 
 
 def category_of(given: Category | str) -> Category:
-    """The record of a category that is given by its name alone: the catalog's, else one without more words."""
+    """The category of that name in the catalog, or one that says no more than its name; a record as it is."""
     return given if isinstance(given, Category) else known_categories().get(given, Category(given, given))
 
 
@@ -84,30 +84,25 @@ def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> A
     """The part of this name.
 
     Args:
-        kind: the word for it in errors, such as "editor".
+        kind: what it is, for errors: "detector", "editor", "backend" or "encoder".
         name: a key of `entries`, or "package.module:Class".
-        entries: `DETECTORS`, `BACKENDS`, `ENCODERS` or `EDITORS`.
-        arguments: constructor arguments over those of the catalog.
+        entries: `DETECTORS`, `EDITORS`, `BACKENDS` or `ENCODERS`.
+        arguments: constructor arguments, which go before those of the catalog.
 
     Raises:
-        SetupError: there is no such part, or it is no part.
+        SetupError: the name is unknown, cannot be imported, or is not the name of such a part.
     """
-    if not isinstance(name, str):
-        raise SetupError(f"{kind} {name!r} is no name; use one of: {', '.join(entries)}, or 'package.module:Class'")
-    if name in entries:
-        path, defaults = entries[name]
-    elif ":" in name:
-        path, defaults = name, {}
-    else:
-        raise SetupError(f"unknown {kind} {name!r}; use one of: {', '.join(entries)}, or 'package.module:Class'")
+    path, defaults = entries.get(name, (name, {})) if isinstance(name, str) else ("", {})
+    if ":" not in path:
+        raise SetupError(f"unknown {kind} {name!r}; expected one of: {', '.join(entries)}, or 'package.module:Class'")
     module, _, attribute = path.partition(":")
     try:
         cls = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # the last two for such as ':X' and '.a:X'
         raise SetupError(
             f"{kind} {name!r} cannot be imported: {error}; check the names, and that PYTHONPATH has its folder"
         ) from error
     base = _BASES.get(kind, Part)
     if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise SetupError(f"{kind} {name!r} is no subclass of u2s_datasets.parts.{base.__name__}; give one that is")
-    return cls(**{**defaults, **arguments})
+        raise SetupError(f"{kind} {name!r} is of another kind; give a subclass of u2s_datasets.parts.{base.__name__}")
+    return cls(**(defaults | arguments))

@@ -1,7 +1,7 @@
-"""Model weights on this machine and the device they go to: what every part that loads a network asks first.
+"""Model weights on this machine and the device they go to: what every part asks before it loads a network.
 
-Nothing is downloaded here: weights lie in a folder or in the Hub's cache, or an error names the command that gets
-them.
+Nothing is downloaded: weights are in a folder or in the Hub's cache, or else an error names the command that
+downloads them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from typing import Any
 from u2s_datasets.errors import MissingWeights, SetupError, missing_extra
 
 DTYPES = ("float32", "bfloat16", "float16")
-AUTO_DTYPES = ("auto", *DTYPES)
-"""Of backends, which can take the checkpoint's own."""
+AUTO_DTYPES = ("auto", *DTYPES)  # for backends; "auto" is the dtype in which the checkpoint was saved
 
 _rank: int | None = None
 
 
 def use_rank(rank: int | None) -> None:
-    """Remember the number of this worker process, by which `device` chooses a GPU; None changes nothing.
+    """Remember the rank of this worker process, by which `device` and `gpus` choose a GPU; None changes nothing.
 
-    A step calls it with the `rank` that `map(with_rank=True)` gives. A model that is loaded already stays where it is.
+    A step calls it with the `rank` of `map(with_rank=True)`. A model that is already loaded stays where it is.
     """
     global _rank
     if rank is not None:
@@ -38,10 +37,10 @@ def use_rank(rank: int | None) -> None:
 def device(wanted: str | None = None) -> str:
     """The device of this process: the one wanted, else the GPU of its rank, else the CPU.
 
-    The rank is that of `use_rank`, else LOCAL_RANK (torchrun, accelerate), else 0, modulo the number of GPUs.
+    The rank is that of `use_rank`, else LOCAL_RANK (torchrun, accelerate), else 0; modulo the number of GPUs.
 
     Raises:
-        SetupError: a GPU was asked for and there is none of this number, or the text names no device.
+        SetupError: torch sees no such device here, or the text is not the name of a device.
     """
     import torch
 
@@ -50,13 +49,14 @@ def device(wanted: str | None = None) -> str:
         return f"cuda:{_own_rank() % count}" if count else "cpu"
     named = re.fullmatch(r"(cpu|cuda|mps|xpu)(?::([0-9]+))?", wanted) if isinstance(wanted, str) else None
     if named is None:
-        raise SetupError(f"device={wanted!r}: give such as 'cuda', 'cuda:1' or 'cpu', or leave device out")
+        raise SetupError(
+            f"invalid device={wanted!r}; expected 'cpu', 'cuda', 'cuda:1' or the like, or leave device out"
+        )
     kind, number = named[1], int(named[2] or 0)
     counts = {"cpu": 1, "cuda": count, "mps": torch.mps.device_count(), "xpu": torch.xpu.device_count()}
     if number >= counts[kind]:
-        what = "GPUs" if kind == "cuda" else f"{kind} devices"
         raise SetupError(
-            f"device={wanted!r}: torch sees {counts[kind]} {what} here; choose another, or leave device out"
+            f"no device={wanted!r}: torch sees {counts[kind]} {kind} devices; choose another, or leave device out"
         )
     return "cpu" if kind == "cpu" else wanted
 
@@ -71,16 +71,16 @@ def gpu_count() -> int:
 
 
 def gpus(number: int) -> list[int]:
-    """As many GPUs of this process, by the same rank: rank 1 takes the second `number` of them.
+    """The GPUs of this process, by the same rank as `device`: rank 1 takes the second `number` of them.
 
     Raises:
-        SetupError: there are fewer.
+        SetupError: there are fewer than that.
     """
     import torch
 
     count = torch.cuda.device_count()
     if count < number:
-        raise SetupError(f"{number} GPUs are needed and torch sees {count} here; u2s.TransformersBackend needs none")
+        raise SetupError(f"{number} GPUs are needed and torch sees {count}; u2s.TransformersBackend needs none")
     return [(_own_rank() * number + i) % count for i in range(number)]
 
 
@@ -89,14 +89,14 @@ def _own_rank() -> int:
 
 
 def folder(model_id: str, revision: str | None = None) -> Path:
-    """Where the files of a model lie: `model_id` itself if it is a folder, else the Hub's cache.
+    """The folder with a model's files: `model_id` itself if it is a folder, else its place in the Hub's cache.
 
     Raises:
         SetupError: the name is empty.
-        MissingWeights: neither has them; the message holds the command that gets them.
+        MissingWeights: the files are in neither; the message holds the command that downloads them.
     """
     if not model_id.strip():  # Path("") would be the working folder
-        raise SetupError(f"model={model_id!r}: give a Hub id, or a folder with weights")
+        raise SetupError(f"invalid model={model_id!r}; expected a Hub id, or a folder with weights")
     path = Path(model_id)
     if path.is_dir():
         return path
@@ -109,10 +109,11 @@ def folder(model_id: str, revision: str | None = None) -> Path:
 
 
 def pipeline_index(model_id: str, revision: str | None = None) -> dict[str, Any]:
-    """What the model_index.json of a checkpoint in diffusers' layout holds: "_class_name" is its pipeline.
+    """The model_index.json of a checkpoint in diffusers' layout; its "_class_name" names the pipeline.
 
     Raises:
-        SetupError: as `folder` does, or the file is none; `MissingWeights` where it is not there.
+        SetupError: as `folder` does, or the file cannot be read.
+        MissingWeights: as `folder` does, or the file is missing.
     """
     path = folder(model_id, revision) / "model_index.json"
     try:
@@ -122,18 +123,18 @@ def pipeline_index(model_id: str, revision: str | None = None) -> dict[str, Any]
     except ValueError as error:
         raise SetupError(f"the model_index.json of {model_id!r} cannot be read: {error}") from error
     if not isinstance(index, dict):
-        raise SetupError(f"the model_index.json of {model_id!r} holds no names of parts")
+        raise SetupError(f"the model_index.json of {model_id!r} does not list the parts of a pipeline")
     return index
 
 
 def missing(model_id: str, revision: str | None, why: str) -> MissingWeights:
-    """The error for weights that are not here, naming the command that gets them."""
+    """The error for missing weights, with the command that downloads them."""
     pinned = f" --revision {revision}" if revision else ""
     return MissingWeights(f"the model {model_id!r} {why}; run: hf download {model_id}{pinned}")
 
 
 def fingerprint(model_id: str, revision: str | None = None) -> str:
-    """What tells these weights from others under the same name; "" where there are none."""
+    """16 hex digits that tell these weights from others of the same name; "" if the weights are missing."""
     try:
         root = folder(model_id, revision)
     except MissingWeights:
@@ -144,7 +145,7 @@ def fingerprint(model_id: str, revision: str | None = None) -> str:
 
 
 def public_id(model_id: str) -> dict[str, str]:
-    """{"model": a Hub id} for `Part.config`; empty for a folder, whose path is nobody's business."""
+    """{"model": Hub id} for `Part.config`; {} for a folder, whose path is private."""
     hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model_id) and not Path(model_id).exists()
     return {"model": model_id} if hub else {}
 
@@ -158,7 +159,7 @@ def need(extra: str, *packages: str) -> None:
 
 @contextlib.contextmanager
 def quietly(*libraries: Any) -> Iterator[None]:
-    """No progress bars of transformers or diffusers over the loading of weights."""
+    """Hides the progress bars of transformers and diffusers while weights are loaded."""
     logs = [library.utils.logging for library in libraries if library.utils.logging.is_progress_bar_enabled()]
     for log in logs:
         log.disable_progress_bar()

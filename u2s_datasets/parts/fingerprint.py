@@ -1,4 +1,4 @@
-"""A digest of the code that shapes rows: what binds a run and the caches of `map` to the code that made them."""
+"""A digest of the code that shapes rows: it ties a run, and the caches of `map`, to the code that made them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-"""Of the package."""
+ROOT = Path(__file__).parents[1]  # the package's folder
 
 SHAPES_ROWS = (
     "parts",
@@ -20,8 +19,8 @@ SHAPES_ROWS = (
     "columns.py",
     "executor/pipeline.py",
 )
-"""Files and folders whose code, prompts or weights decide what stands in a row. What drives, prints or publishes is
-not here: a comment in a report must not make a finished run unresumable."""
+"""Files and folders whose code, prompts or weights decide what is in a row. Code that drives, prints or publishes is
+left out: a comment in a report must not make a finished run unresumable."""
 
 
 def shaping_files() -> Iterator[Path]:
@@ -33,12 +32,12 @@ def shaping_files() -> Iterator[Path]:
 
 @functools.cache
 def code_digest(module: str = __name__) -> str:
-    """Digest of the code that shapes a part's results: this package's, and the module's own where it is another's.
+    """Digest of the code that shapes a part's results: this package's, and that of a third party's module.
 
-    `datasets` does not see edits in imported modules, so stale results would be served without it.
+    `datasets` does not notice edits in imported modules; without the digest it would serve stale results.
 
     Args:
-        module: name of the module of a part.
+        module: name of the module that defines the part.
 
     Returns:
         16 hex digits.

@@ -1,7 +1,7 @@
-"""The weights that profiles and editors name: which commit of them, under which licence, and how large they are.
+"""The weights that profiles and editors use: their commit, licence and size.
 
-Nothing is downloaded by this package: `get` is the command that does it. Revisions and licences were taken from the
-models' pages, or where a page could not be seen from several public projects that pin or name the same.
+This package downloads nothing; `Weights.get` is the command that does. Revisions and licences are from the models'
+pages, or, for pages that cannot be read without an account, from several public projects that pin the same commit.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Weights:
         revision: the commit.
         licence: in words.
         billions: parameters of all networks that are loaded, in 10^9.
-        permissive: whether the licence lets anyone use the weights for anything.
-        remote_code: whether transformers runs it only with code that comes with the weights.
+        permissive: whether the licence allows any use by anyone.
+        remote_code: whether transformers can run it only with Python code that comes with the weights.
     """
 
     model: str
@@ -40,7 +40,7 @@ class Weights:
 
 APACHE = "Apache-2.0"
 
-_ALL = (
+_WEIGHTS = (
     Weights(
         "OpenGVLab/InternVL2_5-8B",
         "e9e4c0dc1db56bfab10458671519b7fa3dd29463",
@@ -114,26 +114,25 @@ _ALL = (
     Weights("Qwen/Qwen-Image-Edit-2511", "6f3ccc0b56e431dc6a0c2b2039706d7d26f22cb9", APACHE, 28.9, permissive=True),
 )
 
-WEIGHTS: dict[str, Weights] = {weights.model: weights for weights in _ALL}
-"""By Hub id."""
+WEIGHTS: dict[str, Weights] = {weights.model: weights for weights in _WEIGHTS}  # by Hub id
 
 
 def pinned(model: str) -> tuple[str, str | None]:
-    """("id", commit) of "id@commit", or of an id or folder alone; the commit is then the one known here, or none.
+    """(id, commit) of "id@commit"; of an id alone, with the commit in `WEIGHTS`, or None; of a folder, with None.
 
     Raises:
-        SetupError: a commit of a folder.
+        SetupError: a commit was given for a folder.
     """
     if Path(model).is_dir():
         return model, None
     name, _, revision = model.rpartition("@")
     if name and revision and "/" not in revision:
         if Path(name).is_dir():
-            raise SetupError(f"{model!r}: a folder has no commits to choose from; give {name!r} alone, or a Hub id")
+            raise SetupError(f"invalid model {model!r}: a folder has no commits; give {name!r} alone, or a Hub id")
         return name, revision
     return model, WEIGHTS[model].revision if model in WEIGHTS else None
 
 
 def gigabytes(billions: float) -> int:
-    """GPU memory for so many parameters in 16 bits, and a fifth more for the work: computed, not measured."""
+    """GPU memory for so many billion parameters in 16 bits, plus a fifth for activations: computed, not measured."""
     return round(billions * 2 * 1.2)

@@ -1,1 +1,1 @@
-"""What stands between a finished run and the Hub: gate, build, scan, upload, card. `hub.py` is the public face."""
+"""What stands between a finished run and the Hub: gate, build, scan, upload, card. `push.py` is the public face."""

@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
+from datasets import ClassLabel
+from PIL.Image import Image
+
 from u2s_datasets import columns as c
+from u2s_datasets import images
 from u2s_datasets.errors import UnreadableImage
+from u2s_datasets.images.stored import stored_bytes
 
-DECISION = "review_decision"
-"""Column with a curator's decision: none where no review was asked for, "approve", "reject"; anything else waits."""
 
-DECISIONS_FILE = "reviews.json"
-"""In `private/` of a run: {row_id: {"review_decision": …, "review_by": …, "review_at": …}}."""
+class StoredImage:
+    """An encoded image, read and decoded at most once.
+
+    Args:
+        stored: bytes, a path or {bytes, path}.
+
+    Attributes:
+        data: the encoded bytes; None if they are not here.
+    """
+
+    def __init__(self, stored: Any) -> None:
+        self.path = stored.get("path") if isinstance(stored, Mapping) else None
+        self.data = stored_bytes(stored)
+
+    @cached_property
+    def pixels(self) -> Image | None:
+        """The upright RGB image; None if it cannot be decoded."""
+        try:
+            return None if self.data is None else images.decode(self.data).pixels
+        except UnreadableImage:
+            return None
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """(reason code, what is wrong) of an image that is to leave."""
+        if self.path:
+            yield "file_name", "an image has a path or a file name"
+        if self.data is None or self.pixels is None:
+            yield "unreadable", "an image cannot be decoded"
+        elif left := images.metadata_in(self.data):
+            yield "metadata", f"an image holds {', '.join(left)}"
 
 
 @dataclass(frozen=True)
@@ -23,19 +54,18 @@ class Candidate:
     """One row of a source.
 
     Args:
-        public: the columns that would leave, by name; the image as it is stored, {bytes, path}. Empty where the row
-            stays home.
+        public: the columns that would leave, by name; the image as it is stored, {bytes, path}. Empty if the row has
+            no public half.
         status: `safe`, `anonymized`, `withheld` or whatever stands there.
         flagged: whether the original is private; a row about which nothing is known counts as private.
         review: the privacy review.
         caption: the private caption, or "".
         classes: names of its classes, which the user publishes; a text may say them.
-        names: what the row's own file is called, see `pipeline.own_names`.
-        source: the row's place in the source, a path as a rule, or "".
+        names: what the row's own file is called.
         seed: the row's own seed.
-        scores: score -> value, none where it was not measured.
-        decision: see `DECISION`.
-        original: the stored original; none where it cannot be had.
+        scores: score -> value, None if it was not measured.
+        decision: a curator's: None if no review was asked for, "approve" or "reject"; anything else is pending.
+        original: the stored original; None if it cannot be had.
         others: further images of the row, any of which may be the original instead.
     """
 
@@ -46,57 +76,35 @@ class Candidate:
     caption: str = ""
     classes: str = ""
     names: Sequence[str] = ()
-    source: str = ""
     seed: int | None = None
     scores: Mapping[str, float | None] = field(default_factory=dict)
     decision: str | None = None
     original: Any = None
     others: Sequence[Any] = ()
 
+    @cached_property
+    def originals(self) -> tuple[StoredImage, ...]:
+        """Everything that the row's image is compared with."""
+        return tuple(StoredImage(stored) for stored in (self.original, *self.others))
+
     @property
-    def originals(self) -> tuple[Any, ...]:
-        """Everything that an image is compared with."""
-        return (self.original, *self.others)
+    def row_id(self) -> str:
+        """The row's public name, or ""."""
+        return str(self.public.get(c.ROW_ID, ""))
 
 
 def classes_of(row: Mapping[str, Any], features: Mapping[str, Any]) -> str:
     """The names of a row's classes, in one text."""
-    from datasets import ClassLabel
-
     labels = [(f, row.get(name)) for name, f in features.items() if isinstance(f, ClassLabel)]
     return " ".join(f.names[v] for f, v in labels if isinstance(v, int) and 0 <= v < f.num_classes).replace("_", " ")
 
 
 def caption_of(row: Mapping[str, Any], public: Mapping[str, Any]) -> str:
-    """A row's private caption; "" where the row stays home and its public caption is the same, so not private."""
+    """A row's private caption; "" if the row is held back and its public caption is the same, so not private."""
     caption = row.get(c.PRIVATE_CAPTION) or ""
     return caption if public or caption != row.get(c.PUBLIC_CAPTION) else ""
 
 
 def rounded(value: float | None) -> float | None:
-    """A score with two digits: one with all of them would recognise a candidate original."""
+    """A score with two digits: with all of them it would recognise a candidate original."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.2g}")
-
-
-def stored_bytes(value: Any) -> bytes | None:
-    """The encoded bytes of a stored image: bytes, a path, or a {bytes, path}; none where there are none here."""
-    if isinstance(value, Mapping):
-        value = value["bytes"] if value.get("bytes") is not None else value.get("path")
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value)
-    if isinstance(value, (str, Path)) and "://" not in str(value):
-        try:
-            return Path(value).read_bytes()
-        except (OSError, ValueError):  # a name that no file can have
-            return None
-    return None
-
-
-def pixels_of(data: bytes | None) -> Any:
-    """The upright RGB image of encoded bytes; none where they are none."""
-    from u2s_datasets import images
-
-    try:
-        return None if data is None else images.decode(data).pixels
-    except UnreadableImage:
-        return None

@@ -1,89 +1,93 @@
-"""The cards: templates of `hub_cards/` filled with facts. A missing fact is an error or reads "not measured"."""
+"""The cards: templates of `hub_cards/` filled in. What is missing is an error, or reads "not measured"."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import string
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import ClassLabel, DatasetInfo, Features, Image, List, Value
+from datasets.info import DatasetInfosDict
+from datasets.splits import SplitDict, SplitInfo
+from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.publish.card_sections import UNKNOWN, UNMEASURED, bullets, md, sections, table, template
+from u2s_datasets.parts.metrics.definitions import SPECS
+from u2s_datasets.publish.build import config_folder
 from u2s_datasets.publish.gate import ALLOWABLE
+from u2s_datasets.publish.options import About
 
-_STEPS = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
-_SIZES = [(10 ** (3 + step), name) for step, name in enumerate(_STEPS)]
-
-
-@dataclass(frozen=True)
-class About:
-    """What only the publisher can know; nothing of it is guessed.
-
-    Args:
-        license: of what is published, as the Hub writes it, such as "cc-by-4.0"; "other" with a `license_link`.
-        source_dataset: a Hub id "ORG/NAME", "original" for photos that the publisher took, or words.
-        source_license: the licence under which the source came.
-        title: of the card; the repository's name if none is given.
-        license_link: where the text of a licence "other" stands.
-        contact: how to ask for the removal of an image, beside the Community tab.
-        task_categories: as the Hub writes them, such as "image-classification".
-        gated: whether readers must agree first: "auto", or "manual" to decide on each.
-    """
-
-    license: str
-    source_dataset: str
-    source_license: str
-    title: str = ""
-    license_link: str = ""
-    contact: str = ""
-    task_categories: tuple[str, ...] = ()
-    gated: Literal["auto", "manual"] | None = None
-
-    def missing(self) -> Iterator[str]:
-        """What has to be given still."""
-        for name, option in (
-            ("license", "--license"),
-            ("source_dataset", "--source-dataset"),
-            ("source_license", "--source-license"),
-        ):
-            if not str(getattr(self, name) or "").strip():
-                yield f"{name} is missing: give it ({option})"
-        if self.license == "other" and not self.license_link:
-            yield "license='other' needs license_link (--license-link)"
-        if self.gated not in (None, "auto", "manual"):
-            yield f"gated={self.gated!r} is neither 'auto' nor 'manual'"
+UNKNOWN = "not recorded"
+UNMEASURED = "not measured"
+_SIZES = {
+    10**3: "n<1K",
+    10**4: "1K<n<10K",
+    10**5: "10K<n<100K",
+    10**6: "100K<n<1M",
+    10**7: "1M<n<10M",
+    10**8: "10M<n<100M",
+    10**9: "100M<n<1B",
+    10**10: "1B<n<10B",
+}
+_GATED_PROMPT = (
+    "These images were made from photos that showed private things. You agree not to try to find out who or what was "
+    "shown, not to reconstruct the originals, and to report an image that gives someone away."
+)
+_VERIFIED = {
+    True: "Every edited image was inspected again, and withheld where what was looked for was not shown to be gone.",
+    False: "The edited images were **not** inspected again.",
+}
+_MEANINGS = {
+    "row_id": "keyed digest; names the row, tells nothing of its source",
+    "anonymized_image": "re-encoded pixels without metadata",
+    "anonymization_status": "`safe`: nothing was found; `anonymized`: edited",
+    "privacy_flag": "whether something private was found in the original",
+    "public_caption": "a description without what is private",
+    "edit_instruction": "what the editor was told to change",
+    "edit_caption": "a description of the edited image",
+    "provenance": "editor, attempts and versions, as JSON",
+}
 
 
-def dataset_card(repo_id: str, about: About, facts: Mapping[str, Any]) -> str:
+def dataset_card(repo_id: str, about: About, summary: Mapping[str, Any]) -> str:
     """The README.md of a dataset repository.
 
     Args:
         repo_id: "ORG/NAME".
         about: what the publisher states.
-        facts: as `facts.merged` makes them, of every config and split in the repository.
+        summary: of every config and split in the repository, as `summary.merge_summaries` makes it.
 
     Raises:
-        KeyError: a fact is missing.
+        KeyError: something is missing in the summary.
         ValueError: huggingface_hub does not take the metadata.
     """
-    from huggingface_hub import DatasetCard
-
     title = about.title or repo_id.split("/")[-1]
-    first = next(iter(facts["configs"]))
+    splits = {(config, name): split for config, named in summary["configs"].items() for name, split in named.items()}
+    if all(split["how"]["verified"] for split in splits.values()):
+        verified = ", inspected again, and withheld where what was looked for could not be shown to be gone"
+    else:
+        verified = "; some of them were **not** inspected again (see below)"
+    source = "photos that the publisher took" if about.source_dataset == "original" else md(about.source_dataset)
+    gating = "This repository is not gated. Whoever uses the images is asked to keep to this all the same:"
+    if about.gated is not None:
+        gating = f"Access is gated ({about.gated}). Readers agree to this:"
+    removal = f"open a discussion in the [Community tab](https://huggingface.co/datasets/{repo_id}/discussions)"
     body = template("dataset.md").substitute(
         title=md(title),
         repo_id=repo_id,
-        first=first,
-        again=_again(facts),
-        source=_source(about),
+        first=next(iter(summary["configs"])),
+        verified=verified,
+        source=f"{source}, under the licence: {md(about.source_license)}",
         license=md(about.license) + (f" ({md(about.license_link)})" if about.license_link else ""),
-        sections="\n\n".join(sections(facts)),
-        exceptions=_exceptions(facts),
-        gating=_gating(about),
-        removal=_removal(repo_id, about),
-        changelog="\n".join(_changes(facts["changelog"])),
+        sections="\n\n".join(_section(config, name, split) for (config, name), split in splits.items()),
+        exceptions=_exceptions(splits),
+        gating=gating,
+        removal=removal + (f", or write to {md(about.contact)}" if about.contact else ""),
+        changelog="\n".join(_changelog_line(entry) for entry in reversed(summary["changelog"])),
     )
-    text = f"---\n{_metadata(title, about, facts).to_yaml()}\n---\n\n{body}"
+    text = f"---\n{_metadata(title, about, summary['configs']).to_yaml()}\n---\n\n{body}"
     DatasetCard(text, ignore_metadata_errors=False)
     return text
 
@@ -94,20 +98,18 @@ def model_card(repo_id: str, **facts: Any) -> str:
     Args:
         repo_id: "ORG/NAME".
         facts: all of `license`, `base_model`, `base_license`, `library_name`, `pipeline_tag`, `datasets` (ids of the
-            training pairs), `training` (name -> value), `metrics` (Markdown, or "" where nothing was measured) and
+            training pairs), `training` (name -> value), `metrics` (Markdown, or "" if nothing was measured) and
             `limits`.
 
     Raises:
-        SetupError: a fact is missing, or is none of these.
+        SetupError: a fact is missing or unknown.
         ValueError: huggingface_hub does not take the metadata.
     """
-    from huggingface_hub import ModelCard, ModelCardData
-
-    asked = ("license", "base_model", "base_license", "library_name", "pipeline_tag")
-    known = {*asked, "datasets", "training", "metrics", "limits"}
-    lacking = [name for name in sorted(known) if name not in facts or (name in asked and not facts[name])]
+    required = ("license", "base_model", "base_license", "library_name", "pipeline_tag")
+    known = {*required, "datasets", "training", "metrics", "limits"}
+    lacking = [name for name in sorted(known) if name not in facts or (name in required and not facts[name])]
     if lacking or facts.keys() - known:
-        raise SetupError(f"the model card lacks {lacking}; it takes {sorted(known)}")
+        raise SetupError(f"the model card lacks {lacking}; expected all of {sorted(known)} and nothing else")
     data = ModelCardData(
         license=facts["license"],
         base_model=facts["base_model"],
@@ -131,98 +133,151 @@ def model_card(repo_id: str, **facts: Any) -> str:
     return text
 
 
-def _metadata(title: str, about: About, facts: Mapping[str, Any]) -> Any:
-    from datasets import DatasetInfo, Features
-    from datasets.info import DatasetInfosDict
-    from datasets.splits import SplitDict, SplitInfo
-    from huggingface_hub import DatasetCardData
+def template(name: str) -> string.Template:
+    """A template of `hub_cards/`, from the installed package or the checkout."""
+    package = Path(__file__).parents[1]
+    for folder in (package, package.parent):
+        if (folder / "hub_cards" / name).is_file():
+            return string.Template((folder / "hub_cards" / name).read_text("utf-8"))
+    raise SetupError(f"the card template {name!r} is missing from this installation; install u2s_datasets again")
 
-    rows = sum(f["counts"]["published"] for splits in facts["configs"].values() for f in splits.values())
+
+def _metadata(title: str, about: About, configs: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The card's head in YAML."""
+    source_tag = "original" if about.source_dataset == "original" else "extended|other"
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", about.source_dataset):
+        source_tag = f"extended|{about.source_dataset}"
+    rows = sum(split["counts"]["published"] for splits in configs.values() for split in splits.values())
+    files: list[dict[str, Any]] = []
+    infos = {}
+    for config, splits in configs.items():
+        paths = [{"split": name, "path": f"{config_folder(config)}/{name}-*"} for name in splits]
+        files.append({"config_name": config, "data_files": paths, **({} if files else {"default": True})})
+        numbers = [SplitInfo(name, s["num_bytes"], s["counts"]["published"]) for name, s in splits.items()]
+        info = DatasetInfo(features=Features.from_dict(next(iter(splits.values()))["features"]))
+        info.splits = SplitDict.from_split_dict([{**vars(split), "dataset_name": None} for split in numbers])
+        info.download_size = sum(file["size"] for split in splits.values() for file in split["files"])
+        info.dataset_size = sum(split["num_bytes"] for split in splits.values())
+        infos[config] = info
     data = DatasetCardData(
         license=about.license,
         license_link=about.license_link or None,
         pretty_name=title,
         annotations_creators=["machine-generated"],
-        size_categories=[
-            next((name for limit, name in _SIZES if rows < limit), "n>1M" if rows < 10**7 else "10M<n<100M")
-        ],
-        source_datasets=[_source_tag(about)],
+        size_categories=[next((name for limit, name in _SIZES.items() if rows < limit), "10B<n<100B")],
+        source_datasets=[source_tag],
         task_categories=list(about.task_categories) or None,
         tags=["image", "privacy", "anonymized", "u2s_datasets"],
-        configs=list(_configs(facts)),
-        extra_gated_prompt=_GATE_PROMPT if about.gated else None,
-        extra_gated_fields={_GATE_FIELD: "checkbox"} if about.gated else None,
+        configs=files,
+        extra_gated_prompt=_GATED_PROMPT if about.gated else None,
+        extra_gated_fields={"I agree to these terms": "checkbox"} if about.gated else None,
     )
-    infos = {}
-    for config, splits in facts["configs"].items():
-        numbers = {name: SplitInfo(name, f["num_bytes"], f["counts"]["published"]) for name, f in splits.items()}
-        info = DatasetInfo(features=Features.from_dict(next(iter(splits.values()))["features"]))
-        info.splits = SplitDict.from_split_dict([{**vars(s), "dataset_name": None} for s in numbers.values()])
-        info.download_size = sum(file["size"] for f in splits.values() for file in f["files"])
-        info.dataset_size = sum(f["num_bytes"] for f in splits.values())
-        infos[config] = info
     DatasetInfosDict(infos).to_dataset_card_data(data)
     return data
 
 
-_GATE_PROMPT = (
-    "These images were made from photos that showed private things. You agree not to try to find out who or what was "
-    "shown, not to reconstruct the originals, and to report an image that gives someone away."
-)
-_GATE_FIELD = "I agree to these terms"
+def _section(config: str, name: str, split: Mapping[str, Any]) -> str:
+    """What the card says of one config and split."""
+    how, counts = split["how"], {key: f"{number:,}" for key, number in split["counts"].items()}
+    least = {"higher": "at least", "lower": "at most"}
+    gate = ", ".join(f"{score} {least[SPECS[score].better]} {worst:g}" for score, worst in split["quality"].items())
+    prompts = table(("prompt", "SHA-256"), [*(how["prompts"] or {}).items()])
+    if not prompts:
+        asked = "No language model was asked, so there are no prompts."
+        prompts = f"Prompts: {UNKNOWN}." if how["prompts"] is None else asked
+    # The report's tables, less the counts and the criteria, which have their own places.
+    blocks = re.split(r"\n\n(?=\*\*|Not )", split["metrics"].strip())
+    metrics = [block for block in blocks if not re.match(r"\*\*(?:[\d,]+ rows|Looked for|Not looked for)", block)]
+    meanings = {
+        **{n: spec.meaning for n, spec in SPECS.items()},
+        **_MEANINGS,
+        **dict.fromkeys(split["kept"], "kept from the source"),
+    }
+    features = Features.from_dict(split["features"]).items()
+    columns = [(column, _type(feature), meanings.get(column, "")) for column, feature in features]
+    return template("split.md").substitute(
+        counts,
+        config=config,
+        split=name,
+        gate=gate or "none was asked for",
+        profile=f"`{how['profile']}`" if how["profile"] else UNKNOWN,
+        verified=_VERIFIED[bool(how["verified"])],
+        parts=_parts(how["parts"]),
+        prompts=prompts,
+        code=f"`{how['code']}`" if how["code"] else UNKNOWN,
+        versions=", ".join(f"{k} {v}" for k, v in sorted(how["versions"].items())) or UNKNOWN,
+        inspected=bullets(how["inspected"]),
+        not_inspected=bullets(how["not_inspected"]),
+        metrics="\n\n".join(metrics) or f"Scores: {UNMEASURED}.",
+        audit=_audit(split["audit"]),
+        columns=table(("column", "type", "what it is"), columns),
+        kept_texts=f"{how['kept_texts_withheld']:,}",
+    )
 
 
-def _configs(facts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for number, (config, splits) in enumerate(facts["configs"].items()):
-        folder = "data" if config == "default" else config
-        files = [{"split": name, "path": f"{folder}/{name}-*"} for name in splits]
-        yield {"config_name": config, "data_files": files, **({"default": True} if number == 0 else {})}
+def _parts(parts: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for part in parts:
+        unknown = UNKNOWN if part["model"] else "–"
+        settings = ", ".join(f"{k} {v}" for k, v in sorted(part["settings"].items()))
+        model = (part["model"] or "no model", part["revision"] or unknown, part["licence"] or unknown)
+        rows.append((part["part"], *model, settings))
+    return table(("part", "model", "revision", "licence", "settings"), rows) or f"Models: {UNKNOWN}."
 
 
-def _source_tag(about: About) -> str:
-    if about.source_dataset == "original":
-        return "original"
-    is_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", about.source_dataset)
-    return f"extended|{about.source_dataset}" if is_id else "extended|other"
+def _audit(audit: Mapping[str, Any] | None) -> str:
+    if audit is None:
+        return "Not audited: nobody looked at a random sample of the published images and counted the leaks."
+    return (
+        f"On {audit['date']} a reviewer looked at {audit['n']:,} randomly drawn publishable images and found "
+        f"{audit['leaks']:,} that leaked. With {audit['confidence']:.0%} confidence, at most "
+        f"{audit['upper_bound']:.2%} of the images leak (exact binomial bound of Clopper and Pearson)."
+    )
 
 
-def _source(about: About) -> str:
-    whose = "photos that the publisher took" if about.source_dataset == "original" else md(about.source_dataset)
-    return f"{whose}, under the licence: {md(about.source_license)}"
+def _type(feature: Any) -> str:
+    match feature:
+        case Image():
+            return "image"
+        case Value():
+            return feature.dtype
+        case ClassLabel():
+            return f"one of {feature.num_classes} classes"
+        case List():
+            return f"list of {_type(feature.feature)}"
+        case dict():
+            return "{" + ", ".join(f"{name}: {_type(inner)}" for name, inner in feature.items()) + "}"
+    return type(feature).__name__
 
 
-def _again(facts: Mapping[str, Any]) -> str:
-    """Whether the edits were looked at again, as the end of a sentence."""
-    if all(one["how"]["verified"] for splits in facts["configs"].values() for one in splits.values()):
-        return ", inspected again, and withheld where what was looked for could not be shown to be gone"
-    return "; some of them were **not** inspected again (see below)"
-
-
-def _exceptions(facts: Mapping[str, Any]) -> str:
+def _exceptions(splits: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
     lines = []
-    for config, splits in facts["configs"].items():
-        for split, one in splits.items():
-            lines += [f"{config}/{split}: {ALLOWABLE[code]} ({n:,} times)" for code, n in one["allowed"].items()]
-            lines += [
-                f"{config}/{split}: the column `{n}` looks identifying and was let through"
-                for n in one["allowed_columns"]
-            ]
+    for (config, name), split in splits.items():
+        allowed = [f"{ALLOWABLE[code]} ({times:,} times)" for code, times in split["allowed"].items()]
+        columns = [
+            f"the column `{column}` looks identifying and was let through" for column in split["allowed_columns"]
+        ]
+        lines += [f"{config}/{name}: {exception}" for exception in allowed + columns]
     return bullets(lines) if lines else "None."
 
 
-def _gating(about: About) -> str:
-    if about.gated is None:
-        return "This repository is not gated. Whoever uses the images is asked to keep to this all the same:"
-    return f"Access is gated ({about.gated}). Readers agree to this:"
+def _changelog_line(entry: Mapping[str, Any]) -> str:
+    version = f" {entry['version']}" if entry["version"] else ""
+    note = f": {md(entry['note'])}" if entry["note"] else ""
+    return f"- {entry['date']}{md(version)}, {md(entry['what'])}, {entry['rows']:,} rows{note}"
 
 
-def _removal(repo_id: str, about: About) -> str:
-    also = f", or write to {md(about.contact)}" if about.contact else ""
-    return f"open a discussion in the [Community tab](https://huggingface.co/datasets/{repo_id}/discussions){also}"
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; "" without rows."""
+    lines = [head, ["---"] * len(head), *([md(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
 
 
-def _changes(changes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for entry in reversed(changes):
-        version = f" {entry['version']}" if entry["version"] else ""
-        note = f": {md(entry['note'])}" if entry["note"] else ""
-        yield f"- {entry['date']}{md(version)}, {md(entry['what'])}, {entry['rows']:,} rows{note}"
+def bullets(items: Sequence[str]) -> str:
+    """A Markdown list; "not recorded" if it is empty."""
+    return "\n".join(f"- {item}" for item in items) or f"- {UNKNOWN}"
+
+
+def md(text: str) -> str:
+    """Text as Markdown shows it literally, on one line."""
+    return re.sub(r"([\\*<>\[\]|#])", r"\\\1", re.sub(r"\s+", " ", str(text)))

@@ -1,24 +1,23 @@
-"""The gate before anything is built: every reason against publishing, listed at once."""
+"""The gate in front of the build: it judges every row and lists every reason against publishing at once."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.images import same
-from u2s_datasets.images.metadata import metadata_in
-from u2s_datasets.parts.checks import number
-from u2s_datasets.parts.metrics.definitions import SCALES
+from u2s_datasets.parts.checks import check_float
+from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.publish import text_check
-from u2s_datasets.publish.candidate import Candidate, pixels_of, stored_bytes
+from u2s_datasets.publish.candidate import Candidate, StoredImage
+from u2s_datasets.runs.decisions import APPROVE, REJECT
 
+# Exceptions that a user may name, and what the card says of each. Names of kept columns may be allowed as well.
 ALLOWABLE = {
     "audit": "published although the audit asked for is missing or too loose",
     "foreign_files": "the repository held files that this program did not write",
@@ -29,12 +28,12 @@ ALLOWABLE = {
     "untouched": "flagged images that look like their originals were let through",
     "unverified": "the edited images were not inspected again",
 }
-"""Exceptions that a user may name, and what the card says of each. Names of kept columns may be allowed as well."""
 
+# What to do about each reason.
 REMEDIES = {
     "audit": "audit a sample, or leave the bound out",
     "changed": "the rows are not those that the run wrote: run the same `u2s anonymize` again",
-    "column": "only public columns and kept ones leave: take it out of data/, or name it in keep and in the run",
+    "column": "only public and kept columns may leave: take it out of data/, or name it in keep and in the run",
     "counts": "run the same `u2s anonymize` again",
     "empty": "there is nothing to publish",
     "facts": "give what is asked for: the card does not guess",
@@ -46,8 +45,8 @@ REMEDIES = {
     "originals": "put the source back in its place",
     "quality": "map u2s.score with that metric first, or leave it out of the quality gate",
     "repository": "push into a private repository, or say private=False (--public)",
-    "row_id": "a row id is 32 hex digits and given once",
-    "status": "only safe, anonymized and withheld are known",
+    "row_id": "a row id must be 32 hex digits and unique",
+    "status": "expected safe, anonymized or withheld",
     "text": "look at the rows in private/; take the text out, or leave the column out",
     "unreadable": "a published image must decode: run `u2s anonymize` again",
     "unresolved": "give the reviews that were asked for",
@@ -70,143 +69,139 @@ class Finding:
 
 
 class Refused(U2SError):
-    """The gate or the scan stopped the publishing; nothing was uploaded.
+    """The gate or the scan stopped the push; nothing was uploaded.
 
     Args:
-        reasons: all of them, code -> words.
+        reasons: all of them, code -> description.
     """
 
     def __init__(self, reasons: Mapping[str, str]) -> None:
-        lines = "".join(f"\n  - {code}: {words}" for code, words in reasons.items())
+        lines = "".join(f"\n  - {code}: {reason}" for code, reason in reasons.items())
         super().__init__(f"not published, nothing was uploaded:{lines}")
         self.reasons = dict(reasons)
 
 
-class Gate:
+class PublishGate:
     """Judges rows one by one and remembers every reason against publishing.
 
     Args:
         allow: codes of `ALLOWABLE`; they are counted all the same, for the card.
-        quality: score -> the worst value that may leave; anonymized rows with a worse one stay home; `SCALES` says
+        quality: score -> the worst value that may leave; anonymized rows with a worse one are held back. `SPECS` says
             which way is worse.
         kept: the kept columns.
 
+    Attributes:
+        held_back: "rejected" or "below_quality" -> number of rows.
+        measured: score of `quality` -> number of rows that have it.
+
     Raises:
-        SetupError: an unknown score, or a worst value that is no finite number.
+        SetupError: an unknown score, or a worst value that is not a finite number.
     """
 
     def __init__(self, allow: Sequence[str] = (), quality: Mapping[str, float] | None = None, kept: Sequence[str] = ()):
         self.allow, self.quality, self.kept = set(allow), dict(quality or {}), tuple(kept)
-        self.found: dict[str, Finding] = {}
-        self.home: Counter[str] = Counter()
-        self.status: Counter[str] = Counter()
-        self.published: Counter[str] = Counter()
+        self.held_back: Counter[str] = Counter()
         self.measured: Counter[str] = Counter()
-        self._ids: set[str] = set()
+        self._findings: dict[str, Finding] = {}
+        self._row_ids: set[str] = set()
         for name, worst in self.quality.items():
-            if name not in SCALES:
-                raise SetupError(f"quality={name!r} is no score; use one of: {', '.join(SCALES)}")
-            number(f"quality[{name!r}]", worst)
+            if name not in SPECS:
+                raise SetupError(f"unknown score quality={name!r}; expected one of: {', '.join(SPECS)}")
+            check_float(f"quality[{name!r}]", worst)
 
-    def note(self, code: str, detail: str = "", row: str = "") -> None:
+    def note(self, code: str, detail: str, row: str = "") -> None:
         """Remember a reason."""
-        finding = self.found.setdefault(code, Finding())
+        finding = self._findings.setdefault(code, Finding())
         finding.count += 1
-        if detail and len(finding.details) < _SHOWN:
+        if len(finding.details) < _SHOWN:
             finding.details[detail] = None
         if row and len(finding.rows) < _SHOWN:
             finding.rows.append(row)
 
     def reasons(self) -> dict[str, str]:
-        """What stops the publishing, code -> words; what was allowed is not among it."""
-        return {code: self._words(code) for code in sorted(self.found) if code not in self.allow}
+        """What stops the push, code -> description; without what was allowed."""
+        return {code: self._describe(code) for code in sorted(self._findings) if code not in self.allow}
 
     def allowed(self) -> dict[str, int]:
         """The exceptions that were named and needed: code -> how many times."""
-        return {code: self.found[code].count for code in sorted(self.allow & set(self.found))}
+        return {code: self._findings[code].count for code in sorted(self.allow & set(self._findings))}
 
-    def _words(self, code: str) -> str:
-        found = self.found[code]
+    def _describe(self, code: str) -> str:
+        found = self._findings[code]
         times = f"{found.count} times: " if found.count > 1 else ""
-        details = "; ".join(found.details)
         rows = f" (rows {', '.join(found.rows)}{', …' if found.count > len(found.rows) else ''})" if found.rows else ""
-        more = f", or allow {code!r}" if code in ALLOWABLE else ""
-        return f"{times}{details}{rows}; {REMEDIES[code]}{more}"
+        remedy = REMEDIES[code] + (f", or allow {code!r}" if code in ALLOWABLE else "")
+        return f"{times}{'; '.join(found.details)}{rows}; {remedy}"
+
+    def judge_audit(self, bound: float | None, highest: float) -> None:
+        """Note an audit that is missing or too loose.
+
+        Args:
+            bound: the audit's upper bound on the share of leaking images; None without an audit.
+            highest: the highest bound that is accepted.
+        """
+        if bound is None:
+            self.note("audit", f"an audit with a bound of {highest:.2%} or less was asked for and is missing")
+        elif bound > highest:
+            self.note("audit", f"the audit's bound is {bound:.2%}, above {highest:.2%}")
 
     def admits(self, row: Candidate) -> bool:
-        """Whether a row leaves, if nothing stops the whole; every reason against it is noted."""
-        self.status[row.status] += 1
-        self.measured.update(name for name in self.quality if _measured(row, name) is not None)
-        name = str(row.public.get(c.ROW_ID, ""))
+        """Whether a row leaves if nothing stops the push. Notes every reason against it."""
+        good = self._meets_quality(row)  # withheld rows count as measured, too
         if row.status not in (c.SAFE, c.ANONYMIZED):
             if row.status != c.WITHHELD:
-                self.note("status", f"a row has the status {row.status!r}", name)
-            elif row.public and stored_bytes(row.public.get(c.ANONYMIZED_IMAGE)) is not None:
-                self.note("withheld", "a withheld row has an image", name)
+                self.note("status", f"a row has the status {row.status!r}", row.row_id)
+            elif StoredImage(row.public.get(c.ANONYMIZED_IMAGE)).data is not None:
+                self.note("withheld", "a withheld row has an image", row.row_id)
             return False
-        if (why := self._stays_home(row)) is not None:
-            self.home[why] += 1
+        if row.decision == REJECT:
+            self.held_back["rejected"] += 1
             return False
-        if row.decision is not None and row.decision != "approve":
-            self.note("unresolved", "a review was asked for and not given", name)
-        if not _ROW_ID.fullmatch(name) or name in self._ids:
-            self.note("row_id", "a row id is missing, given twice or no digest")
-        self._ids.add(name)
-        self._judge_image(row, name)
-        self.published[row.status] += 1
+        if row.status == c.ANONYMIZED and not good:
+            self.held_back["below_quality"] += 1
+            return False
+        if row.decision not in (None, APPROVE):
+            self.note("unresolved", "a review was asked for and not given", row.row_id)
+        if not _ROW_ID.fullmatch(row.row_id) or row.row_id in self._row_ids:
+            self.note("row_id", "a row id is missing, given twice or not a digest")
+        self._row_ids.add(row.row_id)
+        self._judge_image(row)
         return True
 
-    def _stays_home(self, row: Candidate) -> str | None:
-        if row.decision == "reject":
-            return "rejected"
-        for name, worst in self.quality.items() if row.status == c.ANONYMIZED else ():
-            value = _measured(row, name)
-            if value is None or (value < worst if SCALES[name][0] == "higher" else value > worst):
-                return "below_quality"
-        return None
+    def _meets_quality(self, row: Candidate) -> bool:
+        """Whether a row has every score that was asked for, none worse than allowed. Counts those that it has."""
+        found = {name: row.scores.get(name) for name in self.quality}
+        scores = {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
+        self.measured.update(scores.keys())
+        return len(scores) == len(found) and all(
+            scores[name] >= worst if SPECS[name].better == "higher" else scores[name] <= worst
+            for name, worst in self.quality.items()
+        )
 
-    def _judge_image(self, row: Candidate, name: str) -> None:
-        stored = row.public.get(c.ANONYMIZED_IMAGE)
-        if isinstance(stored, Mapping) and stored.get("path"):
-            self.note("file_name", "an image has a path or a file name", name)
-        data = stored_bytes(stored)
-        picture = pixels_of(data)
-        if data is None or picture is None:
-            self.note("unreadable", "an image cannot be decoded", name)
+    def _judge_image(self, row: Candidate) -> None:
+        image = StoredImage(row.public.get(c.ANONYMIZED_IMAGE))
+        for code, fault in image.faults():
+            self.note(code, fault, row.row_id)
+        if image.pixels is None:
             return
-        if left := metadata_in(data):
-            self.note("metadata", f"an image holds {', '.join(left)}", name)
-        self._compare(row, name, data, picture)
-        for column, what in text_check.said(row, self.kept, picture.size):
-            self.note("text", f"{column} {what}", name)
-
-    def _compare(self, row: Candidate, name: str, data: bytes, picture: Any) -> None:
-        """An image against everything that may be its original."""
         for original in row.originals:
-            before = stored_bytes(original)
-            if before is None:
-                self.note("originals", "an original is not at hand", name)
+            if original.data is None:
+                self.note("originals", "an original is missing", row.row_id)
+            elif original.data == image.data:
+                self.note("original", "an image is its original, byte for byte", row.row_id)
+            if not row.flagged or original.pixels is None or not same.untouched(original.pixels, image.pixels):
                 continue
-            if hashlib.sha256(before).digest() == hashlib.sha256(data).digest():
-                self.note("original", "an image is its original, byte for byte", name)
-            was = pixels_of(before) if row.flagged else None
-            if was is None:
-                continue
-            if same.digest(was) == same.digest(picture):
-                self.note("original", "a flagged image has its original's pixels", name)
-            elif same.untouched(was, picture):
-                self.note("untouched", "a flagged image looks like its original", name)
+            if same.digest(original.pixels) == same.digest(image.pixels):
+                self.note("original", "a flagged image has its original's pixels", row.row_id)
+            else:
+                self.note("untouched", "a flagged image looks like its original", row.row_id)
+        for column, what in text_check.find_private_text(row, self.kept, image.pixels.size):
+            self.note("text", f"{column} {what}", row.row_id)
 
     def close(self) -> None:
         """Note what shows only once every row was seen."""
-        if not sum(self.published.values()):
+        if not self._row_ids:
             self.note("empty", "no row is left")
         for name in self.quality:
             if not self.measured[name]:
                 self.note("quality", f"{name} was measured on no row")
-
-
-def _measured(row: Candidate, name: str) -> float | None:
-    """A row's score; none where it was not measured, which NaN and infinity say as well."""
-    value = row.scores.get(name)
-    return value if value is not None and math.isfinite(value) else None

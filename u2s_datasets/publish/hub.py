@@ -6,13 +6,20 @@ Everything goes through `huggingface_hub`. The token is given to it once and nev
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from u2s_datasets.errors import SetupError, U2SError
+from u2s_datasets.publish.build import folder_files
 
 CARD = "README.md"
 _REMEDIES = {
@@ -25,16 +32,17 @@ _REMEDIES = {
     409: "somebody changed the repository at the same time, or the name is taken: look at it, then run the same again",
     412: "somebody changed the repository at the same time: run the same again",
     413: "a file is too large for the Hub: give a smaller max_shard_size",
-    429: "the Hub asks for patience: wait some minutes, then run the same again; it goes on where it left off",
+    429: "too many requests: wait some minutes, then run the same again; it goes on where it left off",
 }
 _SERVER = "the Hub failed on its side: run the same again later; it goes on where it left off"
+_T = TypeVar("_T")
 
 
 class HubError(U2SError):
     """The Hub refused or failed; the message says what to do.
 
     Args:
-        status: the HTTP status, or none where the Hub was not reached.
+        status: the HTTP status; None if the Hub was not reached.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
@@ -42,41 +50,34 @@ class HubError(U2SError):
         self.status = status
 
 
-class Remote:
+class HubRepository:
     """One dataset repository.
 
     Args:
         repo_id: "ORG/NAME".
-        token: a write token; none takes HF_TOKEN or the one of `hf auth login`.
-        revision: the branch to write to; none is the main one.
+        token: a write token; None takes HF_TOKEN or the one of `hf auth login`.
+        revision: the branch to write to; None is the main one.
+
+    Raises:
+        SetupError: an invalid name.
     """
 
     def __init__(self, repo_id: str, token: str | None = None, revision: str | None = None) -> None:
-        import importlib.metadata
-
-        from huggingface_hub import HfApi
-        from huggingface_hub.utils import HFValidationError, validate_repo_id
-
         try:
             validate_repo_id(repo_id)
+            if repo_id.count("/") != 1:
+                raise HFValidationError("the owner is missing")
         except HFValidationError as error:
-            raise SetupError(f"{repo_id!r} is no repository name; write it ORG/NAME") from error
-        if repo_id.count("/") != 1:
-            raise SetupError(f"{repo_id!r} is no repository name; write it ORG/NAME")
+            raise SetupError(f"invalid repository name {repo_id!r}; write it ORG/NAME") from error
         version = importlib.metadata.version("u2s_datasets")
         self._api = HfApi(token=token, library_name="u2s_datasets", library_version=version)
         self._token, self.repo_id, self.revision = token, repo_id, revision
-        self._refs: Any = None
         self._where: dict[str, Any] = {"repo_id": repo_id, "repo_type": "dataset"}
-
-    def __repr__(self) -> str:
-        return f"Remote({self.repo_id!r}, revision={self.revision!r})"
+        self._refs: Any = None
 
     def open(self) -> bool | None:
-        """Look at the repository. Returns whether it is private, or none where there is none yet."""
-        from huggingface_hub.errors import RepositoryNotFoundError
-
-        with self.explained("looking at the repository"):
+        """Look at the repository. Returns whether it is private; None if there is none yet."""
+        with self._explained("looking at the repository"):
             try:
                 private = bool(self._api.repo_info(**self._where).private)
             except RepositoryNotFoundError as error:
@@ -87,36 +88,33 @@ class Remote:
         return private
 
     def check_tag(self, name: str | None) -> None:
-        """Raise `HubError` for a tag that is there already: it stands for ever."""
+        """Raise `HubError` for a tag that is there already: a tag is never moved."""
         if self._refs is not None and name in {ref.name for ref in self._refs.tags}:
             raise HubError(f"{self.repo_id} has the tag {name!r} already: give another one, or leave it out", 409)
 
     def create(self) -> None:
-        """Make the repository, private: it is opened to others at the end, if at all."""
-        with self.explained("creating the repository"):
-            self._api.create_repo(**self._where, private=True, exist_ok=True)
+        """Create the repository, private: it is opened to others at the end, if at all."""
+        self._call("creating the repository", self._api.create_repo, private=True, exist_ok=True)
 
     def branch(self) -> None:
-        """Make sure that the branch is there; a new one begins as the main one."""
-        if not self._is_there():
-            with self.explained(f"creating the branch {self.revision!r}"):
-                self._api.create_branch(**self._where, branch=str(self.revision), exist_ok=True)
-                self._refs = self._api.list_repo_refs(**self._where)
+        """Create the branch unless it exists; a new one begins as the main one."""
+        if not self._has_branch():
+            doing = f"creating the branch {self.revision!r}"
+            self._call(doing, self._api.create_branch, branch=str(self.revision), exist_ok=True)
 
-    def _is_there(self) -> bool:
+    def _has_branch(self) -> bool:
         known = [] if self._refs is None else [*self._refs.branches, *self._refs.converts]
         return self.revision is None or self.revision.startswith("refs/") or self.revision in {r.name for r in known}
 
     def pull_request(self, title: str) -> str:
         """Open a pull request and write to it from now on. Returns its address."""
-        with self.explained("opening a pull request"):
-            made = self._api.create_pull_request(**self._where, title=title)
-        self.revision = made.git_reference
-        return made.url
+        opened = self._call("opening a pull request", self._api.create_pull_request, title=title)
+        self.revision = opened.git_reference
+        return opened.url
 
     def readable(self) -> str | None:
-        """The revision to read what is there: the one to write to, or the main one where that is still to be made."""
-        return self.revision if self._is_there() else None
+        """The revision to read what is there: the one to write to, or the main one if that does not exist yet."""
+        return self.revision if self._has_branch() else None
 
     def all_revisions(self) -> list[str]:
         """Every branch and tag."""
@@ -124,45 +122,47 @@ class Remote:
 
     def files(self, revision: str | None) -> dict[str, tuple[int, str]]:
         """Every file of a revision: path -> (size, SHA-256 of a large file, else the git digest)."""
-        from huggingface_hub.hf_api import RepoFile
-
-        with self.explained("listing the repository"):
+        with self._explained("listing the repository"):  # a generator, which asks the Hub while it is read
             tree = list(self._api.list_repo_tree(**self._where, recursive=True, revision=revision))
-        found = [entry for entry in tree if isinstance(entry, RepoFile)]
-        return {f.path: (f.size, f.lfs.sha256 if f.lfs else f.blob_id) for f in found}
+        files = [entry for entry in tree if isinstance(entry, RepoFile)]
+        return {f.path: (f.size, f.lfs.sha256 if f.lfs else f.blob_id) for f in files}
 
     def read_json(self, path: str, revision: str | None) -> dict[str, Any]:
-        """A JSON file of a revision. Raises `HubError` where it is none."""
-        with self.explained(f"reading {path}"):
-            file = self._api.hf_hub_download(**self._where, filename=path, revision=revision)
+        """A JSON file of a revision. Raises `HubError` if it is damaged."""
+        file = self._call(f"reading {path}", self._api.hf_hub_download, filename=path, revision=revision)
         try:
             return dict(json.loads(Path(file).read_text("utf-8")))
         except ValueError as error:
-            raise HubError(f"{path} in {self.repo_id} is no JSON; remove it there and push again") from error
+            raise HubError(f"{path} in {self.repo_id} is not JSON; remove it there and push again") from error
 
     def upload(self, folder: Path, message: str, stale: Sequence[str]) -> str:
         """Upload a folder; files that are there already are not sent again. Returns the commit.
 
         Args:
-            stale: patterns of files that go where the folder has no such file.
+            folder: what goes up.
+            message: of the commit.
+            stale: patterns of files that are removed if the folder has no such file.
         """
-        with self.explained("uploading"):
-            made = self._api.upload_folder(
-                **self._where,
-                folder_path=folder,
-                commit_message=message,
-                revision=self.revision,
-                delete_patterns=list(stale) or None,
-            )
-        return made.oid
+        commit = self._call(
+            "uploading",
+            self._api.upload_folder,
+            folder_path=folder,
+            commit_message=message,
+            revision=self.revision,
+            delete_patterns=list(stale) or None,
+        )
+        return commit.oid
 
     def compare(self, folder: Path) -> None:
         """Raise `HubError` unless every file of a folder is in the repository, the same byte for byte."""
         there = self.files(self.revision)
         wrong = []
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            name = path.relative_to(folder).as_posix()
-            if there.get(name, (0, ""))[0] != path.stat().st_size or there[name][1] not in _digests(path):
+        for name, file in folder_files(folder):
+            data = file.read_bytes()
+            # The Hub names a large file's content by its SHA-256 and any other's by git's digest.
+            git = hashlib.sha1(f"blob {len(data)}\0".encode() + data, usedforsecurity=False).hexdigest()
+            size, digest = there.get(name, (0, ""))
+            if size != len(data) or digest not in (hashlib.sha256(data).hexdigest(), git):
                 wrong.append(name)
         if wrong:
             raise HubError(
@@ -172,19 +172,21 @@ class Remote:
 
     def tag(self, name: str, message: str) -> None:
         """Tag what was written."""
-        with self.explained(f"tagging {name!r}"):
-            self._api.create_tag(**self._where, tag=name, tag_message=message or None, revision=self.revision)
+        options = {"tag": name, "tag_message": message or None, "revision": self.revision}
+        self._call(f"tagging {name!r}", self._api.create_tag, **options)
 
     def settings(self, **values: Any) -> None:
         """Change who may read: `private`, `gated`."""
-        with self.explained("changing who may read"):
-            self._api.update_repo_settings(**self._where, **values)
+        self._call("changing who may read", self._api.update_repo_settings, **values)
+
+    def _call(self, doing: str, request: Callable[..., _T], **options: Any) -> _T:
+        """Make a request about this repository. Raises `HubError`, which says what was being done."""
+        with self._explained(doing):
+            return request(**self._where, **options)
 
     @contextmanager
-    def explained(self, doing: str) -> Iterator[None]:
+    def _explained(self, doing: str) -> Iterator[None]:
         """Turn what the client raises into a `HubError` that says what to do and never holds the token."""
-        from huggingface_hub.errors import HTTPError
-
         try:
             yield
         except (HTTPError, RuntimeError, ValueError, OSError) as error:
@@ -193,36 +195,24 @@ class Remote:
             raise self._explanation(doing, error) from None  # the client's own message may repeat the token
 
     def _explanation(self, doing: str, error: BaseException) -> HubError:
-        from huggingface_hub.errors import HfHubHTTPError, HTTPError
-
+        failed = f"{self.repo_id}: {doing} failed"
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, (HfHubHTTPError, HTTPError)):
             cause = cause.__cause__ or cause.__context__
         if isinstance(cause, HfHubHTTPError):
             status = cause.response.status_code
-            said = self._clean(cause.server_message or "")
+            answer = self._without_token(cause.server_message or "")
             remedy = _REMEDIES.get(status, _SERVER if status >= 500 else _REMEDIES[400])
-            more = f" (it says: {said})" if said else ""
-            return HubError(f"{self.repo_id}: {doing} failed with {status}: {remedy}{more}", status)
+            return HubError(f"{failed} with {status}: {remedy}{f' (it says: {answer})' if answer else ''}", status)
         if cause is not None or isinstance(error, ConnectionError):
-            name = type(cause or error).__name__
             return HubError(
-                f"{self.repo_id}: {doing} failed: the Hub could not be reached ({name}); check the network and "
+                f"{failed}: the Hub could not be reached ({type(cause or error).__name__}); check the network and "
                 "HF_ENDPOINT, then run the same again; it goes on where it left off"
             )
-        return HubError(f"{self.repo_id}: {doing} failed: {self._clean(str(error))}; run the same again")
+        return HubError(f"{failed}: {self._without_token(str(error))}; run the same again")
 
-    def _clean(self, text: str) -> str:
-        """Text without the token, whoever put it there."""
-        from huggingface_hub import get_token
-
+    def _without_token(self, text: str) -> str:
+        """One short line without the token, whoever put it there."""
         for token in filter(None, (self._token, get_token())):
             text = text.replace(token, "(token)")
         return " ".join(text.split())[:300]
-
-
-def _digests(path: Path) -> set[str]:
-    """How the Hub may name a file's content: SHA-256 for a large file, git's digest for another."""
-    data = path.read_bytes()
-    git = hashlib.sha1(f"blob {len(data)}\0".encode() + data, usedforsecurity=False)
-    return {hashlib.sha256(data).hexdigest(), git.hexdigest()}

@@ -1,36 +1,43 @@
-"""One push from the sources to the files: judge, build, scan, and the card that goes up last."""
+"""One push from the sources to the Hub: judge, build, scan, upload, and the card, which goes up last."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets.errors import SetupError
-from u2s_datasets.publish import facts as facts_
-from u2s_datasets.publish.build import Builder, Built
-from u2s_datasets.publish.card import About, dataset_card
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from u2s_datasets import columns as c
+from u2s_datasets import images
+from u2s_datasets.publish.build import Builder, BuiltFile, config_folder, folder_files
+from u2s_datasets.publish.card import dataset_card
 from u2s_datasets.publish.dataset_split import DatasetSplit
-from u2s_datasets.publish.gate import Gate, Refused
-from u2s_datasets.publish.hub import CARD, HubError
+from u2s_datasets.publish.gate import REMEDIES, PublishGate, Refused
+from u2s_datasets.publish.hub import CARD, HubError, HubRepository
+from u2s_datasets.publish.options import PushOptions
 from u2s_datasets.publish.run_split import RunSplit
-from u2s_datasets.publish.scan import Index, folder_files, scan, scan_text
+from u2s_datasets.publish.scan import PrivateIndex, scan, scan_text
+from u2s_datasets.publish.summary import SUMMARY_FILE, merge_summaries, summarize
+from u2s_datasets.runs.files import sha256
 
 Split = RunSplit | DatasetSplit
+_SAMPLE_ROWS = 3
+_OWN_FILES = (CARD, ".gitattributes", SUMMARY_FILE)
 
 
 @dataclass(frozen=True)
-class Plan:
+class PushPreview:
     """What would leave, or why nothing may.
 
     Args:
-        reasons: code -> words of everything that stands against it; empty where it may leave.
+        reasons: code -> description of everything that stands against it; empty if nothing does.
         files: path -> size in bytes.
         columns: name -> type.
-        sample: a few rows; their images as format and size.
+        sample: a few rows; their images as size and number of bytes.
         card: the README.md.
     """
 
@@ -44,172 +51,190 @@ class Plan:
         lines = [f"{size:>14,}  {path}" for path, size in self.files.items()]
         lines += [f"column {name}: {kind}" for name, kind in self.columns.items()]
         lines += [f"row {row}" for row in self.sample]
-        against = [f"stopped by {code}: {words}" for code, words in self.reasons.items()]
+        against = [f"stopped by {code}: {reason}" for code, reason in self.reasons.items()]
         return "\n".join([*lines, *(against or ["nothing stands against it"])])
 
 
-class Job:
-    """One push.
+@dataclass(frozen=True)
+class Pushed:
+    """What was published.
+
+    Args:
+        repo_id, revision: where; `revision` is None on the main branch.
+        commit: of the data.
+        private: whether only its owner sees it.
+        pull_request: its address, if one was opened.
+        files: path -> size in bytes.
+    """
+
+    repo_id: str
+    revision: str | None
+    commit: str
+    private: bool
+    pull_request: str | None
+    files: dict[str, int]
+
+
+class PushJob:
+    """One push: judges every row, builds what may leave, searches what was built, and uploads it.
 
     Args:
         repo_id: "ORG/NAME".
-        about: what the publisher states.
-        configs: config -> split -> source.
-        max_leak_rate: the bound that an audit must keep, in [0, 1]; none asks for no audit.
-        licences: model id -> licence.
-        progress: whether a bar is shown.
+        splits: (config, split) -> its rows.
+        options: what the user asked for.
+        folder: an empty folder for the build.
 
-    Raises:
-        SetupError: `max_leak_rate` is no share.
+    Attributes:
+        reasons: code -> description of everything that stands against the push.
+        files: what was built, for the first upload.
+        data, top: the folders that go up first and last.
     """
 
     def __init__(
-        self,
-        repo_id: str,
-        about: About,
-        configs: dict[str, dict[str, Split]],
-        max_leak_rate: float | None,
-        licences: Mapping[str, str],
-        progress: bool,
+        self, repo_id: str, splits: Mapping[tuple[str, str], Split], options: PushOptions, folder: Path
     ) -> None:
-        if max_leak_rate is not None and not 0 <= max_leak_rate <= 1:  # nor is NaN
-            raise SetupError(f"max_leak_rate={max_leak_rate!r} is no share; give a number from 0 to 1, such as 0.01")
-        self.progress = progress
-        self.repo_id, self.about, self.configs = repo_id, about, configs
-        self.max_leak_rate, self.licences = max_leak_rate, licences
+        self.repo_id, self.splits, self.options = repo_id, splits, options
+        self.data, self.top, self._spools = folder / "data", folder / "top", folder / "buckets"
+        self.data.mkdir()
+        self.top.mkdir()
         self.reasons: dict[str, str] = {}
-        self.facts: dict[str, dict[str, dict[str, Any]]] = {}
-        self.built: list[Built] = []
-        self.index = Index()
+        self.files: list[BuiltFile] = []
+        self._summaries: dict[str, dict[str, dict[str, Any]]] = {}
+        self._index = PrivateIndex(texts="text" not in options.allow)
 
-    def home(self) -> Path | None:
-        """Where the build may lie."""
-        return next((s.work for splits in self.configs.values() for s in splits.values() if s.work), None)
-
-    def held(self) -> ExitStack:
-        """Keeps runs from writing into their folders meanwhile."""
-        with ExitStack() as stack:
-            for split in (s for splits in self.configs.values() for s in splits.values()):
-                if isinstance(split, RunSplit):
-                    stack.enter_context(split.held())
-            return stack.pop_all()
-
-    def prepare(self, folder: Path, allow: Sequence[str], quality: Mapping[str, float] | None, size: int) -> None:
+    def prepare(self) -> None:
         """Judge every row, build what may leave, and search what was built. Gathers the reasons; raises none."""
-        self.data, self.top = folder / "data", folder / "top"
-        for place in (self.data, self.top):
-            place.mkdir()
-        if missing := "; ".join(self.about.missing()):
+        if missing := "; ".join(self.options.missing()):
             self.reasons["facts"] = missing
-        self.index.texts = "text" not in allow
-        done = []
-        for config, splits in self.configs.items():
-            for name, split in splits.items():
-                gate = Gate(allow, quality, split.kept)
-                builder = Builder(self.data, folder / "buckets" / config / name, config, name, split.features, size)
-                self._judge(split, gate, builder)
-                self._add_reasons(f"{config}/{name}", gate.reasons())
-                done.append((config, name, split, gate, builder))
+        judged = {place: self._judge(*place, split) for place, split in self.splits.items()}
         if self.reasons:
             return
-        for config, name, split, gate, builder in done:
-            made = builder.finish()
-            self.built += made
-            facts = facts_.facts_of(split, gate, builder, made, self.licences)
-            self.facts.setdefault(config, {})[name] = facts
-        self._scan()
+        for (config, name), (gate, builder) in judged.items():
+            files, split = builder.finish(), self.splits[config, name]
+            self.files += files
+            summary = summarize(split, gate, builder, files, self.options.model_licences or {})
+            self._summaries.setdefault(config, {})[name] = summary
+        names = [name for split in self.splits.values() for name in split.features]
+        if found := list(scan(folder_files(self.data), self._index, names)):
+            self.reasons["scan"] = "; ".join(found[:10])
 
-    def _judge(self, split: Split, gate: Gate, builder: Builder) -> None:
-        from tqdm import tqdm
-
+    def _judge(self, config: str, name: str, split: Split) -> tuple[PublishGate, Builder]:
+        options = self.options
+        gate = PublishGate(options.allow, options.quality, split.kept)
+        spool = self._spools / config / name
+        builder = Builder(self.data, spool, config, name, split.features, options.max_shard_size)
         split.judge(gate)
-        self._judge_audit(split, gate)
-        self.index.words += split.secrets()
-        for row in tqdm(split.candidates(), total=split.rows, unit="img", disable=not self.progress, smoothing=0.05):
-            self.index.add(row)
+        if options.max_leak_rate is not None:
+            bound = None if split.audit is None else split.audit.upper_bound
+            gate.judge_audit(bound, options.max_leak_rate)
+        self._index.words += split.secrets()
+        hidden = not options.progress
+        for row in tqdm(split.candidates(), total=split.rows, unit="img", disable=hidden, smoothing=0.05):
+            self._index.add(row)
+            # Every row is judged, so that all reasons are listed; none is built any more once there is one.
             if gate.admits(row) and not gate.reasons() and not self.reasons:
                 builder.add(row.public)
         split.judge_rows(gate)
         gate.close()
+        for code, reason in gate.reasons().items():
+            reason = f"{config}/{name}: {reason}" if len(self.splits) > 1 else reason
+            self.reasons[code] = f"{self.reasons[code]}; {reason}" if code in self.reasons else reason
+        return gate, builder
 
-    def _judge_audit(self, split: Split, gate: Gate) -> None:
-        if self.max_leak_rate is None:
-            return
-        if split.audit is None:
-            gate.note(
-                "audit", f"an audit with a bound of {self.max_leak_rate:.2%} or less was asked for; there is none"
-            )
-        elif split.audit.upper_bound > self.max_leak_rate:
-            gate.note("audit", f"the audit's bound is {split.audit.upper_bound:.2%}, above {self.max_leak_rate:.2%}")
+    def _write_card(self, known: Mapping[str, Any], foreign_files: int = 0) -> str:
+        """Write the card and its summary into the folder that goes up last. Returns the card.
 
-    def _add_reasons(self, where: str, reasons: Mapping[str, str]) -> None:
-        several = sum(map(len, self.configs.values())) > 1
-        for code, words in reasons.items():
-            words = f"{where}: {words}" if several else words
-            self.reasons[code] = f"{self.reasons[code]}; {words}" if code in self.reasons else words
+        Args:
+            known: the repository's summary so far; {} for a new one.
+            foreign_files: how many files in it are not ours, which the user allowed.
 
-    def _scan(self) -> None:
-        names = [name for splits in self.configs.values() for s in splits.values() for name in s.features]
-        found = list(scan(folder_files(self.data), self.index, names))
-        if found:
-            self.reasons["scan"] = "; ".join(found[:10])
-
-    def write_card(self, known: Mapping[str, Any], note: str, version: str) -> str:
-        """Write the card and the facts into the folder that goes up last. Returns the card."""
-        whole = facts_.merged(known, self.facts, note, version)
+        Raises:
+            HubError: the repository's summary is damaged.
+            Refused: the card or the summary holds something private.
+        """
+        if foreign_files:
+            for split in (split for splits in self._summaries.values() for split in splits.values()):
+                split["allowed"]["foreign_files"] = foreign_files
+        merged = merge_summaries(known, self._summaries, self.options.note, self.options.tag or "")
         try:
-            card = dataset_card(self.repo_id, self.about, whole)
+            card = dataset_card(self.repo_id, self.options, merged)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if not known:
                 raise
-            raise HubError(f"{facts_.FACTS_FILE} in {self.repo_id} is damaged; remove it there, push again") from error
-        facts = json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
-        if found := [*scan_text(CARD, card, self.index), *scan_text(facts_.FACTS_FILE, facts, self.index)]:
+            raise HubError(f"{SUMMARY_FILE} in {self.repo_id} is damaged; remove it there and push again") from error
+        texts = {CARD: card, SUMMARY_FILE: json.dumps(merged, indent=1, ensure_ascii=False) + "\n"}
+        if found := [finding for name, text in texts.items() for finding in scan_text(name, text, self._index)]:
             raise Refused({"scan": "; ".join(found)})
-        (self.top / CARD).write_text(card, "utf-8")
-        (self.top / facts_.FACTS_FILE).write_text(facts, "utf-8")
+        for name, text in texts.items():
+            (self.top / name).write_text(text, "utf-8")
         return card
 
-    def allow_foreign(self, files: int) -> None:
-        """Have the card say that the repository held files of others."""
-        for splits in self.facts.values():
-            for facts in splits.values():
-                facts["allowed"]["foreign_files"] = files
-
-    def refuse(self) -> None:
-        """Raise `Refused` where anything stands against it."""
+    def preview(self) -> PushPreview:
+        """What would leave; the images of the sample as their size and number of bytes."""
+        columns = {name: str(f) for split in self.splits.values() for name, f in split.features.items()}
         if self.reasons:
-            raise Refused(self.reasons)
+            return PushPreview(dict(self.reasons), {}, columns)
+        card = self._write_card({})
+        with pq.ParquetFile(self.files[0].file) as file:
+            sample = file.read_row_group(0).slice(0, _SAMPLE_ROWS).to_pylist()
+        for row in sample:
+            data = row[c.ANONYMIZED_IMAGE]["bytes"]
+            row[c.ANONYMIZED_IMAGE] = f"{images.decode(data).pixels.size} pixels, {len(data):,} bytes"
+        return PushPreview({}, self._sizes(), columns, sample, card)
 
-    def plan(self, note: str, version: str) -> Plan:
-        """What would leave."""
-        columns = {
-            n: str(f) for splits in self.configs.values() for s in splits.values() for n, f in s.features.items()
-        }
-        if self.reasons:
-            return Plan(dict(self.reasons), {}, columns)
-        card = self.write_card({}, note, version)
-        files = {name: file.stat().st_size for name, file in [*folder_files(self.data), *folder_files(self.top)]}
-        return Plan({}, files, columns, _sample(self.built), card)
+    def upload(self, hub: HubRepository) -> Pushed:
+        """Upload what was prepared: data, comparison, card, tag, and only then is the repository opened.
 
-    def stale(self) -> list[str]:
-        """Patterns of the files that this push replaces."""
-        folders = {config: "data" if config == "default" else config for config in self.configs}
-        return [f"{folders[config]}/{name}-*.parquet" for config, splits in self.configs.items() for name in splits]
+        Raises:
+            Refused: the repository is public, or holds what nobody inspected.
+            HubError: the Hub refused or failed.
+        """
+        options, note = self.options, self.options.note
+        is_private = hub.open()
+        hub.check_tag(options.tag)
+        known: dict[str, Any] = {}
+        foreign: set[str] = set()
+        if is_private is None:
+            hub.create()
+            is_private = True
+        elif not is_private and options.private:
+            raise Refused({"repository": f"{self.repo_id} is public; {REMEDIES['repository']}"})
+        else:
+            known, foreign = self._look(hub, hub.readable())
+            for revision in () if options.private else hub.all_revisions():  # others will see them all
+                foreign |= self._look(hub, revision)[1]
+        if foreign and "foreign_files" not in options.allow:
+            found = f"{len(foreign)} files, such as {min(foreign)!r}"
+            raise Refused({"foreign_files": f"{found}; {REMEDIES['foreign_files']}"})
+        hub.branch()
+        self._write_card(known, len(foreign))  # whatever is wrong with it must show before the first file is there
+        address = hub.pull_request(note or "New version of the safe dataset") if options.create_pr else None
+        stale = [f"{config_folder(config)}/{name}-*.parquet" for config, name in self.splits]
+        commit = hub.upload(self.data, f"Data, made with u2s_datasets{f': {note}' if note else ''}", stale)
+        hub.compare(self.data)
+        hub.upload(self.top, "Card", ())
+        hub.compare(self.top)
+        if options.tag is not None:
+            hub.tag(options.tag, note)
+        if options.gated is not None:
+            hub.settings(gated=options.gated)
+        if is_private and not options.private and address is None:
+            hub.settings(private=False)
+            is_private = False
+        return Pushed(self.repo_id, hub.revision, commit, is_private, address, self._sizes())
 
+    def _look(self, hub: HubRepository, revision: str | None) -> tuple[dict[str, Any], set[str]]:
+        """(summary, foreign files) of a revision. Files of this very push, if it was cut, are not foreign."""
+        there = hub.files(revision)
+        known = hub.read_json(SUMMARY_FILE, revision) if SUMMARY_FILE in there else {}
+        try:
+            splits = [split for config in known.get("configs", {}).values() for split in config.values()]
+            ours = {(file["path"], file["sha256"]) for split in splits for file in split["files"]}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise HubError(f"{SUMMARY_FILE} in {self.repo_id} is damaged; remove it there and push again") from error
+        ours |= {(built.path, sha256(built.file)) for built in self.files}
+        found = {(path, digest) for path, (_, digest) in there.items() if path not in _OWN_FILES}
+        return known, {path for path, _ in found - ours}
 
-def _sample(built: Sequence[Built], rows: int = 3) -> list[dict[str, Any]]:
-    """The first rows as they would leave; an image is named by its format and size."""
-    import pyarrow.parquet as pq
-
-    from u2s_datasets import columns as c
-    from u2s_datasets.publish.candidate import pixels_of
-
-    if not built:
-        return []
-    with pq.ParquetFile(built[0].file) as file:
-        first = file.read_row_group(0).slice(0, rows).to_pylist()
-    for row in first:
-        data = row[c.ANONYMIZED_IMAGE]["bytes"]
-        row[c.ANONYMIZED_IMAGE] = f"{pixels_of(data).size} pixels, {len(data):,} bytes"
-    return first
+    def _sizes(self) -> dict[str, int]:
+        return {name: file.stat().st_size for name, file in [*folder_files(self.data), *folder_files(self.top)]}

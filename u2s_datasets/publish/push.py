@@ -1,32 +1,37 @@
 """Publishing: a run, or datasets that went through the steps, as a safe dataset on the Hub with a card.
 
 Judge every row, build, read the built bytes back and search them, upload, compare, and only then write the card and
-open the repository. Any reason against it stops the whole before the first request.
+open the repository. Any reason against it stops the whole push before the first request.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from secrets import token_bytes
 from typing import Any, Literal
 
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+
 from u2s_datasets.errors import SetupError
-from u2s_datasets.publish.audit import checked
-from u2s_datasets.publish.build import check_name, parse_size
-from u2s_datasets.publish.card import About, model_card
+from u2s_datasets.parts.docstrings import documented_by
+from u2s_datasets.publish.build import check_name
+from u2s_datasets.publish.card import model_card
 from u2s_datasets.publish.dataset_split import DatasetSplit
 from u2s_datasets.publish.gate import ALLOWABLE, Refused
-from u2s_datasets.publish.hub import HubError, Remote
-from u2s_datasets.publish.job import Job, Plan, Split
+from u2s_datasets.publish.hub import HubError, HubRepository
+from u2s_datasets.publish.job import Pushed, PushJob, PushPreview, Split
+from u2s_datasets.publish.options import About, PushOptions
 from u2s_datasets.publish.run_split import RunSplit
-from u2s_datasets.publish.send import Pushed, send
-from u2s_datasets.runs.writer import read_secret
+from u2s_datasets.runs.audit import checked_audit
+from u2s_datasets.runs.identity import read_secret
 
-__all__ = ["About", "HubError", "Plan", "Pushed", "Refused", "model_card", "push_to_hub"]
+__all__ = ["About", "HubError", "PushPreview", "Pushed", "Refused", "model_card", "push_to_hub"]
 
 
+@documented_by(PushOptions)
 def push_to_hub(
     data: Any,
     repo_id: str,
@@ -58,99 +63,75 @@ def push_to_hub(
     work: str | Path | None = None,
     dry_run: bool = False,
     progress: bool = False,
-) -> Pushed | Plan:
+) -> Pushed | PushPreview:
     """Publish the safe and anonymized rows of a run, or of datasets that went through the steps.
 
     Args:
         data: the folder of a finished run; a `Dataset`, `IterableDataset`, `DatasetDict` or `IterableDatasetDict`; or a
             dict of configs, {name: any of these}, one per variant.
         repo_id: "ORG/NAME".
-        license, source_dataset, source_license, license_link, title, contact, task_categories, gated: what only the
-            publisher knows, see `card.About`; the first three are asked for.
-        private: False opens the repository to everybody, at the very end.
-        revision: branch to write to, made where it is not there; the main one if none is given.
-        create_pr: write to a new pull request instead.
-        tag: tag of this version, such as "v1.1".
-        note: what changed, for the changelog.
-        config_name, split: where one dataset goes; a dict or a `DatasetDict` names its own.
-        max_shard_size: of one file, such as "500MB".
-        token: write token; HF_TOKEN or that of `hf auth login` if none is given.
-        keep: columns of the source that leave, too, and scores, which are rounded to two digits. Of a run all columns
-            that it kept, if none are given.
-        allow: exceptions by name (`gate.ALLOWABLE`) and kept columns that look identifying; the card states them.
-        quality: score -> the worst value that may leave, per anonymized row; with a worse one or none it stays home.
-        max_leak_rate: the highest upper bound of an audit that is good enough, in [0, 1].
-        audit: what an audit found, for datasets; a run has its own in `private/audit.json`. See `audit.py`.
-        secret: file with the key of new row ids, for datasets without any; made for this call if none is given, and
-            then a push that was cut cannot be resumed.
-        model_licences: model id -> licence, for the card.
-        work: folder for the build, emptied at the end; the run's `private/` or the system's if none is given.
-        dry_run: do everything but the upload, without a request.
-        progress: show a progress bar on standard error.
+        {options}
 
     Returns:
-        `Pushed`; for a dry run the `Plan`, with every reason against it.
+        `Pushed`; for a dry run the `PushPreview`, with every reason against it.
 
     Raises:
         Refused: the gate or the scan found reasons against it; nothing was uploaded.
         HubError: the Hub refused or failed; the message says what to do.
-        SetupError: the call is to be mended.
+        SetupError: the call has to be changed.
     """
-    about = About(license, source_dataset, source_license, title, license_link, contact, tuple(task_categories), gated)
-    key = read_secret(Path(secret).expanduser()) if secret is not None else token_bytes(32)
-    options: dict[str, Any] = {"keep": keep, "secret": key, "audit": None if audit is None else _audit(audit)}
-    configs = _configs(data, config_name, split, options)
-    job = Job(repo_id, about, configs, max_leak_rate, model_licences or {}, progress)
-    _check_allow(allow, [name for splits in job.configs.values() for s in splits.values() for name in s.kept])
-    remote = Remote(repo_id, token, revision)
-    if create_pr and revision is not None:
-        raise SetupError(f"revision={revision!r} and create_pr=True exclude each other; give one of them")
-    home = Path(work).expanduser() if work is not None else job.home()
-    if home is not None:
-        home.mkdir(parents=True, exist_ok=True)
-    size = parse_size(max_shard_size)
-    with tempfile.TemporaryDirectory(prefix="u2s-publish-", dir=home) as folder, job.held():
-        job.prepare(Path(folder), allow, quality, size)
-        if dry_run:
-            return job.plan(note, tag or "")
-        job.refuse()
-        return send(job, remote, private, create_pr, tag, note, set(allow))
+    given = {name: value for name, value in locals().items() if name not in ("data", "repo_id")}
+    return _push(data, repo_id, PushOptions(**given))  # a test compares its fields with the arguments here
 
 
-def _configs(data: Any, config: str, split: str, options: Mapping[str, Any]) -> dict[str, dict[str, Split]]:
-    """config -> split -> source."""
-    from datasets import DatasetDict, IterableDatasetDict
+def _push(data: Any, repo_id: str, options: PushOptions) -> Pushed | PushPreview:
+    splits = _open_splits(data, options)
+    known = [*ALLOWABLE, *(name for split in splits.values() for name in split.kept)]
+    for name in options.allow:
+        if name not in known:
+            raise SetupError(f"unknown exception allow={name!r}; expected one of: {', '.join(known)}")
+    repository = HubRepository(repo_id, options.token, options.revision)
+    folders = [options.work, *(split.work for split in splits.values())]
+    work = next((Path(folder).expanduser() for folder in folders if folder is not None), None)
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="u2s-publish-", dir=work))
+        for split in splits.values():
+            if isinstance(split, RunSplit):
+                stack.enter_context(split.held())
+        job = PushJob(repo_id, splits, options, Path(folder))
+        job.prepare()
+        if options.dry_run:
+            return job.preview()
+        if job.reasons:
+            raise Refused(job.reasons)
+        return job.upload(repository)
 
-    splits = (DatasetDict, IterableDatasetDict)
-    configs = dict(data) if isinstance(data, Mapping) and not isinstance(data, splits) else {config: data}
-    made: dict[str, dict[str, Split]] = {}
-    for name, one in configs.items():
-        check_name("config_name", name)
-        parts = dict(one) if isinstance(one, splits) else {split: one}
-        made[name] = {check_name("split", part): _split(source, part, options) for part, source in parts.items()}
-    if not made:
-        raise SetupError("there is nothing to publish; give a run's folder or a dataset")
-    return made
 
-
-def _split(source: Any, name: str, options: Mapping[str, Any]) -> Split:
-    from datasets import Dataset, IterableDataset
-
-    if isinstance(source, (str, Path)):
-        return RunSplit(Path(source).expanduser(), options["keep"])
-    if isinstance(source, (Dataset, IterableDataset)):
-        return DatasetSplit(source, name, **options)
-    raise SetupError(f"{type(source).__name__} cannot be published; give a run's folder or a dataset")
-
-
-def _audit(stated: Mapping[str, Any]) -> Any:
+def _open_splits(data: Any, options: PushOptions) -> dict[tuple[str, str], Split]:
+    """(config, split) -> its rows."""
+    secret = token_bytes(32) if options.secret is None else read_secret(Path(options.secret).expanduser())
     try:
-        return checked(dict(stated))
+        audit = None if options.audit is None else checked_audit(dict(options.audit))
     except (ValueError, TypeError, KeyError) as error:
-        raise SetupError(f"audit={dict(stated)!r} is no audit ({error})") from error
-
-
-def _check_allow(allow: Sequence[str], kept: Sequence[str]) -> None:
-    for name in allow:
-        if name not in ALLOWABLE and name not in kept:
-            raise SetupError(f"allow={name!r} is no exception; use one of: {', '.join([*ALLOWABLE, *kept])}")
+        raise SetupError(f"invalid audit={dict(options.audit or {})!r}: {error}") from error
+    named = isinstance(data, Mapping) and not isinstance(data, (DatasetDict, IterableDatasetDict))
+    configs = dict(data) if named else {options.config_name: data}
+    splits: dict[tuple[str, str], Split] = {}
+    for config, one in configs.items():
+        check_name("config_name", config)
+        parts = dict(one) if isinstance(one, (DatasetDict, IterableDatasetDict)) else {options.split: one}
+        for name, source in parts.items():
+            check_name("split", name)
+            if isinstance(source, (str, Path)):
+                splits[config, name] = RunSplit(Path(source).expanduser(), options.keep)
+            elif isinstance(source, (Dataset, IterableDataset)):
+                splits[config, name] = DatasetSplit(source, name, secret, options.keep, audit)
+            else:
+                raise SetupError(
+                    f"data of type {type(source).__name__} cannot be published; expected a run's folder or a dataset"
+                )
+    if not splits:
+        raise SetupError("there is nothing to publish; expected a run's folder or a dataset")
+    return splits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from u2s_datasets import columns as c
 from u2s_datasets.privacy import identifying_text
@@ -12,28 +12,33 @@ from u2s_datasets.privacy.private_words import find_private_words, terms_of_item
 from u2s_datasets.publish.candidate import Candidate
 from u2s_datasets.stages import generic_captions
 
+# Columns whose words this program or a model wrote; a kept column's words are the user's.
 WRITTEN = (c.PUBLIC_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION)
-"""Columns whose words this program or a model wrote; a kept column's words are the user's."""
+# What is shorter may stand in a public text by chance: a private caption such as "a cat", or a seed of a few digits.
+FEW_WORDS, TELLING_SEED = 3, 10**6
+_LONG_NAME = 6  # letters of a name that do not stand inside other words by chance
+# A path from the root or a home.
+ABSOLUTE_PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:[\\/]|~?/)[\w. -]{1,255}[/\\][\w.-]")
 
-_FEW = 3  # words; a private caption of fewer, such as "a cat", may stand in a public text by chance
-_LONG = 6  # letters of a name that stand by chance in no other words
-_ABSOLUTE = re.compile(r"(?<![\w.])(?:[A-Za-z]:[\\/]|~?/)[\w. -]{1,255}[/\\][\w.-]")
 
-
-def said(candidate: Candidate, kept: tuple[str, ...], size: tuple[int, int]) -> Iterator[tuple[str, str]]:
+def find_private_text(candidate: Candidate, kept: Sequence[str], size: tuple[int, int]) -> Iterator[tuple[str, str]]:
     """(column, what is wrong) of each public text of a row that says something private. Quotes nothing private.
 
     Args:
+        candidate: the row.
         kept: the kept columns.
         size: (width, height) of the published image.
     """
     private = terms_of_review(candidate.review, candidate.caption)
     read = [item["item"] for item in candidate.review if item["category"] not in (c.ERROR, c.LEAK) and item["item"]]
+    generic = generic_captions.write_caption([i for i in candidate.review if i.get("box") is not None], size)
+    # The generic caption names places in the picture and nothing else: it may stand in public as it is.
+    caption = "" if candidate.caption == generic else candidate.caption
     for name in WRITTEN:
         text = candidate.public.get(name)
         if not text:
             continue
-        if contains(text, _caption(candidate, size)):
+        if contains(text, caption):
             yield name, "holds the private caption"
         elif find_private_words(text, private, candidate.classes):
             yield name, "says what was private in its image"
@@ -42,28 +47,23 @@ def said(candidate: Candidate, kept: tuple[str, ...], size: tuple[int, int]) -> 
         elif any(says_name(text, file) for file in candidate.names):
             yield name, "says what its file is called"
     for name in kept:
-        stopped = identifying_text.withhold_texts(candidate.public.get(name), read, candidate.names)[1]
-        if stopped or any(contains(t, _caption(candidate, size)) for t in iter_strings(candidate.public.get(name))):
+        value = candidate.public.get(name)
+        stopped = identifying_text.withhold_texts(value, read, candidate.names)[1]
+        if stopped or any(contains(text, caption) for text in iter_strings(value)):
             yield name, "says what was private in its image, or looks like a contact, a date or a place"
     provenance = candidate.public.get(c.PROVENANCE) or ""
-    if any(says_name(provenance, file) for file in candidate.names) or holds_path(provenance):
+    if any(says_name(provenance, file) for file in candidate.names) or ABSOLUTE_PATH.search(provenance):
         yield c.PROVENANCE, "holds a path or a file's name"
-    if candidate.seed is not None and abs(candidate.seed) >= 10**6:
+    if candidate.seed is not None and abs(candidate.seed) >= TELLING_SEED:
         for name, value in candidate.public.items():
             if any(str(candidate.seed) in text for text in iter_strings(value)):
                 yield name, "holds the row's seed"
 
 
-def _caption(candidate: Candidate, size: tuple[int, int]) -> str:
-    """The private caption, or "" where it is the generic one, which names places in the picture and nothing else."""
-    located = [item for item in candidate.review if item.get("box") is not None]
-    return "" if candidate.caption == generic_captions.write_caption(located, size) else candidate.caption
-
-
 def contains(text: str, private: str) -> bool:
     """Whether a private text of a few words or more stands whole in another, whatever its case and punctuation."""
     words = folded(private)
-    return len(words) >= _FEW and f" {' '.join(words)} " in f" {' '.join(folded(text))} "
+    return len(words) >= FEW_WORDS and f" {' '.join(words)} " in f" {' '.join(folded(text))} "
 
 
 def says_name(text: str, name: str) -> bool:
@@ -72,16 +72,11 @@ def says_name(text: str, name: str) -> bool:
     A name of common words alone, such as "photo" or "cat", tells nothing and stops no caption of a photo of a cat.
     """
     words = folded(re.sub(r"\.\w+$|_", " ", name))
-    if not words or not (terms_of_item(" ".join(words)).words or any(any(k.isdigit() for k in word) for word in words)):
+    glued = "".join(words)
+    if not words or not (terms_of_item(" ".join(words)).words or any(map(str.isdigit, glued))):
         return False
     spoken = folded(text.replace("_", " "))
-    glued = "".join(words)
-    return f" {' '.join(words)} " in f" {' '.join(spoken)} " or (len(glued) >= _LONG and glued in "".join(spoken))
-
-
-def holds_path(text: str) -> bool:
-    """Whether a text holds a path from the root or a home."""
-    return bool(_ABSOLUTE.search(text))
+    return f" {' '.join(words)} " in f" {' '.join(spoken)} " or (len(glued) >= _LONG_NAME and glued in "".join(spoken))
 
 
 def folded(text: str) -> list[str]:

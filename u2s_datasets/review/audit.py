@@ -7,46 +7,23 @@ leaks; once a leak, always one), and the exact bound follows. `private/audit_sam
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.review import decisions as d
+from u2s_datasets.parts.metrics.intervals import upper_bound
+from u2s_datasets.runs.audit import read_audit_file
+from u2s_datasets.runs.decisions import APPROVE, PENDING, REEDIT, REJECT, Decisions, entry, read_decisions
+from u2s_datasets.runs.files import PRIVATE_MODE, json_bytes
+from u2s_datasets.runs.layout import Layout
+from u2s_datasets.runs.manifest import RowLocation, locate_rows
+from u2s_datasets.runs.writer import Output, open_finished
 
-if TYPE_CHECKING:
-    from u2s_datasets.runs.writer import Output
-
-SAMPLE, RESULT = "audit_sample.json", "audit.json"
 _LEAK, _CLEAN = "leak", "clean"
-
-
-def upper_bound(n: int, leaks: int, confidence: float = 0.95) -> float:
-    """The exact one-sided upper bound on a rate (Clopper and Pearson, Biometrika 26, 1934).
-
-    The rate p at which `leaks` or fewer in n draws have probability 1 - confidence: the quantile `confidence` of
-    Beta(leaks + 1, n - leaks). With no leak at all that is 1 - (1 - confidence)^(1/n).
-
-    Args:
-        n: images looked at, 1 or more.
-        leaks: how many leaked, 0 to n.
-        confidence: in (0, 1).
-
-    Raises:
-        SetupError: numbers that cannot be.
-    """
-    from scipy.stats import beta
-
-    if not (n >= 1 and 0 <= leaks <= n and 0 < confidence < 1):
-        raise SetupError(
-            f"n={n}, leaks={leaks}, confidence={confidence} cannot be; give 0 <= leaks <= n and a "
-            "confidence between 0 and 1, such as 0.95"
-        )
-    return 1.0 if leaks == n else float(beta.ppf(confidence, leaks + 1, n - leaks))
 
 
 def draw(folder: str | Path, n: int, seed: int, by: str) -> list[str]:
@@ -75,22 +52,23 @@ def draw(folder: str | Path, n: int, seed: int, by: str) -> list[str]:
             f"an audit of n={sample['n']} with seed={sample['seed']} is under way "
             f"({len(sample['judged'])} judged); go on with it, or drop it"
         )
-    with d.opened(folder) as output:
-        known, entries = d.places(folder), d.read_decisions(folder)
+    with open_finished(folder) as output:
+        known, entries = locate_rows(folder), read_decisions(folder)
         rows = publishable(known, entries)
         if not 1 <= n <= len(rows):
-            raise SetupError(f"n={n} of {len(rows)} publishable rows cannot be drawn; give 1 to {len(rows)}")
+            raise SetupError(f"cannot draw n={n} of {len(rows)} publishable rows; expected 1 to {len(rows)}")
         drawn = random.Random(seed).sample(sorted(rows), n)
-        asked = {row: d.entry(d.PENDING, by, d.now(), known[row].shard) for row in drawn}
-        d.save(output, entries | asked)
-        _write(output, SAMPLE, {"n": n, "seed": seed, "drawn": drawn, "judged": {}})
+        asked = {row: entry(PENDING, by, None, known[row].shard) for row in drawn}
+        output.write(output.reviews, json_bytes(entries | asked), PRIVATE_MODE)
+        sample = {"n": n, "seed": seed, "drawn": drawn, "judged": {}}
+        output.write(output.audit_sample, json_bytes(sample), PRIVATE_MODE)
     return drawn
 
 
-def publishable(known: Mapping[str, d.Place], entries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def publishable(known: Mapping[str, RowLocation], entries: Decisions) -> list[str]:
     """The rows that would be published: neither withheld nor rejected."""
-    rejected = {row for row, entry in entries.items() if entry[c.REVIEW_DECISION] == d.REJECT}
-    return [row for row, place in known.items() if place.status != c.WITHHELD and row not in rejected]
+    rejected = {row for row, e in entries.items() if e[c.REVIEW_DECISION] == REJECT}
+    return [row for row, at in known.items() if at.status != c.WITHHELD and row not in rejected]
 
 
 def count(output: Output, decisions: Mapping[str, str]) -> None:
@@ -104,12 +82,12 @@ def count(output: Output, decisions: Mapping[str, str]) -> None:
     judged = dict(sample["judged"])
     for row in sample["drawn"]:
         word = decisions.get(row)
-        if word in (d.REJECT, d.REEDIT):
+        if word in (REJECT, REEDIT):
             judged[row] = _LEAK
-        elif word == d.APPROVE:
+        elif word == APPROVE:
             judged.setdefault(row, _CLEAN)
     if judged != sample["judged"]:
-        _write(output, SAMPLE, sample | {"judged": judged})
+        output.write(output.audit_sample, json_bytes(sample | {"judged": judged}), PRIVATE_MODE)
 
 
 def finish(folder: str | Path, reviewer: str, confidence: float = 0.95) -> dict[str, Any]:
@@ -124,7 +102,7 @@ def finish(folder: str | Path, reviewer: str, confidence: float = 0.95) -> dict[
         What `private/audit.json` holds.
 
     Raises:
-        SetupError: there is no audit under way, or a drawn row was not judged.
+        SetupError: no audit is under way, or a drawn row was not judged.
     """
     folder = Path(folder).expanduser()
     sample = read_sample(folder)
@@ -133,7 +111,7 @@ def finish(folder: str | Path, reviewer: str, confidence: float = 0.95) -> dict[
     if waiting := sample["n"] - len(sample["judged"]):
         raise SetupError(f"{waiting} of {sample['n']} drawn rows are not judged yet; approve or reject each")
     if not reviewer.strip():
-        raise SetupError("reviewer='' names nobody; say who looked")
+        raise SetupError("reviewer='' is empty; give the name of who looked")
     leaks = sum(verdict == _LEAK for verdict in sample["judged"].values())
     result = {
         "n": sample["n"],
@@ -144,34 +122,23 @@ def finish(folder: str | Path, reviewer: str, confidence: float = 0.95) -> dict[
         "date": datetime.now(UTC).date().isoformat(),
         "seed": sample["seed"],
     }
-    with d.opened(folder) as output:
-        _write(output, RESULT, result)
-        (output.private / SAMPLE).unlink()
+    with open_finished(folder) as output:
+        output.write(output.audit, json_bytes(result), PRIVATE_MODE)
+        output.audit_sample.unlink()
     return result
 
 
 def drop(folder: str | Path) -> None:
     """Give up the audit under way; the reviews that it asked for are still asked for."""
-    with d.opened(Path(folder).expanduser()) as output:
-        (output.private / SAMPLE).unlink(missing_ok=True)
+    with open_finished(Path(folder).expanduser()) as output:
+        output.audit_sample.unlink(missing_ok=True)
 
 
 def read_sample(folder: Path) -> dict[str, Any] | None:
-    """The audit under way: n, seed, drawn row ids, judged row id -> "clean" or "leak"; none where there is none."""
-    return _read(folder / "private" / SAMPLE)
+    """The audit under way: n, seed, drawn row ids, judged row id -> "clean" or "leak"; None if there is none."""
+    return read_audit_file(Layout(folder).audit_sample)
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """The result of the last audit; none where there was none, or the images changed since."""
-    return _read(folder / "private" / RESULT)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text("utf-8")) if path.exists() else None
-    except ValueError as error:
-        raise SetupError(f"{str(path)!r} is no JSON; remove it and audit again") from error
-
-
-def _write(output: Output, name: str, value: Mapping[str, Any]) -> None:
-    output.write(output.private / name, json.dumps(value, indent=1, sort_keys=True).encode(), 0o600)
+    """The result of the last audit; None if there was none, or the images changed since."""
+    return read_audit_file(Layout(folder).audit)

@@ -9,19 +9,26 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
+from u2s_datasets.evaluation.report.report import rewrite_reports
 from u2s_datasets.executor.pipeline import Pipeline
 from u2s_datasets.executor.recorded_profile import run_profile
 from u2s_datasets.parts import Box
 from u2s_datasets.review import audit
-from u2s_datasets.review import decisions as d
-from u2s_datasets.runs.files import read_table
-from u2s_datasets.runs.transaction import Change, replace_rows
-from u2s_datasets.sources.base import Item, Source
+from u2s_datasets.review.decisions import check_rows
+from u2s_datasets.runs.change import Change
+from u2s_datasets.runs.decisions import PENDING, REEDIT, entry, read_decisions
+from u2s_datasets.runs.files import json_bytes, read_table
+from u2s_datasets.runs.layout import Layout
+from u2s_datasets.runs.manifest import RowLocation, locate_rows, read_manifest
+from u2s_datasets.runs.origin import open_origin
+from u2s_datasets.runs.writer import open_finished
+from u2s_datasets.sources.base import Source
 from u2s_datasets.stages.profiles import Profile
 from u2s_datasets.stages.row_edit import USER
 
@@ -52,7 +59,7 @@ def reedit(
         folder: of the run.
         rows: row ids.
         by: who asks for it.
-        chosen: the steps; those of the run, with all their settings, where none is given.
+        chosen: the steps; None for those of the run, with all their settings.
         boxes: row id -> boxes (x0, y0, x1, y1) to hide as well, in pixels of the upright image.
         progress: called with the number of rows done and of all.
         options: of `recorded.run_profile`, such as `seed=7` or `editor="solid"`; not together with `chosen`.
@@ -64,16 +71,15 @@ def reedit(
         SetupError: an unknown row, no source any more, or a run whose steps cannot be made again.
     """
     folder = Path(folder).expanduser()
-    known = d.places(folder)
-    if missing := [row for row in rows if row not in known]:
-        raise SetupError(f"{str(folder)!r} has no row {missing[0]!r}; import the run again")
+    known = locate_rows(folder)
+    check_rows(folder, list(rows), known)
     if chosen is not None and options:
-        raise SetupError(f"chosen and {sorted(options)} exclude each other; give one of them")
+        raise SetupError(f"chosen and {sorted(options)} exclude each other; pass one of them")
     steps = chosen or run_profile(folder, **options)
     if not steps.anonymize.verify:
         raise SetupError("verify=False leaves the new images uninspected; pass a profile that verifies, as chosen=…")
     steps.anonymize.check()
-    work = _Work(folder, steps, open_run_source(folder), boxes or {})
+    work = _Work(folder, steps, open_origin(read_manifest(folder)), boxes or {})
     ordered = sorted(set(rows), key=lambda row: (known[row].shard, known[row].index))
     done: dict[str, str] = {}
     for part in _chunks(ordered, known):
@@ -83,8 +89,6 @@ def reedit(
         if progress is not None:
             progress(len(done), len(ordered))
     if done:
-        from u2s_datasets.executor.run import rewrite_reports
-
         rewrite_reports(folder)
     return done
 
@@ -96,79 +100,48 @@ class _Work:
     source: Source
     boxes: Mapping[str, Sequence[Box]]
 
-    def edit(self, rows: Sequence[tuple[str, d.Place]]) -> dict[str, dict[str, Any]]:
+    def edit(self, rows: Sequence[tuple[str, RowLocation]]) -> dict[str, dict[str, Any]]:
         """New values of rows, by row id, as a run itself makes them."""
-        size = d.read_manifest(self.folder)["configuration"]["shard_size"]
-        items = [self._item(place, place.shard * size + place.index) for _, place in rows]
-        known = self._known({place.shard for _, place in rows})
-        given = [{BOXES: self._boxes(row), **known[row]} for row, _ in rows]
-        answers = Pipeline(self._with_boxes(), b"", kept=self.source.kept)(items, given)
-        return {row: self._answer(row, answer) for (row, _), answer in zip(rows, answers, strict=True)}
-
-    def _known(self, shards: set[int]) -> dict[str, dict[str, Any]]:
-        """row id -> what was found in it so far, as given columns."""
-        paths = [self.folder / "private" / "rows" / f"part-{number:05d}.parquet" for number in sorted(shards)]
-        rows = (row for path in paths for row in read_table(path, [c.ROW_ID, *c.INSPECT]))
-        return {row[c.ROW_ID]: _found_before(row) for row in rows}
-
-    def _boxes(self, row: str) -> list[list[float]]:
-        return [list(box) for box in self.boxes.get(row, ())]
-
-    def _answer(self, row: str, answer: dict[str, Any]) -> dict[str, Any]:
-        """A new row. What was drawn joins its review, so that the next edit hides it again."""
-        review = answer.get(c.PRIVACY_REVIEW) or []
-        if answer[c.REASON] != "boxes":  # those could not be used
-            drawn = [c.review_item(USER, "", "drawn by a reviewer", box, 1.0) for box in self._boxes(row)]
-            review = [*review, *(item for item in drawn if item not in review)]
-        return {**answer, c.ROW_ID: row, c.PRIVACY_REVIEW: review}
-
-    def _item(self, place: d.Place, position: int) -> Item:
-        item = next(self.source.read(position, position + 1))
-        if item.source != place.source:
-            raise SetupError(f"row {position} of the source is another one now; put the source back as it was")
-        return item
-
-    def _with_boxes(self) -> Profile:
+        size = read_manifest(self.folder)["configuration"]["shard_size"]
+        items = []
+        for _, at in rows:
+            position = at.shard * size + at.index
+            items.append(next(self.source.read(position, position + 1)))
+            if items[-1].source != at.source:
+                raise SetupError(f"row {position} of the source has changed; put the source back as it was")
+        boxes = {row: [list(box) for box in self.boxes.get(row, ())] for row, _ in rows}
+        found: dict[str, dict[str, Any]] = {}
+        for shard in sorted({at.shard for _, at in rows}):
+            stored = read_table(Layout(self.folder).shard("private", shard), [c.ROW_ID, *c.INSPECT])
+            found |= {row[c.ROW_ID]: _found_before(row) for row in stored}
         step = dataclasses.replace(self.profile.anonymize, boxes_column=BOXES)
-        return dataclasses.replace(self.profile, anonymize=step)
+        pipeline = Pipeline(dataclasses.replace(self.profile, anonymize=step), b"", kept=self.source.kept)
+        answers = pipeline(items, [{BOXES: boxes[row], **found[row]} for row, _ in rows])
+        return {row: _with_drawn(row, answer, boxes[row]) for (row, _), answer in zip(rows, answers, strict=True)}
 
-    def save(self, new: Mapping[str, Mapping[str, Any]], known: Mapping[str, d.Place], by: str) -> None:
+    def save(self, new: Mapping[str, Mapping[str, Any]], known: Mapping[str, RowLocation], by: str) -> None:
         """Put new rows in the place of the old, and ask for a review of each.
 
         Also of a withheld one, which nobody sees meanwhile: it may come back when its shard is made anew.
         """
-        with d.opened(self.folder) as output:
-            audit.count(output, dict.fromkeys(new, d.REEDIT))
-            stamp = d.now()
-            asked = {row: d.entry(d.PENDING, by, stamp, known[row].shard) for row in new}
-            entries = d.read_decisions(self.folder) | asked
+        with open_finished(self.folder) as output:
+            audit.count(output, dict.fromkeys(new, REEDIT))
+            now = datetime.now(UTC)
+            asked = {row: entry(PENDING, by, now, known[row].shard) for row in new}
             change = Change(output)
-            replace_rows(change, new, self.source.kept)
-            change.write(f"private/{d.FILE}", d.text_of(entries))
-            change.remove.append(f"private/{audit.RESULT}")
+            change.replace_rows(new, self.source.kept)
+            change.write("private/reviews.json", json_bytes(read_decisions(self.folder) | asked))
+            change.remove.append("private/audit.json")
             change.commit()
 
 
-def open_run_source(folder: Path, to_show: bool = False) -> Source:
-    """The source of a run, as the run read it.
-
-    Args:
-        folder: of the run.
-        to_show: whether the originals are only looked at, so that a source that was changed since will do.
-
-    Raises:
-        SetupError: it is not in its place, or was changed.
-    """
-    from u2s_datasets.sources.open import open_source
-
-    known = d.read_manifest(folder)
-    place, names = known["source"], known["configuration"]["kept_columns"]
-    if known["source_kind"] != "dataset" and not Path(place).exists():
-        raise SetupError(f"the source {place!r} is not in its place; put it back to edit its rows again")
-    source = open_source(place, image_column=known["image_column"], split=known["split"], keep=names, allow=names)
-    if not to_show and source.fingerprint() != known["source_content"]:
-        raise SetupError(f"the source {place!r} was changed since the run; run `u2s anonymize` on it into a new folder")
-    return source
+def _with_drawn(row: str, answer: dict[str, Any], boxes: Sequence[list[float]]) -> dict[str, Any]:
+    """A new row. What was drawn joins its review, so that the next edit hides it again."""
+    review = answer.get(c.PRIVACY_REVIEW) or []
+    if answer[c.REASON] != "boxes":  # those could not be used
+        drawn = [c.review_item(USER, "", "drawn by a reviewer", box, 1.0) for box in boxes]
+        review = [*review, *(item for item in drawn if item not in review)]
+    return {**answer, c.ROW_ID: row, c.PRIVACY_REVIEW: review}
 
 
 def _found_before(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +157,7 @@ def _found_before(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**flagged, c.PRIVACY_SCORE: row[c.PRIVACY_SCORE], c.PRIVACY_REVIEW: review} if review else flagged
 
 
-def _chunks(rows: Sequence[str], known: Mapping[str, d.Place]) -> Iterator[list[str]]:
+def _chunks(rows: Sequence[str], known: Mapping[str, RowLocation]) -> Iterator[list[str]]:
     """Rows of one shard, at most `CHUNK` at a time."""
     part: list[str] = []
     for row in rows:

@@ -13,7 +13,7 @@ UNVERIFIED = 0.9
 
 
 def residual_risk(row: Mapping[str, Any]) -> float | None:
-    """A row's place in the queue, in [0, 1], the highest first; none for a withheld row.
+    """A row's place in the queue, in [0, 1], the highest first; None for a withheld row.
 
     1 where the last look still found a face or a word. Else the highest of: 0.9 if the output was not inspected again;
     the likeness of faces and of words to the original's; for a row that was not flagged, how sure the inspection

@@ -9,25 +9,22 @@ room for the whole output. An object store has no locks: two runs at once into o
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.runs.writer import WITHDRAWN, Output, check_free
-from u2s_datasets.sources.addresses import explained, local_path, open_store, without_keys
+from u2s_datasets.runs.layout import SHARD, STORED
+from u2s_datasets.runs.manifest import Shard
+from u2s_datasets.runs.writer import Output, check_free, not_empty
+from u2s_datasets.sources.addresses import local_path, open_store, store_errors, strip_credentials
 
-_OURS = re.compile(
-    r"(data|private/rows)/part-\d{5,}\.parquet|run\.json|(private/)?(report\.html|eval\.(json|md|parquet))"
-    r"|private/(secret|manifest\.json)"
-)
 _CHUNK = 2**20
 
 
@@ -61,14 +58,14 @@ class StoreOutput(Output):
     """
 
     def __init__(self, address: str) -> None:
-        self.address = without_keys(address)
+        self.address = strip_credentials(address)
         self.filesystem, self.base = open_store(address)
-        self.there = self._listed()
-        foreign = sorted(name for name in self.there if not _OURS.fullmatch(name))
-        if not foreign and not {"private/manifest.json", "private/secret"} & self.there:
-            foreign = sorted(self.there)
+        self.found = self._list()
+        foreign = sorted(name for name in self.found if not STORED.fullmatch(name))
+        if not foreign and not {"private/manifest.json", "private/secret"} & self.found:
+            foreign = sorted(self.found)
         if foreign:
-            raise SetupError(f"{self.address!r} holds something else ({foreign[0]!r}); give a new or empty folder")
+            raise not_empty(self.address, foreign[0])
         super().__init__(Path(tempfile.gettempdir()) / f"u2s-{secrets.token_hex(16)}")
 
     def __enter__(self) -> StoreOutput:
@@ -78,7 +75,7 @@ class StoreOutput(Output):
             stack.callback(shutil.rmtree, self.root, ignore_errors=True)
             super().__enter__()
             stack.callback(super().__exit__)
-            for name in {"private/secret", "private/manifest.json"} & self.there:
+            for name in {"private/secret", "private/manifest.json"} & self.found:
                 self._fetch(name)
             with self._named():
                 check_free(self.root)
@@ -93,10 +90,10 @@ class StoreOutput(Output):
         with self._named():
             return super().secret(given)
 
-    def manifest(self, binding: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def resume(self, binding: Mapping[str, Any]) -> list[Shard]:
         """The finished shards, as those of a folder on this machine."""
         with self._named():
-            return super().manifest(binding)
+            return super().resume(binding)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -106,61 +103,52 @@ class StoreOutput(Output):
         except SetupError as error:
             raise SetupError(str(error).replace(str(self.root), self.address)) from error
 
-    def write(self, path: Path, data: bytes, mode: int = 0o644) -> None:
-        """Write a file whole, here and there."""
-        super().write(path, data, mode)
-        self._put(path)
-
-    def withdraw(self) -> None:
-        """Remove what speaks for a finished run, here and there."""
-        super().withdraw()
-        for name in WITHDRAWN:
-            self._remove(name)
-
     def gather(self) -> None:
         """Fetch the shards of earlier runs."""
-        for name in self._listed():
-            if name.endswith(".parquet") and not (self.root / name).exists():
+        for name in self.stored_shards():
+            if not (self.root / name).exists():
                 self._fetch(name)
 
-    def publish(self) -> None:
-        """Put the reports there."""
-        for path in (self.private / "report.html", self.root / "report.html"):
-            self._put(path)
-
-    def write_table(self, path: Path, rows: Sequence[dict], names: Sequence[str], kept: Mapping[str, Any]) -> str:
-        digest = super().write_table(path, rows, names, kept)
-        self._put(path)
-        return digest
-
-    def is_whole(self, shard: Mapping[str, Any]) -> bool:
-        name = f"part-{shard['shard']:05d}.parquet"
-        return all(
-            self._digest(str((self._half(half) / name).relative_to(self.root))) == digest
-            for half, digest in shard["sha256"].items()
-        )
-
-    def _sweep(self, shards: Sequence[Mapping[str, Any]]) -> None:
-        halves = {half: self._half(half).relative_to(self.root) for half in ("private", "public")}
-        listed = {str(halves[h] / f"part-{s['shard']:05d}.parquet") for s in shards for h in s["sha256"]}
-        for name in self._listed():
-            if name.endswith(".parquet") and name not in listed:
-                self._remove(name)
-
-    def _listed(self) -> set[str]:
-        from pyarrow import fs
-
-        selector = fs.FileSelector(self.base, allow_not_found=True, recursive=True)
-        with explained(self.address, "listed"):
-            infos = self.filesystem.get_file_info(selector)
-        return {info.path.removeprefix(f"{self.base}/") for info in infos if info.is_file}
-
-    def _put(self, path: Path) -> None:
+    def keep(self, path: Path) -> None:
+        """Put a file that was written whole into the store."""
         name = f"{self.base}/{path.relative_to(self.root)}"
         self.filesystem.create_dir(name.rpartition("/")[0], recursive=True)
         with path.open("rb") as file, self.filesystem.open_output_stream(name) as stream:
             while data := file.read(_CHUNK):
                 stream.write(data)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, here and in the store."""
+        super().remove(name)
+        if self._exists(name):
+            self.filesystem.delete_file(f"{self.base}/{name}")
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of a file in the store; "" if it is not there."""
+        if not self._exists(name):
+            return ""
+        digest = hashlib.sha256()
+        with self.filesystem.open_input_stream(f"{self.base}/{name}") as stream:
+            while data := stream.read(_CHUNK):
+                digest.update(data)
+        return digest.hexdigest()
+
+    def stored_shards(self) -> set[str]:
+        """The files of shards in the store."""
+        return {name for name in self._list() if SHARD.fullmatch(name.rpartition("/")[2])}
+
+    def _list(self) -> set[str]:
+        from pyarrow import fs
+
+        selector = fs.FileSelector(self.base, allow_not_found=True, recursive=True)
+        with store_errors(self.address, "listed"):
+            infos = self.filesystem.get_file_info(selector)
+        return {info.path.removeprefix(f"{self.base}/") for info in infos if info.is_file}
+
+    def _exists(self, name: str) -> bool:
+        from pyarrow import fs
+
+        return self.filesystem.get_file_info(f"{self.base}/{name}").type != fs.FileType.NotFound
 
     def _fetch(self, name: str) -> None:
         path = self.root / name
@@ -169,27 +157,10 @@ class StoreOutput(Output):
             while data := stream.read(_CHUNK):
                 file.write(data)
 
-    def _remove(self, name: str) -> None:
-        from pyarrow import fs
-
-        if self.filesystem.get_file_info(f"{self.base}/{name}").type != fs.FileType.NotFound:
-            self.filesystem.delete_file(f"{self.base}/{name}")
-
-    def _digest(self, name: str) -> str | None:
-        from pyarrow import fs
-
-        if self.filesystem.get_file_info(f"{self.base}/{name}").type == fs.FileType.NotFound:
-            return None
-        digest = hashlib.sha256()
-        with self.filesystem.open_input_stream(f"{self.base}/{name}") as stream:
-            while data := stream.read(_CHUNK):
-                digest.update(data)
-        return digest.hexdigest()
-
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise `SystemExit`, so that what is temporary is removed; whoever handles it already goes on to.
+    """Let SIGTERM raise `SystemExit`, so that what is temporary is removed; a handler that is already set stays.
 
     Only the main thread may say what a signal does.
     """

@@ -1,0 +1,1 @@
+"""Where rows come from. A new format is a file here with its `Source`, and one line in `open.py`."""

@@ -1,4 +1,4 @@
-"""Addresses such as "s3://bucket/folder": which of them name this machine, and what of them may be told."""
+"""Addresses such as "s3://bucket/folder": which of them name this machine, and what of them may be printed."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 
 from u2s_datasets.errors import SetupError
 
-_OPTIONS = {"endpoint_override", "region", "scheme"}
-"""What may follow "?" and be told: which store it is. Whatever else stands there may be a key."""
-_SAME = {"gcs": "gs", "abfss": "abfs"}
+_PUBLIC_OPTIONS = {"endpoint_override", "region", "scheme"}
+"""The options after "?" that say which store it is and may be printed. Any other may be a key."""
+_ALIASES = {"gcs": "gs", "abfss": "abfs"}
 
 
 def local_path(address: str | Path) -> Path | None:
-    """The path on this machine that is named, be it by "file:///…"; none for the address of a store.
+    """The path on this machine that an address names, "file:///…" included; None for the address of a store.
 
     Raises:
-        SetupError: nothing, which would be the current folder, or a "file://" that names no path.
+        SetupError: an empty address, which would be the current folder, or a "file://" without a path.
     """
     text = str(address)
     if not text.strip():
         raise SetupError(f"{text!r} names no folder; give one, and look whether a variable is unset ('.' is this one)")
-    scheme, mark, _ = text.partition("://")
-    if not mark:
+    scheme, separator, _ = text.partition("://")
+    if not separator:
         return Path(text).expanduser()
     return Path(open_store(text)[1]) if scheme.lower() in ("file", "local") else None
 
 
-def without_keys(address: str) -> str:
+def strip_credentials(address: str) -> str:
     """An address as it is stored, compared and printed: the same one whoever's keys it was given with."""
-    if "://" not in address:
+    scheme, separator, _ = address.partition("://")
+    if not separator:
         return address
-    scheme = address.partition("://")[0]
     try:
         parts = urlsplit(address)
         if parts.port is not None and scheme != "hdfs":
@@ -46,27 +46,25 @@ def without_keys(address: str) -> str:
     user, _, host = parts.netloc.rpartition("@")
     if scheme in ("abfs", "abfss") and (container := user.partition(":")[0]):
         host = f"{container}@{host}"
-    options = sorted((n, v.rpartition("@")[2]) for n, v in parse_qsl(parts.query) if n in _OPTIONS)
+    options = sorted((n, v.rpartition("@")[2]) for n, v in parse_qsl(parts.query) if n in _PUBLIC_OPTIONS)
     return urlunsplit((scheme, host, parts.path.rstrip("/"), urlencode(options, safe=":/"), ""))
 
 
-def lies_in(inner: str, outer: str) -> bool:
+def is_inside(inner: str, outer: str) -> bool:
     """Whether an address of a store is another one or below it.
 
     Endpoints are not compared: one store has many, and one may be in the environment.
     """
-    (kind, path), (other, folder) = _place(inner), _place(outer)
-    return kind == other and path.is_relative_to(folder)
-
-
-def _place(address: str) -> tuple[str, PurePosixPath]:
-    parts = urlsplit(without_keys(address))
-    path = posixpath.normpath(f"/{parts.netloc}/{unquote(parts.path)}".replace("//", "/"))
-    return _SAME.get(parts.scheme, parts.scheme), PurePosixPath(path)
+    paths = []
+    for address in (inner, outer):
+        parts = urlsplit(strip_credentials(address))
+        path = posixpath.normpath(f"/{parts.netloc}/{unquote(parts.path)}".replace("//", "/"))
+        paths.append(PurePosixPath(_ALIASES.get(parts.scheme, parts.scheme) + path))
+    return paths[0].is_relative_to(paths[1])
 
 
 def open_store(address: str, others: str = "s3:// or gs://") -> tuple[Any, str]:
-    """(pyarrow filesystem, path in it) of an address; the store's own environment variables hold its keys.
+    """(pyarrow filesystem, path in it) of an address; the keys are in the store's own environment variables.
 
     Args:
         address: such as "s3://bucket/folder".
@@ -77,14 +75,20 @@ def open_store(address: str, others: str = "s3:// or gs://") -> tuple[Any, str]:
     """
     from pyarrow import fs
 
-    with explained(address, "opened", f"; give a path here, or {others}"):
+    with store_errors(address, "opened", f"; give a path here, or {others}"):
         filesystem, path = fs.FileSystem.from_uri(address)
     return filesystem, path.rstrip("/")
 
 
 @contextmanager
-def explained(address: str, done: str, remedy: str = "") -> Iterator[None]:
-    """Turn what a store's client raises into a `SetupError` that holds neither the address's keys nor the token."""
+def store_errors(address: str, done: str, remedy: str = "") -> Iterator[None]:
+    """Turn what a store's client raises into a `SetupError` without the address's keys or the Hub's token.
+
+    Args:
+        address: may hold keys.
+        done: what failed, such as "read".
+        remedy: what to do about it, for the end of the message.
+    """
     from huggingface_hub.errors import HTTPError
 
     try:
@@ -92,20 +96,20 @@ def explained(address: str, done: str, remedy: str = "") -> Iterator[None]:
     except SetupError:
         raise
     except (OSError, ValueError, NotImplementedError, HTTPError) as error:
-        name, text = without_keys(address), str(error)
-        said = re.sub(r"hf_\w{8,}", "hf_…", text.replace(address, name))
+        name, original = strip_credentials(address), str(error)
+        message = re.sub(r"hf_\w{8,}", "hf_…", original.replace(address, name))
         for key in _keys(address):
-            said = said.replace(key, "…")
-        cause = error if said == text else None  # a traceback would tell the key after all
-        raise SetupError(f"{name!r} cannot be {done}: {said}{remedy}") from cause
+            message = message.replace(key, "…")
+        cause = error if message == original else None  # a traceback would print the key after all
+        raise SetupError(f"{name!r} cannot be {done}: {message}{remedy}") from cause
 
 
 def _keys(address: str) -> Iterator[str]:
-    """What may be a key in an address, in every way that it may be written; what is too short to be one is a word."""
-    if without_keys(address).endswith("://…"):
+    """What may be a key in an address, in every way of writing it; up to four letters are a word."""
+    if strip_credentials(address).endswith("://…"):
         return
     parts = urlsplit(address)
-    given = [value for name, value in parse_qsl(parts.query) if name not in _OPTIONS]
+    given = [value for name, value in parse_qsl(parts.query) if name not in _PUBLIC_OPTIONS]
     for key in (*parts.netloc.rpartition("@")[0].split(":"), *given):
         if len(key) > 4:
             yield from (key, unquote(key), quote(key, safe=""))

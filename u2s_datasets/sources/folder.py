@@ -11,36 +11,36 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from u2s_datasets import images
 from u2s_datasets.errors import SetupError
 from u2s_datasets.images import formats
-from u2s_datasets.privacy.kept_columns import folder_columns
-from u2s_datasets.sources.base import Item, Source
+from u2s_datasets.sources.base import Item, Source, SourceRequest, walk_files
 
-if TYPE_CHECKING:
-    from PIL import Image
+_OTHER_SUFFIXES = formats.suffixes(
+    "md yaml yml toml log ini jsonl parquet arrow npz pt db gz 7z rar xmp aae thm docx xlsx safetensors part tmp"
+)
 
-_OTHER_SUFFIXES = {
-    ".md",
-    ".yaml",
-    ".yml",
-    ".toml",
-    ".log",
-    ".ini",
-    ".jsonl",
-    ".parquet",
-    ".arrow",
-    ".npz",
-    ".pt",
-    ".db",
-}
-_OTHER_SUFFIXES |= {".gz", ".7z", ".rar", ".xmp", ".aae", ".thm", ".docx", ".xlsx", ".safetensors", ".part", ".tmp"}
+
+def open_folder(request: SourceRequest) -> FolderSource | None:
+    """Any local folder, so other formats that lie in folders are asked first."""
+    if request.path is None or not request.path.is_dir():
+        return None
+    request.refuse_split("folders of images")
+    return FolderSource(request.path, request.address, request.keep)
 
 
 class FolderSource(Source):
-    """Every image file below a folder, in the order of its path; other files are counted by kind."""
+    """Every image file below a folder, in the order of its path; other files are counted by kind.
+
+    Args:
+        root: the folder.
+        location: the folder as the user gave it.
+        keep: "label" is the class folder; other columns come from metadata.csv or metadata.jsonl.
+
+    Raises:
+        SetupError: it holds no image file, a folder cannot be read, or there is no such column.
+    """
 
     kind = "folder"
 
@@ -48,8 +48,8 @@ class FolderSource(Source):
         self.root, self.location = root, location
         self.files: list[str] = []
         skipped: Counter[str] = Counter()
-        for path in sorted(walk(root), key=os.fsencode):
-            kind = kind_of_no_image(root / path)
+        for path in sorted(walk_files(root), key=os.fsencode):
+            kind = skipped_kind(root / path)
             if kind is None:
                 self.files.append(path)
             else:
@@ -57,16 +57,16 @@ class FolderSource(Source):
         self.skipped = dict(sorted(skipped.items()))
         if not self.files:
             raise SetupError(f"{location!r} holds no image file; what it holds: {self.skipped or 'nothing'}")
-        self._paths = {printable(path): path for path in self.files if printable(path) != path}
-        self.kept, self._values = folder_columns(root, self.files, keep)
+        self._escaped = {escape_path(path): path for path in self.files if escape_path(path) != path}
+        self.kept, self._values = _read_columns(root, self.files, keep)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def read(self, start: int, stop: int) -> Iterator[Item]:
-        """The files of a stretch; their bytes are read by whoever decodes them."""
+        """The files from number `start` up to `stop`; their bytes are read when they are decoded."""
         for path in self.files[start:stop]:
-            yield Item(printable(path), str(self.root / path), {n: v.get(path) for n, v in self._values.items()})
+            yield Item(escape_path(path), str(self.root / path), {n: v.get(path) for n, v in self._values.items()})
 
     def kept_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """These kept columns of every file."""
@@ -74,42 +74,32 @@ class FolderSource(Source):
             yield {name: self._values[name].get(path) for name in names}
 
     def fingerprint(self) -> str:
-        """Digest of every file's path, size and time of change (not its contents), and of the kept columns."""
+        """Digest of every file's path, size and modification time (not its contents), and of the kept columns."""
         digest = hashlib.sha256(repr((self.kept, self._values)).encode("utf-8", "backslashreplace"))
         for path in self.files:
-            stat = (self.root / path).stat()
-            digest.update(os.fsencode(path) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+            stored = (self.root / path).stat()
+            digest.update(os.fsencode(path) + f"\0{stored.st_size}\0{stored.st_mtime_ns}\0".encode())
         return digest.hexdigest()
 
-    def original(self, source: str) -> Image.Image | None:
-        """The upright original of this item's name; none for a file that is no item."""
-        path = self._paths.get(source, source)
-        found = bisect.bisect_left(self.files, os.fsencode(path), key=os.fsencode)
-        there = self.files[found : found + 1] == [path] and printable(path) == source
-        return images.decode(self.root / path).pixels if there and (self.root / path).is_file() else None
+    def find_row(self, source: str) -> int | None:
+        """The number of the file of this name; None if it is not an item, or is gone."""
+        path = self._escaped.get(source, source)
+        row = bisect.bisect_left(self.files, os.fsencode(path), key=os.fsencode)
+        found = self.files[row : row + 1] == [path] and escape_path(path) == source
+        return row if found and (self.root / path).is_file() else None
 
 
-def printable(path: str) -> str:
-    """A file's path as valid Unicode, two paths never alike: backslashes and bytes that are no UTF-8 are escaped."""
+def escape_path(path: str) -> str:
+    """A file's path as valid Unicode, different for every path: backslashes and undecodable bytes are escaped."""
     return os.fsencode(path).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
-def walk(root: Path) -> Iterator[str]:
-    """Every file below a folder, and every link to a folder, which is not followed."""
+def skipped_kind(path: Path) -> str | None:
+    """None for an image, else the kind under which the file is counted.
 
-    def refuse(error: OSError) -> None:
-        raise SetupError(
-            f"the folder {str(error.filename)!r} cannot be read ({error.strerror}), so its images would be left out; "
-            "give yourself the right to read it, or move it elsewhere"
-        ) from error
-
-    for folder, folders, names in os.walk(root, onerror=refuse):
-        for name in (*names, *(f for f in folders if os.path.islink(os.path.join(folder, f)))):  # noqa: PTH114, PTH118
-            yield os.path.relpath(os.path.join(folder, name), root)  # noqa: PTH118  keeps undecodable names
-
-
-def kind_of_no_image(path: Path) -> str | None:
-    """None for an image, else the word under which the file is counted."""
+    Raises:
+        SetupError: the folder cannot be entered.
+    """
     try:
         mode = path.lstat().st_mode
     except PermissionError as error:
@@ -132,10 +122,57 @@ def kind_of_no_image(path: Path) -> str | None:
         return None
     if not suffix:
         return "file without a suffix"
-    return f"{suffix} file" if suffix in _suffixes() else "other file"
+    return f"{suffix} file" if suffix in _harmless_suffixes() else "other file"
 
 
 @cache
-def _suffixes() -> set[str]:
-    """Suffixes that tell no more than a kind of file; others may be names ("letter.to-dr-smith")."""
+def _harmless_suffixes() -> set[str]:
+    """Suffixes that tell only the kind of a file; others may be names ("letter.to-dr-smith")."""
     return {*mimetypes.MimeTypes(()).types_map[True], *_OTHER_SUFFIXES}
+
+
+def _read_columns(
+    root: Path, files: Sequence[str], keep: Sequence[str]
+) -> tuple[Mapping[str, Any], dict[str, dict[str, Any]]]:
+    """(column -> its type, column -> file -> value) of the columns that are kept of a folder."""
+    if not keep:
+        return {}, {}  # importing datasets takes a second, and the workers are started first
+    from datasets import ClassLabel, Features
+
+    features: Features = Features()
+    values: dict[str, dict[str, Any]] = {}
+    others = [name for name in keep if name != "label"]
+    if "label" in keep:
+        folders = {path: Path(path).parent.name for path in files}
+        names = sorted({name for name in folders.values() if name})
+        if len(names) < 2:
+            raise SetupError(f"keep='label' needs at least two class folders; found {names or 'none'}")
+        features["label"] = ClassLabel(names=names)
+        values["label"] = {path: names.index(name) for path, name in folders.items() if name}
+    if others:
+        table = _read_metadata(root)
+        for name in others:
+            if name not in table.column_names:
+                raise SetupError(f"keep={name!r} is not in the folder's metadata; its columns are {table.column_names}")
+            features[name] = Features.from_arrow_schema(table.select([name]).schema)[name]
+            values[name] = dict(zip(table["file_name"].to_pylist(), table[name].to_pylist(), strict=True))
+    return features, values
+
+
+def _read_metadata(root: Path) -> Any:
+    """The table of a folder's metadata.csv or metadata.jsonl."""
+    import pyarrow.csv
+    import pyarrow.json
+
+    readers = {"metadata.csv": pyarrow.csv.read_csv, "metadata.jsonl": pyarrow.json.read_json}
+    for name, reader in readers.items():
+        if (root / name).is_file():
+            try:
+                table = reader(root / name)
+            except (OSError, ValueError) as error:
+                raise SetupError(
+                    f"{str(root / name)!r} cannot be read: {error}; mend it or leave --keep out"
+                ) from error
+            if "file_name" in table.column_names:
+                return table
+    raise SetupError(f"--keep needs class folders for 'label', or a file of {' or '.join(readers)} with 'file_name'")

@@ -2,74 +2,59 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.sources.addresses import explained, open_store, without_keys
-from u2s_datasets.sources.table import ParquetSource, of_split
+from u2s_datasets.sources.addresses import open_store, store_errors, strip_credentials
+from u2s_datasets.sources.base import SourceRequest
+from u2s_datasets.sources.parquet import ParquetSource, files_of_split
 
 
-class RemoteParquet(ParquetSource):
-    """Parquet files below an address; only the row groups that a stretch needs are fetched.
-
-    Images are stored in the rows: a row that names a file has no image, as that file is somebody else's.
-    """
-
-    def __init__(
-        self, address: str, filesystem: Any, infos: Sequence[Any], image_column: str | None, keep: Sequence[str]
-    ) -> None:
-        self.infos = [(info.path, info.size, info.mtime_ns) for info in infos]
-        super().__init__([Path(path) for path, _, _ in self.infos], address, image_column, keep, filesystem)
-
-    def folders(self, path: str) -> list[Path]:
-        """None."""
-        return []
-
-    def fingerprint(self) -> str:
-        """Digest of every file's path, size and time of change (not its contents); on the Hub its path has the
-        commit."""
-        return hashlib.sha256(repr((self.infos, list(self.kept), self.image_column)).encode()).hexdigest()
-
-
-def remote_parquet(address: str, split: str | None, image_column: str | None, keep: Sequence[str]) -> RemoteParquet:
+def open_remote_parquet(request: SourceRequest) -> ParquetSource | None:
     """The parquet at an address such as "s3://bucket/folder" or "hf://datasets/ORG/NAME".
 
+    Only the row groups that hold the rows of a range are fetched.
+
     Raises:
-        SetupError: nothing there, nothing of that split, or no way to read it.
+        SetupError: no parquet there, none of that split, or it cannot be read.
     """
+    if request.path is not None:
+        return None
     from pyarrow import fs
 
+    address = request.address
     if address.startswith("hf://"):
         filesystem, path = _open_hub(address)
-        name = f"hf://{path}"
+        request = dataclasses.replace(request, address=f"hf://{path}")
     else:
         filesystem, path = open_store(address, "s3://, gs:// or hf://")
-        name = without_keys(address)
-    with explained(address, "read"):
+        request = dataclasses.replace(request, address=strip_credentials(address))
+    with store_errors(address, "read"):
         info = filesystem.get_file_info(path)
         found = [info] if info.is_file else filesystem.get_file_info(fs.FileSelector(path, recursive=True))
         files = {f.path: f for f in found if f.is_file and f.path.endswith(".parquet")}
         if not files:
-            raise SetupError(f"{name!r} holds no parquet file; images are read from parquet there, not file by file")
-        chosen = of_split(sorted(files), split, name)
-        return RemoteParquet(name, filesystem, [files[path] for path in chosen], image_column, keep)
+            raise SetupError(
+                f"{request.address!r} holds no parquet file; images are read from parquet there, not file by file"
+            )
+        states = [(files[n].path, files[n].size, files[n].mtime_ns) for n in files_of_split(sorted(files), request)]
+        paths = [Path(path) for path, _, _ in states]
+        return ParquetSource(paths, request.address, request.image_column, request.keep, filesystem, states)
 
 
 def _open_hub(address: str) -> tuple[Any, str]:
     """(pyarrow filesystem, path in it) of an address on the Hub, at the commit where its revision is now.
 
     A push would otherwise change rows in the middle of a run. A bucket has no commits: there, as on any store, the
-    files' times are compared.
+    files' modification times are compared.
     """
     from huggingface_hub import HfApi, HfFileSystem
     from pyarrow import fs
 
-    with explained(
-        address, "opened", "; give hf://datasets/ORG/NAME, and log in with `hf auth login` where it is private"
-    ):
+    remedy = "; give hf://datasets/ORG/NAME, and log in with `hf auth login` if it is private"
+    with store_errors(address, "opened", remedy):
         hub = HfFileSystem(skip_instance_cache=True)  # one that was used before would not see a new repository
         asked: Any = hub.resolve_path(address)
         path = asked.unresolve()

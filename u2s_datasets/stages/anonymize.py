@@ -13,7 +13,7 @@ from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError, SetupError
 from u2s_datasets.parts import Detection, Detector, Editor, checks
 from u2s_datasets.parts.editors.redact import Redact
-from u2s_datasets.stages.base import Step, alive, check_choice, check_detections, each, each_row, restore_failure
+from u2s_datasets.stages.base import Step, alive, check_detections, each, each_row, restore_failure
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
@@ -95,14 +95,14 @@ class Anonymize(Step):
 
     def check(self) -> None:
         """Raises `SetupError` for a part, format, number or prior that cannot work, then checks the parts."""
-        checks.instance("editor", self.editor, Editor, "u2s.Redact(method='solid')")
+        checks.check_instance("editor", self.editor, Editor, "u2s.Redact(method='solid')")
         for kind in (Inspect, Caption, Instruct):
             name = kind.__name__.lower()
-            checks.instance(name, getattr(self, name), kind, f"u2s.{kind.__name__}()")
-        checks.whole("attempts", self.attempts)
-        checks.whole("seed", self.seed, least=None)
-        check_choice("format", self.format, FORMATS)
-        check_choice("prior", self.prior, PRIORS)
+            checks.check_instance(name, getattr(self, name), kind, f"u2s.{kind.__name__}()")
+        checks.check_int("attempts", self.attempts)
+        checks.check_int("seed", self.seed, least=None)
+        checks.check_choice("format", self.format, FORMATS)
+        checks.check_choice("prior", self.prior, PRIORS)
         if self.prior == CLASS_NAME and self._label_column is None:
             raise SetupError("prior='class_name' needs the classes; give label_column='...', a column of the dataset")
         super().check()

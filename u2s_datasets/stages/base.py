@@ -133,15 +133,9 @@ def _setup_errors(part: Part) -> list[SetupError]:
 
 def check_backend(name: str, backend: Any, must_see: bool = True) -> None:
     """Raise `SetupError` unless the value is None or a backend, and takes images if it must."""
-    checks.instance(name, backend, Backend, checks.BACKEND, optional=True)
+    checks.check_instance(name, backend, Backend, checks.BACKEND, optional=True)
     if must_see and backend is not None and not backend.sees:
-        raise SetupError(f"{name}={type(backend).__name__} takes no images; give one that sees")
-
-
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    """Raise `SetupError` unless the value is one of the choices."""
-    if value not in choices:
-        raise SetupError(f"unknown {name}={value!r}; expected one of: {', '.join(choices)}")
+        raise SetupError(f"{name}={type(backend).__name__} takes no images; give a backend that sees")
 
 
 def restore_failure(row: Row) -> None:

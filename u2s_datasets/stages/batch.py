@@ -19,6 +19,7 @@ from PIL import Image
 
 from u2s_datasets import columns, images
 from u2s_datasets.errors import RowError, SetupError, UnreadableImage
+from u2s_datasets.images.stored import fetch_remote
 from u2s_datasets.parts import Detection
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Row:
     @cached_property
     def _decoded(self) -> images.Decoded | UnreadableImage:
         try:
-            return images.decode(_with_remote_bytes(self.image))
+            return images.decode(fetch_remote(self.image))
         except UnreadableImage as error:
             return error
 
@@ -142,20 +143,6 @@ def _is_review_item(item: Any) -> bool:
         and isinstance(item["score"], (int, float, type(None)))
         and all(isinstance(item[name], (str, type(None))) for name in ("item", "reason"))
     )
-
-
-def _with_remote_bytes(value: Any) -> Any:
-    """The value, with its bytes if it is a remote path, as streaming datasets have them."""
-    path = value.get("path") if isinstance(value, Mapping) and value.get("bytes") is None else None
-    if not (isinstance(path, str) and "://" in path):
-        return value
-    from datasets.utils.file_utils import xopen
-
-    try:
-        with xopen(path, "rb") as file:
-            return {"bytes": file.read(), "path": path}
-    except Exception as error:  # a store's own library may be missing, or raise anything: this row has no image
-        raise UnreadableImage(f"{path} could not be fetched: {error}", "missing") from error
 
 
 def read_rows(

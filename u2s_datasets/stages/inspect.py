@@ -17,7 +17,7 @@ from u2s_datasets.parts.detectors.text import Text
 from u2s_datasets.privacy import vispr_attributes as vispr
 from u2s_datasets.privacy.criteria import CRITERIA, DEFAULT, Criteria, check_criteria
 from u2s_datasets.stages.answers import parse_flag
-from u2s_datasets.stages.base import Step, alive, check_backend, check_choice, check_detections, each, each_row
+from u2s_datasets.stages.base import Step, alive, check_backend, check_detections, each, each_row
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.prompts import criteria_lines, render
 from u2s_datasets.stages.query import ask
@@ -79,14 +79,12 @@ class Inspect(Step):
 
     def check(self) -> None:
         """Raises `SetupError` if there is nothing to inspect with, or for a value that cannot work."""
-        checks.instances("detectors", self.detectors, Detector, "u2s.Faces()")
+        checks.check_instances("detectors", self.detectors, Detector, "u2s.Faces()")
         check_backend("backend", self.backend)
         if not self.detectors and self.backend is None:
             raise SetupError("detectors=() inspects nothing; give at least one, such as u2s.Faces(), or a backend")
-        check_choice("method", self.method, METHODS)
-        checks.number("threshold", self.threshold)
-        if not 0 < self.threshold <= 1:
-            raise SetupError(f"threshold={self.threshold!r} is not in (0, 1]; the lower, the more is flagged")
+        checks.check_choice("method", self.method, METHODS)
+        checks.check_float("threshold", self.threshold, least=0, most=1, above=True)
         check_criteria(self.criteria)
         super().check()
 

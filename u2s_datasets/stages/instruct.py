@@ -79,7 +79,7 @@ class Instruct(TextStep):
     def check(self) -> None:
         """Raises `SetupError` for invalid groups or criteria, or if there is no model to use them."""
         check_backend("backend", self.backend, must_see=False)
-        checks.whole("seed", self.seed, least=None)
+        checks.check_int("seed", self.seed, least=None)
         if isinstance(self.groups, str) and self.groups != "paper":
             raise SetupError(f"unknown groups={self.groups!r}; expected 'paper' or a tuple of your own groups")
         if not all(isinstance(group, str) and group.strip() for group in self.groups):

@@ -91,7 +91,7 @@ RECIPES = {recipe.name: recipe for recipe in _RECIPES}
 
 
 @dataclass(frozen=True)
-class ProfileOptions:
+class ProfileChanges:
     """What a user may change in a profile.
 
     Args:
@@ -188,7 +188,7 @@ def profile(
     Args:
         name: a key of `RECIPES`: "cpu", "paper" or "permissive".
         detectors, editor, editor_options, backend, models, small, dtype, device, criteria, threshold, method, groups:
-            what to change in it, see `ProfileOptions`.
+            what to change in it, see `ProfileChanges`.
         options: arguments of `Anonymize`, such as `seed=7`.
 
     Raises:
@@ -220,15 +220,15 @@ def build(name: str = "cpu", **options: Any) -> Profile:
 
     Args:
         name: a key of `RECIPES`.
-        options: fields of `ProfileOptions`, and arguments of `Anonymize`, such as `seed=7`.
+        options: fields of `ProfileChanges`, and arguments of `Anonymize`, such as `seed=7`.
 
     Raises:
         SetupError: a value that makes no sense, or that nothing in this profile would heed.
     """
     if not isinstance(name, str) or name not in RECIPES:
         raise SetupError(f"unknown profile {name!r}; expected one of: {', '.join(RECIPES)}")
-    recipe, own = RECIPES[name], _field_names(ProfileOptions)
-    chosen = ProfileOptions(**{key: value for key, value in options.items() if key in own})
+    recipe, own = RECIPES[name], _field_names(ProfileChanges)
+    chosen = ProfileChanges(**{key: value for key, value in options.items() if key in own})
     settings = {key: value for key, value in options.items() if key not in own}
     weights = _choose_weights(recipe, chosen)
     backends = _make_backends(recipe, chosen, weights)
@@ -280,7 +280,7 @@ def make_editor(
     return dataclasses.replace(editor, **changes | dict(options))
 
 
-def _choose_weights(recipe: Recipe, chosen: ProfileOptions) -> dict[str, str]:
+def _choose_weights(recipe: Recipe, chosen: ProfileChanges) -> dict[str, str]:
     """Role -> weights: those of the recipe, its smaller ones, and over them what the user named."""
     models = chosen.models or {}
     _check_roles("models", models, {*recipe.models, *(() if chosen.editor is None else ("edit",))}, recipe.name)
@@ -292,7 +292,7 @@ def _choose_weights(recipe: Recipe, chosen: ProfileOptions) -> dict[str, str]:
     return weights | dict(models)
 
 
-def _make_backends(recipe: Recipe, chosen: ProfileOptions, weights: Mapping[str, str]) -> dict[str, Backend]:
+def _make_backends(recipe: Recipe, chosen: ProfileChanges, weights: Mapping[str, str]) -> dict[str, Backend]:
     """Role -> backend; one and the same part for roles with the same model, so that it is loaded once."""
     given, roles = chosen.backend, [role for role in recipe.models if role != "edit"]
     if given and not roles:
@@ -334,7 +334,7 @@ def _make_backend(kind: str, model: str, role: str, placement: Mapping[str, str]
 
 
 def _make_text_steps(
-    recipe: Recipe, chosen: ProfileOptions, backends: Mapping[str, Backend], seed: int
+    recipe: Recipe, chosen: ProfileChanges, backends: Mapping[str, Backend], seed: int
 ) -> tuple[Inspect, Caption, Instruct]:
     for key, value in chosen.given("criteria", "threshold", "method", "groups").items():
         if not backends:
@@ -344,7 +344,7 @@ def _make_text_steps(
     shared: dict[str, Any] = {} if chosen.criteria is None else {"criteria": as_criteria(chosen.criteria)}
     detectors: dict[str, Any] = {}
     if chosen.detectors is not None:
-        names = checks.names("detectors", chosen.detectors)
+        names = checks.check_names("detectors", chosen.detectors)
         detectors["detectors"] = tuple(catalog.make("detector", name, catalog.DETECTORS) for name in names)
     seeing, writing = backends.get("inspect"), backends.get("instruct")
     return (

@@ -7,13 +7,13 @@ measured in the same run on the same weights and with the same number of steps.
 from __future__ import annotations
 
 import dataclasses
-import json
 import resource
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from u2s_datasets.cli.bench.random_weights import PIPELINES, SIZES
@@ -34,7 +34,6 @@ _TEXTS = (
 
 def bench(
     editor: str = "flowedit",
-    *,
     model: str | None = None,
     random_weights: str | None = None,
     dtype: str | None = None,
@@ -42,99 +41,95 @@ def bench(
     batch_sizes: Sequence[int] = (1, 2, 4, 8, 16),
     steps: int | None = None,
 ) -> dict[str, Any]:
-    """Measure, print a table and a last line of JSON.
+    """Measure and print a table.
 
     Args:
         editor: a name of `catalog.EDITORS` that runs a diffusers pipeline.
-        model: a Hub id in the cache or a folder; else random weights.
+        model: a Hub id in the cache or a folder; None for random weights.
         random_weights: "full" (the real architecture) or "tiny"; None is "full" with a GPU and "tiny" without.
         dtype: of the weights; None is float16 with a GPU and float32 without.
-        sizes: sides of the square pictures in pixels; None is 512 and 1024 with a GPU, 64 without.
-        batch_sizes: how many pictures at a time.
-        steps: `num_inference_steps` instead of the editor's own.
+        sizes: sides of the square images in pixels; None is 512 and 1024 with a GPU, 64 without.
+        batch_sizes: how many images at a time.
+        steps: `num_inference_steps`; None for the editor's own.
 
     Returns:
-        What the JSON line holds.
+        Per order of calls, size and batch size the images per second and the memory.
 
     Raises:
-        SetupError: a value, a package, weights or a GPU that is not there.
+        SetupError: a wrong value, or a package or weights that are missing.
     """
     if model and random_weights:
         raise SetupError(f"model={model!r}, random_weights={random_weights!r}: give one of them")
     for name, given in (("sizes", sizes), ("batch_sizes", batch_sizes)):
         if given is not None and (not given or min(given) < 1):
-            raise SetupError(f"{name}={list(given)}: give one or more numbers, each 1 or more")
-    checkpoints.need("models", "torch", "diffusers", "transformers")
-    import torch
-
+            raise SetupError(f"invalid {name}={list(given)}; expected one or more numbers, each 1 or more")
     gpu = checkpoints.device() != "cpu"
-    chosen = _editor(editor, model, dtype or ("float16" if gpu else "float32"), steps)
     size = random_weights or ("full" if gpu else "tiny")
-    ready = chosen if model else _with_random_weights(chosen, editor, size)
-    facts: dict[str, Any] = {"editor": editor, "weights": model or f"random, {size}", "dtype": chosen.dtype}
-    facts |= {"device": torch.cuda.get_device_name() if gpu else "cpu", "measured": []}
+    ready = _editor(editor, model, size, dtype or ("float16" if gpu else "float32"), steps)
+    measured: list[dict[str, Any]] = []
     for side in sizes or ((512, 1024) if gpu else (64,)):
         reference = _measure(ready, side, 1, forget=True)
-        facts["measured"].append({"order": "one image at a time, texts encoded anew"} | reference)
+        measured.append({"order": "one image at a time, texts encoded anew"} | reference)
         for batch_size in batch_sizes:
             ours = _measure(ready, side, batch_size, forget=False)
             faster = ours["images_per_second"] / reference["images_per_second"] if ours["images_per_second"] else None
-            facts["measured"].append({"order": "in batches", **ours, "times_as_fast": faster})
-    _print(facts)
-    print(json.dumps(facts))
-    return facts
+            measured.append({"order": "in batches", **ours, "times_as_fast": faster})
+    device = torch.cuda.get_device_name() if gpu else "cpu"
+    weights = model or f"random, {size}"
+    _print(f"{editor}, weights {weights}, {ready.dtype}, {device}", measured)
+    return {"editor": editor, "weights": weights, "dtype": ready.dtype, "device": device, "measured": measured}
 
 
-def _editor(name: str, model: str | None, dtype: str, steps: int | None) -> DiffusionEditor:
+def _editor(name: str, model: str | None, size: str, dtype: str, steps: int | None) -> DiffusionEditor:
+    """The editor with its checkpoint, or without a model with a pipeline of random weights of this size."""
     made = catalog.make("editor", name, catalog.EDITORS)
     if not isinstance(made, DiffusionEditor):
-        raise SetupError(f"editor {name!r} runs no diffusion model; `u2s bench` times the others")
+        raise SetupError(f"editor {name!r} runs no diffusion model; time it with `u2s bench`")
     if not model and name not in PIPELINES:
-        known = ", ".join(PIPELINES)
-        raise SetupError(f"there are no random weights for the editor {name!r}, only for {known}; give --model")
+        raise SetupError(f"no random weights for the editor {name!r}, only for {', '.join(PIPELINES)}; give --model")
     options: dict[str, Any] = {"dtype": dtype, "model": model or made.model}
-    chosen = dataclasses.replace(made, **options | ({} if steps is None else {"num_inference_steps": steps}))
+    if steps is not None:
+        options["num_inference_steps"] = steps
+    chosen = dataclasses.replace(made, **options)
     if model:
         chosen.check()
-    else:
-        chosen.check_values()
+        return chosen
+    chosen.check_values()
+    if size not in SIZES:
+        raise SetupError(f"unknown size {size!r} of random weights; expected one of: {', '.join(SIZES)}")
+    device = checkpoints.device(chosen.device)
+    pipeline = PIPELINES[name](size, device, getattr(torch, dtype))
+    object.__setattr__(chosen, "_loaded", chosen.around(placed(pipeline, device, None, chosen.compile, None)))
     return chosen
 
 
-def _with_random_weights(editor: DiffusionEditor, name: str, size: str) -> DiffusionEditor:
-    """The same editor, whose pipeline is made here instead of read from a checkpoint."""
-    import torch
-
-    if size not in SIZES:
-        raise SetupError(f"random weights of size {size!r}: choose one of {', '.join(SIZES)}")
-    device, dtype = checkpoints.device(editor.device), getattr(torch, editor.dtype)
-    pipeline = PIPELINES[name](size, device, dtype)
-    object.__setattr__(editor, "_loaded", editor.around(placed(pipeline, device, None, editor.compile, None)))
-    return editor
-
-
 def _measure(editor: DiffusionEditor, side: int, batch_size: int, forget: bool) -> dict[str, Any]:
-    """One batch, after one that is not timed; more of them until a second has gone by."""
-    import torch
+    """Time batches for a second, one at least, after one that is not timed.
 
+    Args:
+        forget: whether the texts' embeddings are dropped before each batch.
+    """
     facts: dict[str, Any] = {"side": side, "batch": batch_size}
     orders = [_order(editor, side, seed) for seed in range(batch_size)]
-    on_gpu = torch.cuda.is_available()
-    if on_gpu:
+    gpu = torch.cuda.is_available()
+    if gpu:
         torch.cuda.reset_peak_memory_stats()
     try:
         editor.run(orders)
+        caches = _text_caches(editor.loaded) if forget else []
         start, images = _now(), 0
         while images == 0 or _now() - start < 1:
-            if forget:
-                for once in _memories(editor.loaded):
-                    once.known.clear()
+            for cache in caches:
+                cache.known.clear()
             editor.run(orders)
             images += batch_size
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return facts | {"images_per_second": None, "peak_gib": None}
-    return facts | {"images_per_second": images / (_now() - start), "peak_gib": _peak_gib()}
+    rate, peak = images / (_now() - start), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if gpu:
+        peak = torch.cuda.max_memory_allocated() / 2**30
+    return facts | {"images_per_second": rate, "peak_gib": peak}
 
 
 def _order(editor: DiffusionEditor, side: int, seed: int) -> Prepared:
@@ -145,45 +140,27 @@ def _order(editor: DiffusionEditor, side: int, seed: int) -> Prepared:
     return batches.prepare(edit, editor.multiple, 2**40)
 
 
-def _memories(loaded: Any) -> list[Once]:
-    """Wherever an editor keeps its texts' embeddings."""
+def _text_caches(loaded: Any) -> list[Once]:
+    """Wherever an editor keeps its texts' embeddings: in its loaded model, or in the parts of that."""
     if isinstance(loaded, Once):
         return [loaded]
-    values = loaded if isinstance(loaded, tuple) else list(getattr(loaded, "__dict__", {}).values())
-    found = [
-        once
-        for value in values
-        if isinstance(value, (Once, tuple)) or dataclasses.is_dataclass(value)
-        for once in _memories(value)
-    ]
-    return found
+    values = loaded if isinstance(loaded, tuple) else getattr(loaded, "__dict__", {}).values()
+    inner = (v for v in values if isinstance(v, (Once, tuple)) or dataclasses.is_dataclass(v))
+    return [cache for value in inner for cache in _text_caches(value)]
 
 
 def _now() -> float:
-    import torch
-
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.monotonic()
 
 
-def _peak_gib() -> float:
-    """Of the GPU's memory, or of this process's where there is none."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def _print(facts: dict[str, Any]) -> None:
-    print(f"{facts['editor']}, weights {facts['weights']}, {facts['dtype']}, {facts['device']}")
+def _print(head: str, measured: Sequence[dict[str, Any]]) -> None:
+    print(head)
     print("side  batch  images/s  peak GiB  times as fast")
-    for m in facts["measured"]:
-        rate = (
-            "out of memory"
-            if m["images_per_second"] is None
-            else f"{m['images_per_second']:8.3f}  {m['peak_gib']:8.2f}"
-        )
+    for m in measured:
+        rate = "out of memory"
+        if m["images_per_second"] is not None:
+            rate = f"{m['images_per_second']:8.3f}  {m['peak_gib']:8.2f}"
         note = "texts anew: the reference" if "times_as_fast" not in m else f"{m['times_as_fast'] or 0:.2f}"
         print(f"{m['side']:4}  {m['batch']:5}  {rate}  {note}")

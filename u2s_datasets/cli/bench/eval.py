@@ -2,97 +2,80 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-import time
+import timeit
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from u2s_datasets import images
-from u2s_datasets.cli.bench.sample_photos import PHOTOS, write_samples
+from u2s_datasets.cli.bench.sample_photos import open_photos
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError
 from u2s_datasets.parts.metrics import privacy
-from u2s_datasets.parts.metrics.encoders import ClipEncoder, LpipsNetwork
-from u2s_datasets.parts.metrics.face_encoders import InsightFace
 from u2s_datasets.parts.metrics.quality import clip_similarity
 from u2s_datasets.parts.metrics.reidentification import ranks
-from u2s_datasets.sources.open import FolderSource
-from u2s_datasets.stages import measures
 from u2s_datasets.stages.batch import Row
+from u2s_datasets.stages.score import (
+    NETWORKS,
+    available_threads,
+    score_clip,
+    score_faces,
+    score_lpips,
+    score_ssim,
+)
 
 _GALLERY, _WIDTH = 10_000, 768
 _WORDS = ["the", "fire", "exit", "is", "at", "gate", "twelve", "please", "mind", "the", "step"]
 
 
-def bench_eval(src: str | None = None, rows: int = 64, parts: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Measure, print a table and a last line of JSON.
+def bench_eval(src: str | None = None, rows: int = 64) -> dict[str, Any]:
+    """Measure and print a table.
 
     Args:
-        src: a folder of readable photos; those of the scikit-image package where none is given.
-        rows: how many pairs to measure: each photo beside itself in half its colours.
-        parts: "clip", "lpips" or "faces" -> the part; where none, the default part if its weights are here.
+        src: a folder of readable photos; None for those of the scikit-image package.
+        rows: how many pairs to measure: each photo beside itself with its pixel values halved.
 
     Returns:
-        What the JSON line holds: pairs per second by metric, and what could not be measured.
+        Pairs per second by metric, and what could not be measured.
+
+    Raises:
+        SetupError: `rows` is below 1.
     """
     if rows < 1:
-        raise SetupError(f"rows={rows} is below 1")
-    pairs = _pairs(src, rows)
-    rates = _on_cores(pairs) | _formulas()
+        raise SetupError(f"invalid rows={rows}; expected 1 or more")
+    pairs = []
+    with open_photos(src, rows) as source:
+        for item in source.read(0, rows):
+            row = Row(images.decode(item.image).pixels, {})
+            row.edited = Image.fromarray(row.array // 2)  # also decodes, so that this is not timed
+            pairs.append(row)
+    # SSIM on all cores and on one: the best of three, in turns, since others may use the machine.
+    rates: dict[str, float] = {}
+    for _ in range(3):
+        for name, number in (("ssim", None), ("ssim, 1 thread", 1)):
+            rate = _rate(partial(score_ssim, pairs, threads=number), len(pairs))
+            rates[name] = max(rate, rates.get(name, 0.0))
+    rates |= _formulas()
     absent: dict[str, str] = {}
-    work: dict[str, tuple[Any, Callable[[Any], None]]] = {
-        "clip": (ClipEncoder, lambda part: measures.fit(part, pairs)),
-        "lpips": (LpipsNetwork, lambda part: measures.perceive(part, pairs)),
-        "faces": (InsightFace, lambda part: measures.meet(part, pairs)),
-    }
-    for name, (kind, call) in work.items():
-        part = (parts or {}).get(name) or kind()
+    work: dict[str, Callable[..., None]] = {"clip": score_clip, "lpips": score_lpips, "faces": score_faces}
+    for name, measure in work.items():
+        part = NETWORKS[name][1]()
         try:
             part.check()
         except (MissingExtra, MissingWeights) as error:
             absent[name] = str(error)
             continue
-        part.loaded  # noqa: B018  start-up is not what is timed
-        rates[name] = _rate(lambda c=call, p=part: c(p), len(pairs))  # type: ignore[misc]
+        _ = part.loaded  # so that loading is not timed
+        rates[name] = _rate(partial(measure, part, pairs), len(pairs))
     speed_up = round(rates["ssim"] / rates["ssim, 1 thread"], 2)
-    facts = {"rows": len(pairs), "pairs_per_second": rates, "ssim_speed_up": speed_up, "absent": absent}
     for name, value in rates.items():
         print(f"  {name:24} {value:12,.1f} per second")
-    print(f"  ssim on {measures.threads()} threads is {facts['ssim_speed_up']:.2f} times as fast as on one")
+    print(f"  ssim on {available_threads()} threads is {speed_up:.2f} times as fast as on one")
     for name, why in absent.items():
         print(f"  {name:24} not measured: {why}")
-    print(json.dumps(facts))
-    return facts
-
-
-def _pairs(src: str | None, rows: int) -> list[Row]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(src) if src else Path(name)
-        if src is None:
-            write_samples(folder, copies=-(-rows // len(PHOTOS)))
-        source = FolderSource(folder, str(folder))
-        found = []
-        for item in source.read(0, min(rows, len(source))):
-            row = Row(images.decode(item.image).pixels, {})
-            row.edited = Image.fromarray(row.array // 2)
-            found.append(row)
-    return found
-
-
-def _on_cores(pairs: list[Row]) -> dict[str, float]:
-    """SSIM on all cores and on one: the best of three, in turns, since others may use the machine."""
-    for row in pairs:
-        row.array  # noqa: B018  decoding is not what is timed
-    names = {"ssim": None, "ssim, 1 thread": 1}
-    found: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(3):
-        for name, number in names.items():
-            found[name].append(_rate(lambda n=number: measures.compare(pairs, number=n), len(pairs)))  # type: ignore[misc]
-    return {name: max(values) for name, values in found.items()}
+    return {"rows": len(pairs), "pairs_per_second": rates, "ssim_speed_up": speed_up, "absent": absent}
 
 
 def _formulas() -> dict[str, float]:
@@ -113,6 +96,4 @@ def _formulas() -> dict[str, float]:
 
 
 def _rate(call: Callable[[], Any], number: int) -> float:
-    start = time.perf_counter()
-    call()
-    return round(number / max(time.perf_counter() - start, 1e-9), 1)
+    return round(number / max(timeit.timeit(call, number=1), 1e-9), 1)

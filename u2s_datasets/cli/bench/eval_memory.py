@@ -18,48 +18,48 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.parts.metrics.encoders import ImageTextEncoder
+from u2s_datasets.runs.layout import Layout
+from u2s_datasets.runs.shards import write_parquet
 
-WIDTH, SIDE, SHARD = 768, 64, 256
-_MEBI = 2**20
+_WIDTH, _SIDE, _SHARD = 768, 64, 256
 
 
 @dataclass(frozen=True)
 class Projections(ImageTextEncoder):
-    """Stands in for CLIP: a random projection of the picture at 8x8, and of the letters of a text."""
+    """Stands in for CLIP: a random projection of the image at 8x8, and of the letters of a text."""
 
     def embed_images(self, images: Any) -> np.ndarray:
-        """(N, WIDTH) float32."""
+        """(N, 768) float32."""
         small = [np.asarray(i.convert("RGB").resize((8, 8)), np.float32).ravel() for i in images]
-        return (np.stack(small) - 128) @ _matrix(192)
+        return (np.stack(small) - 128) @ _projection()
 
     def embed_texts(self, texts: Any) -> np.ndarray:
-        """(N, WIDTH) float32."""
+        """(N, 768) float32."""
         counts = [np.bincount([ord(k) % 192 for k in text], minlength=192) for text in texts]
-        return np.stack(counts).astype(np.float32) @ _matrix(192)
+        return np.stack(counts).astype(np.float32) @ _projection()
 
 
 @cache
-def _matrix(rows: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(rows, WIDTH)).astype(np.float32)
+def _projection() -> np.ndarray:
+    """(192, 768): 8 x 8 pixels of three colours, or 192 letters, to an embedding."""
+    return np.random.default_rng(0).normal(size=(192, _WIDTH)).astype(np.float32)
 
 
 def bench_memory(rows: int = 10_000) -> dict[str, Any]:
-    """Measure, print a table and a last line of JSON.
+    """Measure and print a table.
 
     Args:
         rows: of the larger run, 20 or more.
 
     Returns:
-        What the JSON line holds: per run its rows, seconds, and MiB at the peak: `anonymous` is memory that the
-        process owns, `mapped` also counts files that it has mapped and that the system may drop.
+        Per run its rows, seconds, and MiB at the peak: `anonymous` is memory that the process owns, `mapped` also
+        counts files that it has mapped and that the system may drop.
 
     Raises:
         SetupError: too few rows.
@@ -67,48 +67,45 @@ def bench_memory(rows: int = 10_000) -> dict[str, Any]:
     """
     if rows < 20:
         raise SetupError(f"rows={rows} is too few to tell a tenth from the whole; give 20 or more, such as 10000")
-    facts: dict[str, Any] = {"memory": [_fresh(n) for n in (rows // 10, rows)]}
-    few, all_ = facts["memory"]
-    facts["kib_per_row"] = round(1024 * (all_["anonymous_mib"] - few["anonymous_mib"]) / (rows - rows // 10), 2)
-    for made in facts["memory"]:
+    tenth, whole = (_measure_in_process(n) for n in (rows // 10, rows))
+    kib = round(1024 * (whole["anonymous_mib"] - tenth["anonymous_mib"]) / (rows - rows // 10), 2)
+    for made in (tenth, whole):
         print(f"  {made['rows']:8,} rows  {made['seconds']:8.1f} s  {made['anonymous_mib']:8.1f} MiB anonymous", end="")
         print(f"  {made['mapped_mib']:8.1f} MiB with mapped files")
-    print(f"  {facts['kib_per_row']:.2f} KiB more per row")
-    print(json.dumps(facts))
-    return facts
+    print(f"  {kib:.2f} KiB more per row")
+    return {"memory": [tenth, whole], "kib_per_row": kib}
 
 
-def _fresh(rows: int) -> dict[str, Any]:
+def _measure_in_process(rows: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         write_run(Path(name), rows)
         done = subprocess.run([sys.executable, "-m", __name__, name], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise U2SError(f"the evaluation of {rows:,} rows failed: {(done.stderr.splitlines() or ['no words'])[-1]}")
+        raise U2SError(f"the evaluation of {rows:,} rows failed: {(done.stderr.splitlines() or ['no message'])[-1]}")
     return {"rows": rows, **json.loads(done.stdout.splitlines()[-1])}
 
 
 def write_run(folder: Path, rows: int) -> None:
     """A finished run of half safe and half edited rows in `folder/out`, and its originals in `folder/photos`."""
-    (folder / "photos").mkdir()
-    for home in ("out/private/rows", "out/data"):
-        (folder / home).mkdir(parents=True)
-    for start in range(0, rows, SHARD):
-        made = [_row(folder / "photos", i) for i in range(start, min(start + SHARD, rows))]
-        for home, names in (("out/private/rows", c.PRIVATE), ("out/data", c.PUBLIC)):
-            schema = c.features(names).arrow_schema
-            plain = [{n: row.get(n) for n in names} for row in made]
-            file = folder / home / f"part-{start // SHARD:05d}.parquet"
-            pq.write_table(pa.Table.from_pylist(plain, schema), file, row_group_size=64)
+    layout = Layout(folder / "out")
+    for path in (folder / "photos", layout.rows, layout.data):
+        path.mkdir(parents=True)
+    for start in range(0, rows, _SHARD):
+        made = [_write_row(folder / "photos", i) for i in range(start, min(start + _SHARD, rows))]
+        for half, names in (("private", c.PRIVATE), ("public", c.PUBLIC)):
+            with layout.shard(half, start // _SHARD).open("wb") as file:
+                write_parquet(file, made, c.features(names))
     edited = rows // 2
     facts = {"rows": rows, c.SAFE: rows - edited, c.ANONYMIZED: edited, c.WITHHELD: 0, "verified": True}
-    (folder / "out/run.json").write_text(json.dumps(facts), encoding="utf-8")
+    layout.run.write_text(json.dumps(facts), encoding="utf-8")
     manifest = {"shards": {}, "secret": "", "source_content": ""}
-    (folder / "out/private/manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    layout.manifest.write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def _row(photos: Path, i: int) -> dict[str, Any]:
+def _write_row(photos: Path, i: int) -> dict[str, Any]:
+    """Write one original; returns the row's columns, private and public."""
     small = np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)
-    before = Image.fromarray(small).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    before = Image.fromarray(small).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     (photos / f"{i:08d}.jpg").write_bytes(images.encode(before, "jpeg"))
     after = before if i % 2 == 0 else Image.fromarray(np.asarray(before) // 2)
     item = c.review_item("text", f"gate {i}", "", (0, 0, 9, 9), 0.9)
@@ -124,18 +121,20 @@ def _row(photos: Path, i: int) -> dict[str, Any]:
     }
 
 
-def _main(folder: Path) -> None:
+def _measure(folder: Path) -> dict[str, float]:
+    """Evaluate the run in this process; returns the seconds and the peaks of memory in MiB."""
     from u2s_datasets.evaluation.evaluate import evaluate_run
     from u2s_datasets.stages.score import Score
 
-    peak = {"anonymous_mib": 0.0, "mapped_mib": 0.0}
+    peaks = {"anonymous_mib": 0.0, "mapped_mib": 0.0}
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.02):
-            held = _held()
-            for name, value in held.items():
-                peak[name] = max(peak[name], value)
+            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+            mib = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.startswith("Rss")}
+            peaks["anonymous_mib"] = max(peaks["anonymous_mib"], mib["RssAnon"])
+            peaks["mapped_mib"] = max(peaks["mapped_mib"], mib["RssAnon"] + mib["RssFile"])
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -146,15 +145,8 @@ def _main(folder: Path) -> None:
     finally:
         stop.set()
         watcher.join()
-    print(json.dumps({"seconds": round(time.perf_counter() - start, 1), **{k: round(v, 1) for k, v in peak.items()}}))
-
-
-def _held() -> dict[str, float]:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Rss")}
-    anonymous = kib["RssAnon"] * 1024 / _MEBI
-    return {"anonymous_mib": anonymous, "mapped_mib": anonymous + kib["RssFile"] * 1024 / _MEBI}
+    return {name: round(value, 1) for name, value in {"seconds": time.perf_counter() - start, **peaks}.items()}
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+    print(json.dumps(_measure(Path(sys.argv[1]))))

@@ -1,63 +1,61 @@
-"""Reads a dataset that went through the steps, in batches, as `run_folder` reads a folder."""
+"""Reads a dataset that went through the steps, in batches, as `runs.reader` reads a folder."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
+from PIL import Image
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
+from u2s_datasets.evaluation.report.summary import Summary
 from u2s_datasets.runs.reader import BATCH
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from u2s_datasets.evaluation.report.summary import Summary
 
 
 class DatasetRows:
     """A dataset in memory or on disk; a row's id is its number.
 
-    Raises:
-        SetupError: it is no `datasets.Dataset`, or no step went over it.
-    """
+    Args:
+        data: a `datasets.Dataset`.
 
-    run: dict[str, Any] = {}  # noqa: RUF012  never written
+    Raises:
+        SetupError: it is something else, or no step went over it.
+    """
 
     def __init__(self, data: Any) -> None:
         from datasets import Dataset
         from datasets import Image as Feature
 
         if not isinstance(data, Dataset):
-            raise SetupError(f"report() takes one Dataset or the folder of a run, not {type(data).__name__}")
+            raise SetupError(f"report() takes a Dataset or the folder of a run, not {type(data).__name__}")
         if not set(data.column_names) & {*c.PRIVATE, *c.PUBLIC}:
             raise SetupError(f"no column of a step among {data.column_names}; map u2s.anonymize over it first")
         self.data, self.names = data.with_format(None), data.column_names
+        self.run: dict[str, Any] = {}
         pictures = [n for n, f in data.features.items() if isinstance(f, Feature) and n != c.ANONYMIZED_IMAGE]
         # Of several, only the steps' own default is known; another photo must not stand beside a row as its original.
         self.image = c.IMAGE if c.IMAGE in pictures else pictures[0] if len(pictures) == 1 else None
 
     def batches(self, names: Collection[str]) -> Iterator[pa.RecordBatch]:
-        """These columns, as far as they are there, and `row_id`, of every row."""
-        there = [n for n in names if n in self.data.column_names and n != c.ROW_ID] or self.data.column_names[:1]
+        """Those of these columns that exist, and `row_id`, of every row."""
+        present = [n for n in names if n in self.data.column_names and n != c.ROW_ID] or self.data.column_names[:1]
         start = 0
-        for table in self.data.select_columns(there).with_format("arrow").iter(BATCH):
+        for table in self.data.select_columns(present).with_format("arrow").iter(BATCH):
             for batch in table.to_batches():
                 ids = pa.array([f"{i:09d}" for i in range(start, start + len(batch))], pa.string())
                 start += len(batch)
                 yield batch.append_column(c.ROW_ID, ids)
 
     def check(self, made: Summary) -> None:
-        """Nothing else counts these rows."""
+        """Nothing: no other file counts these rows."""
 
     def ids(self) -> list[str]:
         """The numbers of the rows that may be published, sorted."""
         if c.ANONYMIZED_IMAGE not in self.data.column_names:
             return []
-        names = (c.STATUS, c.ROW_ID)
-        rows = (row for batch in self.batches(names) for row in batch.to_pylist())
+        rows = (row for batch in self.batches((c.STATUS,)) for row in batch.to_pylist())
         return [row[c.ROW_ID] for row in rows if row.get(c.STATUS) in (c.SAFE, c.ANONYMIZED)]
 
     def published(self, ids: Collection[str]) -> Iterator[dict[str, Any]]:

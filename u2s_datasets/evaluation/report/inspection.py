@@ -1,4 +1,4 @@
-"""How reliable the inspection is, in a run's report: a result of `u2s vispr` as plain values, a table and a plot.
+"""How reliable the inspection is, in a run's report: a result of `u2s vispr` as plain values, and its plot.
 
 The figures are of VISPR's images, which are public, and never of the run's own, so both pages may show them.
 """
@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.evaluation.report.plots import Line, curves
 from u2s_datasets.evaluation.report.svg import printable
-from u2s_datasets.evaluation.report.tables import Table
 from u2s_datasets.parts.metrics.flags import METRICS
 
 MOST = 100
-"""Points of a curve that are kept: it has one per different score, which is more than a plot can show."""
+"""Points of a curve that are kept: it has one per different score, more than a plot can show."""
 
 
 def read_inspection(path: str | Path) -> dict[str, Any]:
@@ -35,14 +34,13 @@ def read_inspection(path: str | Path) -> dict[str, Any]:
     try:
         if found["dataset"] != "VISPR":
             raise ValueError(found["dataset"])
-        questions = [_question(q) for q in found["questions"]]
         return {
             **{k: printable(found[k]) for k in ("split", "profile")},
             "images": int(found["images"]),
-            "questions": questions,
+            "questions": [_question(q) for q in found["questions"]],
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SetupError(f"vispr={str(path)!r} is no result of `u2s vispr`; {remedy}") from error
+        raise SetupError(f"vispr={str(path)!r} is not a result of `u2s vispr`; {remedy}") from error
 
 
 def _question(q: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,22 +48,22 @@ def _question(q: Mapping[str, Any]) -> dict[str, Any]:
     if q["not_measured"]:
         return {"title": title, "not_measured": printable(q["not_measured"])}
     counts = {k: int(q["counts"][k]) for k in ("true_positives", "false_positives", "false_negatives")}
-    metrics = {name: {k: _share(q["metrics"][name][k]) for k in ("value", "low", "high")} for name in METRICS}
+    metrics = {name: {k: _four_digits(q["metrics"][name][k]) for k in ("value", "low", "high")} for name in METRICS}
     curve = q["curve"] or {"recall": (), "precision": (), "average_precision": None}
-    points = [(_share(r), _share(p)) for r, p in zip(curve["recall"], curve["precision"], strict=True)]
+    points = [(_four_digits(r), _four_digits(p)) for r, p in zip(curve["recall"], curve["precision"], strict=True)]
     return {
         "title": title,
         "private": counts["true_positives"] + counts["false_negatives"],
         "flagged": counts["true_positives"] + counts["false_positives"],
         "failed": sum(int(n) for n in q["failed"].values()),
         "metrics": metrics,
-        "average_precision": _share(curve["average_precision"]),
+        "average_precision": _four_digits(curve["average_precision"]),
         "curve": points[:: math.ceil(len(points) / MOST) or 1],
     }
 
 
-def _share(value: Any) -> float | None:
-    """Four digits of a number in [0, 1]."""
+def _four_digits(value: Any) -> float | None:
+    """A number in [0, 1], rounded. Raises `ValueError` for any other number."""
     if value is None:
         return None
     if not 0 <= float(value) <= 1:
@@ -73,45 +71,15 @@ def _share(value: Any) -> float | None:
     return round(float(value), 4)
 
 
-def inspection_tables(found: Mapping[str, Any]) -> Iterator[Table]:
-    """The figures, and what was not measured."""
-    measured = [q for q in found["questions"] if "metrics" in q]
-    head = ("what", "images with it", "flagged", "failed", "recall", "precision", "F1", "average precision")
-    rows = [
-        (
-            q["title"],
-            *(f"{q[k]:,}" for k in ("private", "flagged", "failed")),
-            *map(_cell, q["metrics"].values()),
-            _digits(q["average_precision"]),
-        )
-        for q in measured
-    ]
-    title = f"The inspection on VISPR {found['split']}: profile {found['profile']}, {found['images']:,} labelled images"
-    if rows:
-        yield Table(title, head, rows)
-        yield Table("In brackets: 95% bootstrap intervals. Recall: the share of private images that is flagged.")
-    for q in found["questions"]:
-        if "metrics" not in q:
-            yield Table(f"{q['title']}: not measured on VISPR: {q['not_measured']}")
-
-
 def inspection_plot(found: Mapping[str, Any]) -> str:
-    """The precision-recall curves as SVG, with the flags as they are set as a point on each; "" without a curve."""
+    """The precision-recall curves as SVG, with a point on each for the flags as they are set; "" without a curve."""
     lines = []
     for q in found["questions"]:
         if q.get("curve"):
-            here = tuple(q["metrics"][name]["value"] for name in ("recall", "precision"))
-            lines.append(Line(q["title"], [tuple(p) for p in q["curve"]], None if None in here else here))  # type: ignore[arg-type]
+            recall, precision = (q["metrics"][name]["value"] for name in ("recall", "precision"))
+            here = None if recall is None or precision is None else (recall, precision)
+            lines.append(Line(q["title"], [(r, p) for r, p in q["curve"]], here))
     if not lines:
         return ""
     words = "Each line moves the threshold of the privacy score; the dot is where the profile sets its flags."
     return f'{curves(lines, "recall", "precision")}<p class="quiet">{words} Up and to the right is better.</p>'
-
-
-def _cell(interval: Mapping[str, float | None]) -> str:
-    ends = (interval["low"], interval["high"])
-    return _digits(interval["value"]) + ("" if None in ends else f" [{_digits(ends[0])}, {_digits(ends[1])}]")
-
-
-def _digits(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from u2s_datasets.evaluation.report.svg import esc
@@ -13,7 +13,7 @@ _DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 2")
 
 
 class Point(NamedTuple):
-    """A run in the trade-off plot: its values, how good they are (more is better), whether it is on the front."""
+    """A run in the trade-off plot: its values, how good they are (more is better), and whether it is on the front."""
 
     name: str
     x: float
@@ -24,7 +24,7 @@ class Point(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A curve: its name, its points in the unit square, and the point where things are set, if known."""
+    """A curve: its name, its points in the unit square, and the point of the setting in use, if known."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -38,8 +38,8 @@ def tradeoff(points: Sequence[Point], x: str, y: str) -> str:
         points: one or more.
         x, y: what stands along the axes.
     """
-    rights, ups = [p.right for p in points], [p.up for p in points]
-    places = [_place(_share(p.right, rights), _share(p.up, ups)) for p in points]
+    rights, ups = _shares([p.right for p in points]), _shares([p.up for p in points])
+    places = [_place(right, up) for right, up in zip(rights, ups, strict=True)]
     front = sorted(at for p, at in zip(points, places, strict=True) if p.front)
     line = " ".join(f"{a:.1f},{b:.1f}" for a, b in front)
     dots = []
@@ -49,12 +49,11 @@ def tradeoff(points: Sequence[Point], x: str, y: str) -> str:
             f'<circle class="{"bin" if p.front else "beaten"}" cx="{a:.1f}" cy="{b:.1f}" r="5">{title}</circle>'
         )
     names = _labels([(f"{p.name} ({p.x:.3g}, {p.y:.3g})", at) for p, at in zip(points, places, strict=True)])
-    ticks = "".join(
-        [_tick(f"{p.x:.3g}", _place(_share(p.right, rights), 0)[0], None) for p in _ends(points, rights)]
-        + [_tick(f"{p.y:.3g}", None, _place(0, _share(p.up, ups))[1]) for p in _ends(points, ups)]
-    )
-    drawn = f'<polyline class="front" points="{line}" fill="none"/>{"".join(dots)}{names}{ticks}'
-    return _frame("trade-off", drawn, x, y)
+    drawn = f'<polyline class="front" points="{line}" fill="none"/>{"".join(dots)}{names}'
+    # The points at the two ends of an axis, one where all are alike.
+    across = {share: f"{points[rights.index(share)].x:.3g}" for share in (min(rights), max(rights))}
+    upward = {share: f"{points[ups.index(share)].y:.3g}" for share in (min(ups), max(ups))}
+    return _frame("trade-off", drawn + _ticks(across, upward), x, y)
 
 
 def curves(lines: Sequence[Line], x: str, y: str) -> str:
@@ -64,9 +63,9 @@ def curves(lines: Sequence[Line], x: str, y: str) -> str:
         lines: one or more.
         x, y: what stands along the axes.
     """
-    drawn = "".join(
-        _tick(f"{v:g}", _place(v, 0)[0], None) + _tick(f"{v:g}", None, _place(0, v)[1]) for v in (0, 0.5, 1)
-    )
+    drawn = ""
+    for v in (0, 0.5, 1):
+        drawn += _ticks({v: f"{v:g}"}, {v: f"{v:g}"})
     for i, line in enumerate(lines):
         path = " ".join("{:.1f},{:.1f}".format(*_place(*at)) for at in line.points)
         dash = f'stroke-dasharray="{_DASHES[i % len(_DASHES)]}"'
@@ -84,37 +83,39 @@ def _place(right: float, up: float) -> tuple[float, float]:
     return _LEFT + _WIDTH * right, _TOP + _HEIGHT * (1 - up)
 
 
-def _share(value: float, values: Sequence[float]) -> float:
-    """Where a value stands between the least and the most, with a margin; in the middle where there is one value."""
+def _shares(values: Sequence[float]) -> list[float]:
+    """Where each value stands between the least and the most, with a margin; in the middle where all are alike."""
     low, high = min(values), max(values)
-    return 0.5 if high == low else 0.1 + 0.8 * (value - low) / (high - low)
-
-
-def _ends(points: Sequence[Point], values: Sequence[float]) -> list[Point]:
-    """The points at the two ends of an axis, one where all are alike."""
-    at = dict.fromkeys((min(values), max(values)))
-    return [points[values.index(v)] for v in at]
+    return [0.5 if high == low else 0.1 + 0.8 * (value - low) / (high - low) for value in values]
 
 
 def _labels(wanted: Sequence[tuple[str, tuple[float, float]]]) -> str:
-    """The names beside their points, moved down where two would stand on each other."""
+    """The names beside their points, moved down where two would overlap."""
     taken: list[tuple[float, float, float]] = []
     out = []
     for words, (a, b) in sorted(wanted, key=lambda item: (item[1][1], item[1][0])):
-        width, end = _LETTER * len(words), a > _LEFT + _WIDTH * 0.7
-        left, y = a - 9 - width if end else a + 9, b - 8
+        width, at_end = _LETTER * len(words), a > _LEFT + _WIDTH * 0.7
+        left, y = a - 9 - width if at_end else a + 9, b - 8
         while any(abs(y - t) < _LINE and left < r and s < left + width for s, r, t in taken):
             y += _LINE
         taken.append((left, left + width, y))
-        x, anchor = (a - 9, "end") if end else (a + 9, "start")
+        x, anchor = (a - 9, "end") if at_end else (a + 9, "start")
         out.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{esc(words)}</text>')
     return "".join(out)
 
 
-def _tick(words: str, x: float | None, y: float | None) -> str:
-    if y is None:
-        return f'<text x="{x:.1f}" y="{_TOP + _HEIGHT + 13}" text-anchor="middle">{words}</text>'
-    return f'<text x="{_LEFT - 5}" y="{y + 3:.1f}" text-anchor="end">{words}</text>'
+def _ticks(across: Mapping[float, str], upward: Mapping[float, str]) -> str:
+    """Numbers along the two axes, by their share of each."""
+    return "".join(
+        [
+            f'<text x="{_place(share, 0)[0]:.1f}" y="{_TOP + _HEIGHT + 13}" text-anchor="middle">{text}</text>'
+            for share, text in across.items()
+        ]
+        + [
+            f'<text x="{_LEFT - 5}" y="{_place(0, share)[1] + 3:.1f}" text-anchor="end">{text}</text>'
+            for share, text in upward.items()
+        ]
+    )
 
 
 def _frame(words: str, drawn: str, x: str, y: str) -> str:

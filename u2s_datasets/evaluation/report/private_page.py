@@ -1,5 +1,5 @@
-"""The owner's page, with originals, file names and single rows. As on the public one, the same folder gives
-the same bytes."""
+"""The owner's page, with originals, file names and single rows. Like the public one, it is the same bytes for the same
+folder."""
 
 from __future__ import annotations
 
@@ -9,26 +9,22 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import RowError
-from u2s_datasets.evaluation.report.evaluation_page import evaluation_sections
-from u2s_datasets.evaluation.report.page import (
-    banner,
+from u2s_datasets.evaluation.report.layout import (
+    evaluation_sections,
     frame,
+    map_threads,
     picture,
-    scope,
     section,
-    side_by_side,
-    status_bar,
+    top,
     verdict,
 )
+from u2s_datasets.evaluation.report.summary import Original, Summary
 from u2s_datasets.evaluation.report.svg import esc, photo, thumbnail
-from u2s_datasets.evaluation.report.tables import REASONS, html_table, numbers
-
-if TYPE_CHECKING:
-    from u2s_datasets.evaluation.report.summary import Original, Summary
+from u2s_datasets.evaluation.report.tables import REASONS, html_table, join_tables, number_tables
 
 MOST = 40
 """Rows of each kind on the private page."""
@@ -45,6 +41,7 @@ def private_page(report: Summary, original: Original | None = None) -> str:
     Worst is what is still found or can still be recognised, then the number of attempts, then ssim, the lowest first.
 
     Args:
+        report: the numbers.
         original: gives the upright original of a `source`; without it a dataset's own, or placeholders.
     """
     held, worst = _choose(report)
@@ -52,7 +49,7 @@ def private_page(report: Summary, original: Original | None = None) -> str:
     rows = {i: row for i, row in enumerate(_rows(report, c.PRIVATE)) if i in wanted} if wanted else {}
     ids = [rows[i][c.ROW_ID] for i in worst]
     found = report.data.published(ids) if ids else ()
-    published = dict(side_by_side(lambda row: (row[c.ROW_ID], picture(row, 480)), found))
+    published = dict(map_threads(lambda row: (row[c.ROW_ID], picture(row, 480)), found))
 
     def withheld(i: int) -> str:
         return _article(rows[i], original, report)
@@ -65,15 +62,13 @@ def private_page(report: Summary, original: Original | None = None) -> str:
         '<header><p class="kicker">Private report</p>',
         f"<h1>{verdict(report)}</h1></header>",
         '<p class="banner"><b>Do not share.</b> This page shows originals, file names and what was read in them.</p>',
-        banner(report.run),
-        status_bar(report),
-        scope(report.run),
-        section("In numbers", "".join(map(html_table, numbers(report, private=True)))),
+        *top(report),
+        section("In numbers", join_tables(number_tables(report, private=True), html_table, "")),
         *evaluation_sections(report.beyond.get(True, {}), private=True),
-        section("Withheld", _left_out(len(held), counts[c.WITHHELD], "in the order of the source")),
-        *side_by_side(withheld, held),
-        section("Published", _left_out(len(worst), counts[c.SAFE] + counts[c.ANONYMIZED], "worst first")),
-        *side_by_side(pair, worst),
+        section("Withheld", _shown_of(len(held), counts[c.WITHHELD], "in the order of the source")),
+        *map_threads(withheld, held),
+        section("Published", _shown_of(len(worst), counts[c.SAFE] + counts[c.ANONYMIZED], "worst first")),
+        *map_threads(pair, worst),
     ]
     return frame("Private report", body)
 
@@ -93,7 +88,7 @@ def _choose(report: Summary) -> tuple[list[int], list[int]]:
             if row.get(c.STATUS) in (c.SAFE, c.ANONYMIZED):
                 left = sum(row.get(name) or 0 for name in names[1:4])
                 ssim = row.get(c.SSIM)
-                yield -left, -_attempts(row), 2.0 if ssim is None or ssim != ssim else ssim, i
+                yield -left, -_attempts(row), 2.0 if ssim is None or math.isnan(ssim) else ssim, i
             elif row.get(c.STATUS) == c.WITHHELD and len(held) < MOST:
                 held.append(i)
 
@@ -103,19 +98,17 @@ def _choose(report: Summary) -> tuple[list[int], list[int]]:
 
 def _attempts(row: dict[str, Any]) -> int:
     try:
-        attempts = json.loads(row.get(c.PROVENANCE) or "{}").get("attempts", [])
-        return len(attempts)
+        return len(json.loads(row.get(c.PROVENANCE) or "{}").get("attempts", []))
     except (ValueError, AttributeError, TypeError):
         return 0
 
 
-def _left_out(shown: int, total: int, order: str) -> str:
+def _shown_of(shown: int, total: int, order: str) -> str:
     rest = f" {total - shown:,} more are left out here." if total > shown else ""
     return f'<p class="quiet">{shown:,} of {total:,}, {order}.{rest}</p>' if total else '<p class="quiet">None.</p>'
 
 
 def _article(row: dict[str, Any], original: Original | None, report: Summary, published: str = "") -> str:
-    known = {f"detected: {name}" for name in report.run.get("inspected_criteria") or ()}
     figures = f"<figure>{_original(row, original, report)}<figcaption>original</figcaption></figure>"
     if published:
         figures += f"<figure>{published}<figcaption>published</figcaption></figure>"
@@ -125,7 +118,7 @@ def _article(row: dict[str, Any], original: Original | None, report: Summary, pu
     status = esc(row.get(c.STATUS))
     return (
         f'<article><h3><i class="{status}"></i><bdi>{title}</bdi><small>{status}{tries}</small></h3>'
-        f'<div class="pair">{figures}</div>{_facts(row, known)}</article>'
+        f'<div class="pair">{figures}</div>{_details(row, report)}</article>'
     )
 
 
@@ -142,52 +135,53 @@ def _original(row: dict[str, Any], original: Original | None, report: Summary) -
     return '<p class="absent">original not available</p>'
 
 
-def _facts(row: dict[str, Any], known: set[str]) -> str:
+def _details(row: dict[str, Any], report: Summary) -> str:
     """What a reader compares the two pictures with; the rest is folded."""
-    facts = _texts(row, c.NOTE)
+    details: list[tuple[str, str]] = []
     if row.get(c.STATUS) == c.WITHHELD:
         code = row.get(c.REASON)
         why = f"{code}: {REASONS.get(code, 'not in the vocabulary')}" if code else "not recorded"
-        facts.insert(0, ("reason", esc(why)))
-    facts += _found(row.get(c.PRIVACY_REVIEW) or (), known)
+        details.append(("reason", esc(why)))
+    details += _texts(row, c.NOTE)
+    # The page says at its top what was looked for, which needs no repeating with every item.
+    known = {f"detected: {name}" for name in report.run.get("inspected_criteria") or ()}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for item in row.get(c.PRIVACY_REVIEW) or ():
+        groups.setdefault(str(item["category"]), []).append(item)
+    details += [(category, _found(category, items, known)) for category, items in groups.items()]
     scores = [f"{name} {row[name]:.4g}" for name in (c.PRIVACY_SCORE, *c.SCORE) if row.get(name) is not None]
-    facts += [("scores", esc(", ".join(scores)))] if scores else []
-    facts += _texts(row, c.PUBLIC_CAPTION)
+    if scores:
+        details.append(("scores", esc(", ".join(scores))))
+    details += _texts(row, c.PUBLIC_CAPTION)
     rest = _texts(row, c.PRIVATE_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION, c.ROW_ID)
     title = "private caption, instruction, row id" if len(rest) > 1 else "row id"
-    return f"{_list(facts)}<details><summary>{title}</summary>{_list(rest)}</details>"
+    return f"{_list(details)}<details><summary>{title}</summary>{_list(rest)}</details>"
 
 
 def _texts(row: dict[str, Any], *names: str) -> list[tuple[str, str]]:
     return [(name, esc(row[name])) for name in names if row.get(name)]
 
 
-def _list(facts: Iterable[tuple[str, str]]) -> str:
-    lines = "".join(f"<dt>{esc(name.replace('_', ' '))}</dt><dd>{value}</dd>" for name, value in facts)
+def _list(pairs: Iterable[tuple[str, str]]) -> str:
+    lines = "".join(f"<dt>{esc(name.replace('_', ' '))}</dt><dd>{value}</dd>" for name, value in pairs)
     return f"<dl>{lines}</dl>" if lines else ""
 
 
-def _found(review: Iterable[dict[str, Any]], known: set[str]) -> list[tuple[str, str]]:
-    """Per category, in HTML: how many items, their scores, what was read, and the reasons.
+def _found(category: str, items: Sequence[dict[str, Any]], known: set[str]) -> str:
+    """The items of one category of a `privacy_review`, in HTML: their number, scores, words read and reasons.
 
     Args:
-        review: the items of a `privacy_review`.
-        known: reasons that need no repeating, since the page says at its top what was looked for.
+        category: its name.
+        items: at least one.
+        known: reasons that are not repeated.
     """
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for item in review:
-        groups.setdefault(str(item["category"]), []).append(item)
-    return [(category, _group(category, items, known)) for category, items in groups.items()]
-
-
-def _group(category: str, items: Sequence[dict[str, Any]], known: set[str]) -> str:
     words = Counter(str(i["item"]) for i in items if i["item"] and i["item"] != category)
     reasons = dict.fromkeys(str(i["reason"]) for i in items if i["reason"] and i["reason"] not in known)
-    head = "not judged" if category == c.ERROR else f"{len(items)} found{_span([i['score'] for i in items])}"
-    return head + _some([w if k == 1 else f"{w} ×{k}" for w, k in words.items()]) + _some(list(reasons))
+    head = "not judged" if category == c.ERROR else f"{len(items)} found{_score_range([i['score'] for i in items])}"
+    return head + _folded([w if k == 1 else f"{w} ×{k}" for w, k in words.items()]) + _folded(list(reasons))
 
 
-def _span(scores: Sequence[float | None]) -> str:
+def _score_range(scores: Sequence[float | None]) -> str:
     known = [v for v in scores if v is not None and math.isfinite(v)]
     if not known:
         return ""
@@ -195,7 +189,7 @@ def _span(scores: Sequence[float | None]) -> str:
     return f", score {low}" if low == high else f", scores {low}–{high}"
 
 
-def _some(texts: Sequence[str]) -> str:
+def _folded(texts: Sequence[str]) -> str:
     """A few of these on a line of their own, the others folded."""
     if not texts:
         return ""

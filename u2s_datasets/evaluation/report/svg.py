@@ -12,20 +12,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from u2s_datasets import columns as c
-from u2s_datasets.parts.metrics.definitions import Score
-
-_COUNTS = {*c.FACES, c.RESIDUAL_FACES, c.RESIDUAL_TEXT}
-_OPEN = {c.CLIP_SIMILARITY, c.CLIP_RATIO, c.LPIPS, *_COUNTS}
+from u2s_datasets.parts.metrics.definitions import Distribution
 
 
 def esc(text: Any) -> str:
-    """Text for HTML, in content and in attributes. What does not print (control, bidirectional) is replaced."""
+    """Text for HTML, in content and in attributes. Characters that do not print (control, bidirectional) are
+    replaced."""
     return html.escape(printable(text))
 
 
 def printable(text: Any) -> str:
-    """Text that cannot move the cursor of a terminal, nor turn a line around."""
+    """Text that can neither move the cursor of a terminal nor turn a line around."""
     return "".join(k if k.isprintable() else "\N{REPLACEMENT CHARACTER}" for k in " ".join(str(text).split()))
 
 
@@ -42,7 +39,7 @@ def bar(parts: Sequence[tuple[str, int]]) -> str:
     return f'<svg {frame} aria-label="{words}">{"".join(rects)}</svg>'
 
 
-def histogram(score: Score) -> str:
+def histogram(score: Distribution) -> str:
     """The public histogram: bins with fewer than 5 rows are a faint line, whether empty or not."""
     counts, edges = score.public_counts(), score.edges
     top, width, rects = max(k or 0 for k in counts) or 1, 240 / len(counts), []
@@ -53,16 +50,15 @@ def histogram(score: Score) -> str:
             f'<rect class="{"few" if count is None else "bin"}" x="{i * width + 0.75:.2f}" y="{66 - height:.2f}" '
             f'width="{width - 1.5:.2f}" height="{height:.2f}"><title>{words}</title></rect>'
         )
-    last = edges[-2] if score.name in _COUNTS else edges[-1]
-    end = f"{last:g}{'+' * (score.name in _OPEN)}"
+    last = edges[-2] if score.spec.is_count else edges[-1]
+    end = f"{last:g}{'+' * score.spec.exceeds_high}"
     axis = f'<text x="1" y="80">{edges[0]:g}</text><text x="239" y="80" text-anchor="end">{end}</text>'
-    return (
-        f'<svg class="histogram" viewBox="0 0 240 84" role="img" aria-label="{score.name}">{"".join(rects)}{axis}</svg>'
-    )
+    frame = f'class="histogram" viewBox="0 0 240 84" role="img" aria-label="{score.name}"'
+    return f"<svg {frame}>{''.join(rects)}{axis}</svg>"
 
 
 def thumbnail(image: Image.Image, side: int) -> str:
-    """A small JPEG of the pixels alone, as a data URI: no metadata, longer side at most `side`."""
+    """A small JPEG of the pixels alone, as a data URI, without metadata, its longer side at most `side` pixels."""
     if image.mode not in ("L", "RGB", "RGBA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     scale = min(1.0, side / max(image.size))
@@ -70,7 +66,7 @@ def thumbnail(image: Image.Image, side: int) -> str:
     if small.mode == "RGBA":
         small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small)
     file = io.BytesIO()
-    # A fresh image: `save` would write a comment out of `info`.
+    # A fresh image: `save` would write the comment that stands in `info`.
     Image.fromarray(np.asarray(small.convert("RGB"))).save(file, "JPEG", quality=78, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
@@ -81,22 +77,19 @@ def photo(uri: str, size: tuple[int, int], items: Iterable[dict[str, Any]] = ())
     Args:
         uri: of the thumbnail.
         size: (width, height) of the image in whose pixels the boxes are.
-        items: entries of `privacy_review`.
+        items: entries of `privacy_review`; one without a usable box is not drawn.
     """
     width, height = size
-    rects = "".join(_rect(item) for item in items if _sound(item.get("box")))
+    rects = []
+    for item in items:
+        box = item.get("box")
+        if box is None or len(box) != 4 or not all(v is not None and math.isfinite(v) for v in box):
+            continue  # reviews may come from elsewhere
+        x0, y0, x1, y1 = box
+        place = f'x="{x0:.1f}" y="{y0:.1f}" width="{max(0, x1 - x0):.1f}" height="{max(0, y1 - y0):.1f}"'
+        words = esc(f"{item.get('category')}: {item.get('item')}")
+        rects.append(f'<rect class="box" {place}><title>{words}</title></rect>')
     return (
         f'<svg class="photo" viewBox="0 0 {width} {height}" role="img">'
-        f'<image href="{uri}" width="{width}" height="{height}" preserveAspectRatio="none"/>{rects}</svg>'
+        f'<image href="{uri}" width="{width}" height="{height}" preserveAspectRatio="none"/>{"".join(rects)}</svg>'
     )
-
-
-def _sound(box: Sequence[float | None] | None) -> bool:
-    return box is not None and len(box) == 4 and all(v is not None and math.isfinite(v) for v in box)
-
-
-def _rect(item: dict[str, Any]) -> str:
-    x0, y0, x1, y1 = item["box"]
-    words = esc(f"{item.get('category')}: {item.get('item')}")
-    place = f'x="{x0:.1f}" y="{y0:.1f}" width="{max(0, x1 - x0):.1f}" height="{max(0, y1 - y0):.1f}"'
-    return f'<rect class="box" {place}><title>{words}</title></rect>'

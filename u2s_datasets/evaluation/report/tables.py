@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from u2s_datasets import columns as c
 from u2s_datasets.evaluation.report.summary import UNRECORDED, Summary
 from u2s_datasets.evaluation.report.svg import esc, printable
-from u2s_datasets.parts.metrics.definitions import COPYING, FEW, Score
+from u2s_datasets.parts.metrics.definitions import FEW, SPECS, Distribution
+from u2s_datasets.parts.metrics.privacy import CLASSES
 
 REASONS = c.REASON_CODES | {UNRECORDED: "no known reason code was recorded"}
 
 _WIDTH = 96  # characters of a line of prose in a terminal
+_ENCODERS = {"clip": "whole image (CLIP)", "face": "faces"}
+_KINDS = {
+    "edited": "anonymized",
+    "no-op": "control: the originals themselves",
+    "shuffled": "control: somebody else's original",
+}
 
 
 class Table(NamedTuple):
@@ -25,113 +32,171 @@ class Table(NamedTuple):
     rows: Sequence[tuple[str, ...]] = ()
 
 
-def tables(report: Summary, private: bool) -> list[Table]:
-    """The whole report as tables.
+def join_tables(tables: Iterable[Table], write: Callable[[Table], str], between: str = "\n\n") -> str:
+    """Tables one after another as `text_table`, `markdown_table` or `html_table` writes them.
+
+    A table with a header and without rows is left out.
+    """
+    return between.join(write(table) for table in tables if table.rows or not table.head)
+
+
+def report_tables(report: Summary, private: bool) -> Iterator[Table]:
+    """The whole report.
 
     Args:
+        report: the numbers.
         private: also what was found per category, each score's worst value, and figures of fewer than 5 rows.
     """
-    return [_counts(report), *numbers(report, private), *_scope(report)]
+    if report.statuses is None:
+        yield Table(f"{report.rows:,} rows, not anonymized yet")
+    else:
+        parts = {"rows": report.rows, **report.statuses}
+        shares = [(name, f"{k:,}", f"{k / report.rows:.1%}" if report.rows else "–") for name, k in parts.items()]
+        total = " + ".join(f"{k:,} {name}" for name, k in report.statuses.items())
+        yield Table(f"{report.rows:,} rows = {total}", ("status", "rows", "share"), shares)
+    yield from number_tables(report, private)
+    for key, title in (("inspected_criteria", "Looked for"), ("not_inspected", "Not looked for")):
+        if report.run.get(key):
+            yield Table(title, rows=[(printable(name),) for name in report.run[key]])
+    if report.run.get("verified") is False:
+        yield Table("Not verified: the edited images were not inspected again.")
+    yield from evaluation_tables(report.beyond.get(private, {}), private)
 
 
-def numbers(report: Summary, private: bool) -> Iterator[Table]:
+def number_tables(report: Summary, private: bool) -> Iterator[Table]:
     """The tables between the counts of the rows and what was looked for."""
-    if report.reasons:
-        why = [(code, f"{k:,}", REASONS[code]) for code, k in report.reasons.items()]
-        yield Table("Withheld because", ("reason", "rows", "meaning"), why)
-    if private and report.detections:
+    reasons = [(code, f"{k:,}", REASONS[code]) for code, k in report.reasons.items()]
+    yield Table("Withheld because", ("reason", "rows", "meaning"), reasons)
+    measured = [score for score in report.scores if score.n]
+    if private:
         found = [(printable(k), f"{items:,}", f"{images:,}") for k, (items, images) in report.detections.items()]
         yield Table("Found before editing", ("category", "items", "images"), found)
-    if measured := [s for s in report.scores if s.n]:
-        yield _scores(measured, private)
-        if private and (lost := _missing(measured)):
-            yield lost
+    yield _scores(measured, private)
     if private:
-        yield from _breakdown(report)
-    yield from _races(report, private)
-    if empty := [s.name for s in report.scores if not s.n and s.name not in c.FACES]:
+        whole = [score for score in measured if not score.spec.detail_of]
+        lost = [(score.name, printable(why), f"{k:,}") for score in whole for why, k in score.why.items()]
+        yield Table("Missing because", ("score", "reason", "rows"), lost)
+        yield _scores_by_category(report)
+    yield _races(report, private)
+    if empty := [score.name for score in report.scores if not score.n and not score.spec.detail_of]:
         yield Table(f"Not measured: {', '.join(empty)}.")
-    if skipped := report.run.get("skipped"):
-        yield Table("Skipped, no images", ("kind", "files"), ranked(skipped))
+    yield Table("Skipped, no images", ("kind", "files"), ranked(report.run.get("skipped") or {}))
 
 
-def _counts(report: Summary) -> Table:
-    if report.statuses is None:
-        return Table(f"{report.rows:,} rows, not anonymized yet")
-    parts = [("rows", report.rows), *report.statuses.items()]
-    shares = [(name, f"{k:,}", f"{k / report.rows:.1%}" if report.rows else "–") for name, k in parts]
-    total = " + ".join(f"{k:,} {name}" for name, k in report.statuses.items())
-    return Table(f"{report.rows:,} rows = {total}", ("status", "rows", "share"), shares)
-
-
-def _scores(measured: Sequence[Score], private: bool) -> Table:
-    names = ("median", "worst") if private else ("median",)
+def _scores(measured: Sequence[Distribution], private: bool) -> Table:
     rows = []
     for score in measured:
         figures = score.figures(private)
-        if score.name in COPYING:
-            figures["worst"] = None
-        cells = (number(figures.get(name)) for name in names)
-        counts = (f"{score.n:,}", f"{score.missing:,}")
-        rows.append((score.name, score.goal, *counts, number(figures.get("mean")), _interval(figures), *cells))
-    return Table("Scores", ("score", "goal", "n", "missing", "mean", "95% of the mean", *names), rows)
+        ends = [number(figures[k]) for k in ("low", "high") if figures.get(k) is not None]
+        cells = [number(figures.get("mean")), " to ".join(ends) or "–", number(figures.get("median"))]
+        if private:
+            cells.append(number(None if score.spec.copying else score.worst))
+        rows.append((score.name, score.spec.goal, f"{score.n:,}", f"{score.missing:,}", *cells))
+    head = ("score", "goal", "n", "missing", "mean", "95% of the mean", "median")
+    return Table("Scores", (*head, "worst") if private else head, rows)
 
 
-def _interval(figures: dict[str, float | None]) -> str:
-    ends = [figures.get(name) for name in ("low", "high")]
-    return "–" if None in ends else " to ".join(map(number, ends))
-
-
-def _missing(scores: Sequence[Score]) -> Table | None:
-    """Why rows have no value; scores that nobody measured are left to `numbers`."""
-    rows = [
-        (s.name, printable(why), f"{k:,}") for s in scores if s.n and s.name not in c.FACES for why, k in s.why.items()
-    ]
-    return Table("Missing because", ("score", "reason", "rows"), rows) if rows else None
-
-
-def _races(report: Summary, private: bool) -> Iterator[Table]:
-    """The race entropies; the shares of the classes, which tell of single images, in private only."""
-    if not report.race or not (private or all(made.n >= FEW for made in report.race.values())):
-        return
-    names = list(next(iter(report.race.values())).counts) if private else []
-    rows = []
-    for when, made in report.race.items():
-        shares = (f"{made.counts[name] / (sum(made.counts.values()) or 1):.0%}" for name in names)
-        others = (f"{made.without:,}", f"{made.missing:,}") if private else ()
-        value = made.value if private or made.value is None else round(made.value, 2)
-        rows.append((when, number(value), f"{made.n:,}", *others, *shares))
-    head = ("images", "entropy", "with people", *(("without", "not judged") if private else ()), *names)
-    yield Table("Apparent races, evenly spread is 1; Middle Eastern counts as Other, Indian as Asian", head, rows)
-
-
-def _breakdown(report: Summary) -> Iterator[Table]:
+def _scores_by_category(report: Summary) -> Table:
     """Mean score per category of what was found; private, as the categories are."""
-    shown = {name for _, name in report.by_category} - {*c.FACES}
-    names = sorted(shown, key=[s.name for s in report.scores].index)
-    if not names:
-        return
-    groups = dict.fromkeys(category for category, _ in report.by_category)
-    empty = (0, 0.0)
+    known = {name for _, name in report.by_category}
+    names = [score.name for score in report.scores if score.name in known and not score.spec.detail_of]
     rows = []
-    for category in groups:
-        found = [report.by_category.get((category, name), empty) for name in names]
-        cells = [f"{number(total / n)} ({n:,})" if n else "–" for n, total in found]
-        rows.append((printable(category), *cells))
-    yield Table("Mean scores of the images in which this was found (rows)", ("category", *names), rows)
+    for category in dict.fromkeys(category for category, _ in report.by_category if names):
+        sums = [report.by_category.get((category, name), (0, 0.0)) for name in names]
+        rows.append((printable(category), *(f"{number(total / n)} ({n:,})" if n else "–" for n, total in sums)))
+    return Table("Mean scores of the images in which this was found (rows)", ("category", *names), rows)
 
 
-def _scope(report: Summary) -> Iterator[Table]:
-    for key, words in (("inspected_criteria", "Looked for"), ("not_inspected", "Not looked for")):
-        if report.run.get(key):
-            yield Table(words, rows=[(printable(name),) for name in report.run[key]])
-    if report.run.get("verified") is False:
-        yield Table("Not verified: the edited images were not inspected again.")
+def _races(report: Summary, private: bool) -> Table:
+    """The race entropies; the shares of the classes, which tell of single images, in private only."""
+    shown = report.race if private or all(made.n >= FEW for made in report.race.values()) else {}
+    rows = []
+    for when, made in shown.items():
+        if private:
+            total = sum(made.counts.values()) or 1
+            shares = (f"{made.counts[name] / total:.0%}" for name in CLASSES)
+            rows.append((when, number(made.value), f"{made.n:,}", f"{made.without:,}", f"{made.missing:,}", *shares))
+        else:
+            rows.append((when, number(None if made.value is None else round(made.value, 2)), f"{made.n:,}"))
+    more = ("without", "not judged", *CLASSES) if private else ()
+    title = "Apparent races, evenly spread is 1; Middle Eastern counts as Other, Indian as Asian"
+    return Table(title, ("images", "entropy", "with people", *more), rows)
+
+
+def evaluation_tables(found: Mapping[str, Any], private: bool) -> Iterator[Table]:
+    """Attacks, controls, the inspection's reliability, and what could not be measured.
+
+    Args:
+        found: what `Evaluation.plain` gave, for the owner or for anyone.
+        private: the owner also sees what could not be tried.
+    """
+    yield _attacks(found.get("reidentification") or (), private)
+    yield _controls(found.get("controls") or {})
+    if found.get("inspection"):
+        yield from inspection_tables(found["inspection"])
+    absent: Mapping[str, str] = found.get("absent") or {}
+    needs = [(", ".join(n for n, v in absent.items() if v == w), printable(w)) for w in dict.fromkeys(absent.values())]
+    yield Table("Not measured here", ("score", "needs"), needs)
+
+
+def _attacks(attacks: Iterable[Mapping[str, Any]], private: bool) -> Table:
+    rows = [
+        (
+            _ENCODERS.get(attack["encoder"], printable(attack["encoder"])),
+            _KINDS.get(attack["kind"], printable(attack["kind"])),
+            f"{rate['k']}",
+            f"{rate['n']:,}",
+            *((f"{attack['without']:,}",) if private else ()),
+            f"{rate['gallery']:,}",
+            *("–" if rate[k] is None else f"{rate[k]:.1%}" for k in ("rate", "low", "high", "chance")),
+        )
+        for attack in attacks
+        for rate in attack["rates"]
+    ]
+    tried = ("not tried",) if private else ()
+    head = ("by", "images", "rank", "n", *tried, "gallery", "found", "95% from", "to", "chance")
+    return Table("Re-identification: an image finds its own original among all originals", head, rows)
+
+
+def _controls(controls: Mapping[str, Any]) -> Table:
+    rows = []
+    for name, spec in SPECS.items():
+        if spec.untouched is not None and any(name in found for found in controls.values()):
+            cells = [controls.get(kind, {}).get(name, {"n": 0, "mean": None}) for kind in ("no-op", "shuffled")]
+            texts = [text for cell in cells for text in (f"{cell['n']:,}", number(cell["mean"]))]
+            rows.append((name, number(spec.untouched), *texts))
+    head = ("score", "untouched should be", "n", "is", "n", "with another's image")
+    return Table("Controls: each metric on originals as their own edit, and beside somebody else's", head, rows)
+
+
+def inspection_tables(found: Mapping[str, Any]) -> Iterator[Table]:
+    """How reliable the inspection is, of what `read_inspection` gave, and what was not measured."""
+    head = ("what", "images with it", "flagged", "failed", "recall", "precision", "F1", "average precision")
+    measured = [q for q in found["questions"] if "metrics" in q]
+    rows = []
+    for q in measured:
+        images = (f"{q[k]:,}" for k in ("private", "flagged", "failed"))
+        shares = (share(m["value"], m["low"], m["high"]) for m in q["metrics"].values())
+        rows.append((q["title"], *images, *shares, share(q["average_precision"])))
+    title = f"The inspection on VISPR {found['split']}: profile {found['profile']}, {found['images']:,} labelled images"
+    yield Table(title, head, rows)
+    if measured:
+        yield Table("In brackets: 95% bootstrap intervals. Recall: the share of private images that is flagged.")
+    for q in found["questions"]:
+        if "metrics" not in q:
+            yield Table(f"{q['title']}: not measured on VISPR: {q['not_measured']}")
 
 
 def number(value: float | None) -> str:
     """Four digits, or a dash."""
     return "–" if value is None else f"{value:.4g}"
+
+
+def share(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """Three digits after the point, with its interval in brackets if it has one; or a dash."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def ranked(counts: dict[str, int]) -> list[tuple[str, ...]]:
@@ -145,27 +210,26 @@ def text_table(table: Table) -> str:
     if not head:
         items = [textwrap.fill(cell, _WIDTH, initial_indent="  - ", subsequent_indent="    ") for (cell,) in rows]
         return "\n".join([textwrap.fill(title, _WIDTH), *items])
-    columns = [_aligned(column) for column in zip(head, *rows, strict=True)]
+    columns = []
+    for column in zip(head, *rows, strict=True):
+        width = max(map(len, column))
+        numeric = all(re.fullmatch(r"[-\d.,e+%–]+", cell) for cell in column[1:])
+        columns.append([cell.rjust(width) if numeric else cell.ljust(width) for cell in column])
     return "\n".join([title, *("  " + "  ".join(line).rstrip() for line in zip(*columns, strict=True))])
-
-
-def _aligned(column: Sequence[str]) -> list[str]:
-    width, numeric = max(map(len, column)), all(re.fullmatch(r"[-\d.,e+%–]+", cell) for cell in column[1:])
-    return [cell.rjust(width) if numeric else cell.ljust(width) for cell in column]
 
 
 def markdown_table(table: Table) -> str:
     """A table in Markdown, escaped."""
     title, head, rows = table
     if not rows and not head:
-        return _markdown(title)
+        return _escaped_markdown(title)
     if not head:
-        return f"**{_markdown(title)}**\n\n" + "\n".join(f"- {_markdown(cell)}" for (cell,) in rows)
-    lines = [head, ["---"] * len(head), *([_markdown(cell) for cell in row] for row in rows)]
-    return f"**{_markdown(title)}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"**{_escaped_markdown(title)}**\n\n" + "\n".join(f"- {_escaped_markdown(cell)}" for (cell,) in rows)
+    lines = [head, ["---"] * len(head), *([_escaped_markdown(cell) for cell in row] for row in rows)]
+    return f"**{_escaped_markdown(title)}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _markdown(text: str) -> str:
+def _escaped_markdown(text: str) -> str:
     return re.sub(r"([\\`*_<>\[\]|&#])", r"\\\1", text)
 
 

@@ -1,4 +1,4 @@
-"""What was answered of each image, kept beside the result so that a killed evaluation goes on where it stopped."""
+"""The answers for each image, kept beside the result so that a killed evaluation resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from u2s_datasets.evaluation.vispr.dataset import Example
 
 @dataclass(frozen=True)
 class Answer:
-    """What `inspect` said of one image.
+    """The answer of `inspect` for one image.
 
     Args:
         flag: whether it is private.
         score: how sure that is, in [0, 1].
-        failed: the reason code of an image that could not be read or judged, which is flagged.
+        failed: the reason code of an image that could not be read or judged, and is flagged therefore.
     """
 
     flag: bool
@@ -34,13 +34,13 @@ Answers = dict[str, Answer]
 
 
 class AnswerFile:
-    """A file of answers, one line of JSON per image behind a first line that says by what they were given.
+    """A file of answers, one line of JSON per image after a first line that says by what they were given.
 
     Private (mode 0600): it names every image with its score. An answer counts for a file of the same name, size and
     time of change. A line that a kill cut off is dropped, and its image is asked again. Use it in `with`.
 
     Args:
-        path: the file; none keeps the answers in memory alone.
+        path: the file; None keeps the answers in memory alone.
         binding: what shaped the answers, as JSON values.
 
     Raises:
@@ -56,7 +56,7 @@ class AnswerFile:
     def __enter__(self) -> AnswerFile:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = _opened(self._path)
+            self._file = _open_locked(self._path)
             try:
                 self._read(self._file)
             except SetupError:
@@ -74,15 +74,13 @@ class AnswerFile:
 
     def add(self, examples: Sequence[Example], answers: Sequence[Answers]) -> None:
         """Keep what was answered of these images; it is on the disk when this returns."""
-        lines = []
-        for example, answer in zip(examples, answers, strict=True):
-            self._known[example.key] = answer
-            lines.append(
-                json.dumps({"image": example.key, "answers": {n: asdict(a) for n, a in answer.items()}}) + "\n"
-            )
-        self._write("".join(lines))
+        lines = ""
+        for example, given in zip(examples, answers, strict=True):
+            self._known[example.key] = given
+            lines += json.dumps({"image": example.key, "answers": {n: asdict(a) for n, a in given.items()}}) + "\n"
+        self._append(lines)
 
-    def _write(self, text: str) -> None:
+    def _append(self, text: str) -> None:
         if self._file is not None:
             self._file.write(text.encode())
             self._file.flush()
@@ -90,30 +88,27 @@ class AnswerFile:
 
     def _read(self, file: IO[bytes]) -> None:
         stored, head = file.read(), self._head.encode()
-        if head.startswith(stored):  # new, or cut off in its first line
-            file.seek(0)
-            file.truncate()
-            self._write(self._head)
-        elif not stored.startswith(head):
+        if not head.startswith(stored) and not stored.startswith(head):
             raise SetupError(
                 f"{str(self._path)!r} was made with another profile, criteria, threshold or version; repeat that call "
                 "to resume it, give another --out, or delete that file"
             )
-        else:
-            whole = stored[: stored.rindex(b"\n") + 1]
-            file.seek(len(whole))
-            file.truncate()
-            self._known = dict(self._parsed(line) for line in whole[len(head) :].splitlines())
-
-    def _parsed(self, line: bytes) -> tuple[str, Answers]:
+        # Whole lines stay. A file that is cut off in its first line, as one that is new, begins anew.
+        whole = stored[: stored.rfind(b"\n") + 1]
+        file.seek(len(whole))
+        file.truncate()
+        if not whole:
+            self._append(self._head)
         try:
-            entry = json.loads(line)
-            return entry["image"], {name: Answer(**answer) for name, answer in entry["answers"].items()}
+            for line in whole[len(head) :].splitlines():
+                entry = json.loads(line)
+                self._known[entry["image"]] = {name: Answer(**answer) for name, answer in entry["answers"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SetupError(f"{str(self._path)!r} is damaged: {error}; delete it to begin anew") from error
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open_locked(path: Path) -> IO[bytes]:
+    """The file, new or not, never through a link, for this process alone."""
     try:
         number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:

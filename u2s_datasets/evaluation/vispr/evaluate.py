@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,42 +25,94 @@ import numpy as np
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
+from u2s_datasets.evaluation.report.layout import write_page
+from u2s_datasets.evaluation.report.tables import Table, share, text_table
 from u2s_datasets.evaluation.vispr.answers import Answer, AnswerFile, Answers
 from u2s_datasets.evaluation.vispr.dataset import Example, read_split
-from u2s_datasets.evaluation.vispr.result import Measured, VisprResult, free
 from u2s_datasets.parts import catalog
 from u2s_datasets.parts.metrics import flags
-from u2s_datasets.privacy import criteria
+from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.privacy import vispr_attributes as vispr
 from u2s_datasets.stages import profiles
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.profiles import Backends, Profile
 
-ALL = "all"
 RESAMPLES = 2_000
 
 
 @dataclass(frozen=True)
-class _Question:
-    """One question and who answers it; `step` is none where nobody does."""
+class Measured:
+    """The figures of one question.
+
+    Args:
+        name: "all", or the group's.
+        title: its row in the table.
+        judged_by: "model" and the detectors that took part.
+        not_measured: why there are no figures; "" if there are.
+        counts: over all images.
+        failed: images that could not be read or judged, by reason code; they count as flagged.
+        metrics: recall, precision and F1 with their intervals.
+        curve: over the threshold of `privacy_score`; None where no image is private.
+    """
 
     name: str
     title: str
-    step: Inspect | None
-    ids: tuple[str, ...] = ()
-    categories: tuple[str, ...] | None = None
+    judged_by: tuple[str, ...] = ()
+    not_measured: str = ""
+    counts: flags.Counts | None = None
+    failed: dict[str, int] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, flags.Interval] = dataclasses.field(default_factory=dict)
+    curve: flags.Curve | None = None
 
-    def truth(self, example: Example) -> bool:
-        return example.has(self.ids) if self.ids else example.unsafe
 
-    def twin(self, row: Row) -> Row:
-        """The row with its pixels and what this question may know of what was found in them."""
-        twin = copy.copy(row)
-        twin.fields = {}
-        if self.categories is not None and row.found is not None:
-            twin.found = [d for d in row.found if d.category in self.categories]
-        return twin
+@dataclass(frozen=True)
+class VisprResult:
+    """The evaluation of one profile; `str()` is a table.
+
+    Args:
+        profile: its name.
+        split: of the dataset.
+        images: how many were judged.
+        measured: all attributes, then the groups.
+        facts: how it was measured, for the JSON.
+    """
+
+    profile: str
+    split: str
+    images: int
+    measured: tuple[Measured, ...]
+    facts: dict[str, Any] = dataclasses.field(repr=False)
+
+    def __str__(self) -> str:
+        head = ("criterion", "images with it", "flagged", "failed", "recall", "precision", "F1", "average precision")
+        rows = []
+        for m in self.measured:
+            if m.counts is not None:
+                positives = m.counts.true_positives + m.counts.false_negatives
+                flagged = m.counts.true_positives + m.counts.false_positives
+                images = (f"{n:,}" for n in (positives, flagged, sum(m.failed.values())))
+                shares = (share(i.value, i.low, i.high) for i in (m.metrics[name] for name in flags.METRICS))
+                average = m.curve.average_precision if m.curve else None
+                rows.append((m.title, *images, *shares, share(average)))
+        parts = [text_table(Table(f"VISPR {self.split}, profile {self.profile}, {self.images:,} images", head, rows))]
+        parts += [f"{m.title}: not measured: {m.not_measured}" for m in self.measured if m.not_measured]
+        if failed := max((sum(m.failed.values()) for m in self.measured), default=0):
+            parts.append(f"Up to {failed:,} images could not be read or judged; they count as flagged.")
+        parts.append("In brackets: 95% bootstrap intervals over images.")
+        if self.facts["not_inspected"]:
+            parts.append(text_table(Table("Not looked for", rows=[(words,) for words in self.facts["not_inspected"]])))
+        return "\n".join(parts)
+
+    def to_json(self) -> str:
+        """Everything, the curves too, as JSON; the same for the same inputs."""
+        questions = [dataclasses.asdict(m) for m in self.measured]
+        facts = {"dataset": "VISPR", "split": self.split, "profile": self.profile, "images": self.images, **self.facts}
+        return json.dumps(facts | {"questions": questions}, indent=1, ensure_ascii=False, allow_nan=False)
+
+    def write(self, path: Path) -> None:
+        """Write the JSON, whole or not at all."""
+        write_page(path, self.to_json() + "\n", private=False)
 
 
 def evaluate_vispr(
@@ -82,19 +135,19 @@ def evaluate_vispr(
     """Ask the profile's `inspect` about every image of a split and compare with its labels.
 
     Args:
-        root: the dataset's folder, see `vispr_dataset`.
+        root: the dataset's folder, see `vispr.dataset`.
         split: "train", "val" or "test"; the paper uses "test".
-        profile: a profile, its name, or "package.module:NAME" of somebody's own.
+        profile: a profile, its name, or "package.module:NAME" of one of your own.
         detectors: names of `catalog.DETECTORS` instead of the profile's; () for its model alone.
-        backend, models: what judges, instead of the profile's, which is then a name; see `ProfileOptions`.
+        backend, models: what judges instead of the profile's, if `profile` is a name; see `ProfileChanges`.
         criteria: for `load_criteria`, instead of the profile's; the groups keep their own.
         threshold: of the model's score, in (0, 1], instead of the profile's.
         method: "choose" or "generate", see `Inspect`, instead of the profile's.
-        limit: at most so many images, the first ones.
+        limit: judge only so many images, the first ones.
         batch_size: images that are judged together; it changes no answer.
         seed: of the bootstrap.
         out: where to write `to_json()`. The answers are kept beside it, in a private file whose name ends in
-            ".answers.jsonl": a call that was killed goes on there, and one with more images asks only for those.
+            ".answers.jsonl": a call that was killed resumes there, and one with more images asks only for those.
         progress: show a progress bar on standard error.
 
     Raises:
@@ -102,75 +155,152 @@ def evaluate_vispr(
     """
     for name, value in (("limit", limit), ("batch_size", batch_size)):
         if value is not None and value < 1:
-            raise SetupError(f"{name}={value} is below 1; give a whole number of 1 or more")
+            raise SetupError(f"invalid {name}={value}; expected a whole number of 1 or more")
     if seed < 0:
-        raise SetupError(f"seed={seed} is below 0; give a whole number of 0 or more")
-    chosen = _profile(profile, backend, models)
-    changes = {"criteria": criteria, "threshold": threshold, "method": method}
-    questions = _questions(_inspect(chosen, detectors, {k: v for k, v in changes.items() if v is not None}))
-    target = None if out is None else free(Path(out).expanduser())
+        raise SetupError(f"invalid seed={seed}; expected a whole number of 0 or more")
+    chosen = _load_profile(profile, backend, models)
+    inspect = _Changes(detectors, criteria, threshold, method).apply(chosen)
+    questions = _questions(inspect)
+    target = None if out is None else _check_result_path(Path(out).expanduser())
     examples = read_split(root, split, limit)
     with AnswerFile(target and target.with_suffix(".answers.jsonl"), _binding(questions)) as answers:
-        _work(questions, examples, answers, batch_size, progress)
+        _answer(questions, examples, answers, batch_size, progress)
         known = [answers.get(example) or {} for example in examples]
-        measured = tuple(_measure(question, examples, known, seed) for question in questions)
-        facts = _facts(questions, seed)
+        measured = tuple(question.measure(examples, known, seed) for question in questions)
+        facts = _facts(inspect, seed)
         result = VisprResult(chosen.name, split.removesuffix("2017"), len(examples), measured, facts)
         if target is not None:
             result.write(target)
     return result
 
 
-def _profile(given: str | Profile, backend: Backends, models: Mapping[str, str] | None) -> Profile:
-    module, colon, name = ("", ":", "") if isinstance(given, Profile) else given.partition(":")
-    if colon and (backend or models):
+def _load_profile(given: str | Profile, backend: Backends, models: Mapping[str, str] | None) -> Profile:
+    if isinstance(given, str) and ":" not in given:
+        by_role = {*(models or ()), *(backend if isinstance(backend, Mapping) else ())}
+        for role in sorted(by_role - {"inspect"}):
+            raise SetupError(f"role {role!r} is not evaluated; leave it out, only 'inspect' counts here")
+        # Of its parts only `inspect` is used, and `_Changes.apply` checks that one.
+        return profiles.build(given, backend=backend, models=models)
+    if backend or models:
         raise SetupError("backend and models are for a profile that is named; this one has its own, leave them out")
     if isinstance(given, Profile):
         return given
-    if not colon:
-        by_role = {*(models or ()), *(backend if isinstance(backend, Mapping) else ())}
-        for role in sorted(by_role - {"inspect"}):
-            raise SetupError(f"the role {role!r} is not evaluated; leave it out, only 'inspect' counts here")
-        # Of its parts only `inspect` is used, and checked below.
-        return profiles.build(given, backend=backend, models=models)
+    module, _, name = given.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise SetupError(f"profile {given!r} cannot be imported: {error}; check the module and the name") from error
     if not isinstance(found, Profile):
-        raise SetupError(f"profile {given!r} is {type(found).__name__}, no u2s_datasets.Profile; give one that is")
+        raise SetupError(f"profile {given!r} is of type {type(found).__name__}; expected a u2s_datasets.Profile")
     return found
 
 
-def _inspect(chosen: Profile, detectors: Sequence[str] | None, told: Mapping[str, Any]) -> Inspect:
-    changes = dict(told)
-    for name in told:
-        if chosen.inspect.backend is None:
-            raise SetupError(f"{name} is for a model, and the profile {chosen.name!r} has none; leave it out")
-    if "criteria" in told:
-        changes["criteria"] = criteria.load_criteria(told["criteria"])
-    if detectors is not None:
-        changes["detectors"] = tuple(catalog.make("detector", d, catalog.DETECTORS) for d in detectors)
-    inspect = dataclasses.replace(chosen.inspect, **changes)
-    if "threshold" in told and inspect.method == "generate":
-        raise SetupError("threshold is for method='choose'; what is written with 'generate' has no score to compare")
-    inspect.check()
-    return inspect
+@dataclass(frozen=True)
+class _Changes:
+    """What is not as in the profile; None is as in the profile. See `evaluate_vispr`."""
+
+    detectors: Sequence[str] | None
+    criteria: str | Path | Sequence[str] | None
+    threshold: float | None
+    method: str | None
+
+    def apply(self, profile: Profile) -> Inspect:
+        """The step that is evaluated. Raises `SetupError` for a change without effect or a step that cannot work."""
+        changes: dict[str, Any] = {}
+        for name in ("criteria", "threshold", "method"):
+            value = getattr(self, name)
+            if value is not None and profile.inspect.backend is None:
+                raise SetupError(f"{name} is for a model, and the profile {profile.name!r} has none; leave it out")
+            if value is not None:
+                changes[name] = criteria_.load_criteria(value) if name == "criteria" else value
+        if self.detectors is not None:
+            made = (catalog.make("detector", name, catalog.DETECTORS) for name in self.detectors)
+            changes["detectors"] = tuple(made)
+        inspect = dataclasses.replace(profile.inspect, **changes)
+        if self.threshold is not None and inspect.method == "generate":
+            raise SetupError(
+                "threshold is for method='choose'; what is written with 'generate' has no score to compare"
+            )
+        inspect.check()
+        return inspect
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One question and who answers it.
+
+    Args:
+        name, title: of the question.
+        step: what is asked; None where nothing in the profile looks for this.
+        ids: the attributes that make an image positive; () for every image that is not labelled safe.
+        categories: of the detections that count for this question; None for all.
+    """
+
+    name: str
+    title: str
+    step: Inspect | None
+    ids: tuple[str, ...] = ()
+    categories: tuple[str, ...] | None = None
+
+    def ask(self, rows: Sequence[Row]) -> list[Answer]:
+        """Answers for rows at which `Inspect.look` looked, and which stay as they are."""
+        assert self.step is not None
+        copies = [copy.copy(row) for row in rows]
+        for row in copies:
+            row.fields = {}
+            if self.categories is not None and row.found is not None:
+                row.found = [d for d in row.found if d.category in self.categories]
+        self.step.decide(copies)
+        answers = []
+        for row in copies:
+            code = None
+            if row.failure is not None:
+                code = row.failure.code if row.failure.code in columns.REASON_CODES else "error"
+            flag, score = row.fields[columns.PRIVACY_FLAG], row.fields[columns.PRIVACY_SCORE]
+            answers.append(Answer(bool(flag), float(score), code))
+        return answers
+
+    def measure(self, examples: Sequence[Example], known: Sequence[Answers], seed: int) -> Measured:
+        """The figures over all images, from what was answered of each."""
+        if self.step is None:
+            why = "the profile has no model, and none of its detectors looks for this"
+            return Measured(self.name, self.title, not_measured=why)
+        answers = [answer[self.name] for answer in known]
+        truth = np.array([example.has(self.ids) if self.ids else example.unsafe for example in examples])
+        counts = flags.count(truth, np.array([answer.flag for answer in answers]))
+        model = () if self.step.backend is None else ("model",)
+        return Measured(
+            self.name,
+            self.title,
+            judged_by=(*model, *(f"detector {type(d).__name__}" for d in self.step.detectors)),
+            counts=counts,
+            failed=dict(sorted(Counter(answer.failed for answer in answers if answer.failed).items())),
+            metrics=flags.bootstrap(counts, RESAMPLES, seed=seed),
+            curve=flags.precision_recall_curve(truth, np.array([answer.score for answer in answers])),
+        )
 
 
 def _questions(inspect: Inspect) -> list[_Question]:
-    groups = [
-        _Question(name, group.title, _of_group(inspect, group), group.ids, group.detected)
-        for name, group in vispr.GROUPS.items()
-    ]
-    return [_Question(ALL, "All attributes", inspect), *groups]
+    """The whole step, then the paper's groups, each asked alone of the model and of the detectors that look for it."""
+    questions = [_Question("all", "All attributes", inspect)]
+    for name, group in vispr.GROUPS.items():
+        detectors = tuple(d for d in inspect.detectors if not set(d.category_names).isdisjoint(group.detected))
+        step = None
+        if detectors or inspect.backend is not None:
+            step = dataclasses.replace(inspect, detectors=detectors, criteria=(group.criterion,))
+        questions.append(_Question(name, group.title, step, group.ids, group.detected))
+    return questions
 
 
-def _of_group(inspect: Inspect, group: vispr.Group) -> Inspect | None:
-    detectors = tuple(d for d in inspect.detectors if not set(d.category_names).isdisjoint(group.detected))
-    if not detectors and inspect.backend is None:
-        return None
-    return dataclasses.replace(inspect, detectors=detectors, criteria=(group.criterion,))
+def _facts(inspect: Inspect, seed: int) -> dict[str, Any]:
+    """How it was measured, for the JSON."""
+    inspected, left = inspect.scope()
+    return {
+        "inspect": inspect.config(),
+        "inspected_criteria": inspected,
+        "not_inspected": left,
+        "bootstrap": {"resamples": RESAMPLES, "level": 0.95, "seed": seed},
+    }
 
 
 def _binding(questions: Sequence[_Question]) -> dict[str, Any]:
@@ -180,72 +310,37 @@ def _binding(questions: Sequence[_Question]) -> dict[str, Any]:
     return {"vispr": 1, "questions": {q.name: q.step and Hasher.hash(q.step) for q in questions}}
 
 
-def _work(
+def _answer(
     questions: Sequence[_Question], examples: Sequence[Example], answers: AnswerFile, batch_size: int, progress: bool
 ) -> None:
+    """Ask every question about the images that have no answers yet, and keep what was answered."""
     from tqdm import tqdm
+
+    inspect = questions[0].step
+    assert inspect is not None
 
     todo = [example for example in examples if answers.get(example) is None]
     ready = len(examples) - len(todo)
+    asked = [question for question in questions if question.step is not None]
     with tqdm(total=len(examples), initial=ready, unit="img", disable=not progress, smoothing=0.05) as bar:
         for start in range(0, len(todo), batch_size):
             chunk = todo[start : start + batch_size]
-            answers.add(chunk, _ask(questions, chunk))
+            rows = [Row(str(example.path), {}) for example in chunk]
+            inspect.detect(rows)  # once for all questions
+            given = {question.name: question.ask(rows) for question in asked}
+            answers.add(chunk, [{name: found[i] for name, found in given.items()} for i in range(len(chunk))])
             bar.update(len(chunk))
 
 
-def _ask(questions: Sequence[_Question], examples: Sequence[Example]) -> list[Answers]:
-    rows = [Row(str(example.path), {}) for example in examples]
-    given: list[Answers] = [{} for _ in rows]
-    whole = questions[0].step
-    assert whole is not None
-    whole.detect(rows)  # once for all questions
-    for question in questions:
-        if question.step is not None:
-            twins = [question.twin(row) for row in rows]
-            question.step.decide(twins)
-            for answers, twin in zip(given, twins, strict=True):
-                answers[question.name] = _answer(twin)
-    return given
-
-
-def _answer(row: Row) -> Answer:
-    code = None
-    if row.failure is not None:
-        code = row.failure.code if row.failure.code in columns.REASON_CODES else "error"
-    return Answer(bool(row.fields[columns.PRIVACY_FLAG]), float(row.fields[columns.PRIVACY_SCORE]), code)
-
-
-def _measure(question: _Question, examples: Sequence[Example], known: Sequence[Answers], seed: int) -> Measured:
-    if question.step is None:
-        why = "the profile has no model, and none of its detectors looks for this"
-        return Measured(question.name, question.title, not_measured=why)
-    answers = [a[question.name] for a in known]
-    truth = np.array([question.truth(example) for example in examples])
-    counts = flags.count(truth, np.array([a.flag for a in answers]))
-    return Measured(
-        question.name,
-        question.title,
-        judged_by=_judges(question.step),
-        counts=counts,
-        failed=dict(sorted(Counter(a.failed for a in answers if a.failed).items())),
-        metrics=flags.bootstrap(counts, RESAMPLES, seed=seed),
-        curve=flags.precision_recall_curve(truth, np.array([a.score for a in answers])),
-    )
-
-
-def _judges(step: Inspect) -> tuple[str, ...]:
-    model = () if step.backend is None else ("model",)
-    return (*model, *(f"detector {type(d).__name__}" for d in step.detectors))
-
-
-def _facts(questions: Sequence[_Question], seed: int) -> dict[str, Any]:
-    step = questions[0].step
-    assert step is not None
-    inspected, left = step.scope()
-    return {
-        "inspect": step.config(),
-        "inspected_criteria": inspected,
-        "not_inspected": left,
-        "bootstrap": {"resamples": RESAMPLES, "level": 0.95, "seed": seed},
-    }
+def _check_result_path(target: Path) -> Path:
+    """The path, once it is known to be new or an earlier result. Raises `SetupError`."""
+    if target.is_file() and target.stat().st_size:
+        try:
+            is_result = json.loads(target.read_text("utf-8"))["dataset"] == "VISPR"
+        except (OSError, ValueError, KeyError, TypeError):
+            is_result = False
+        if not is_result:
+            raise SetupError(f"out={str(target)!r} holds something else; give a new file, such as vispr.json")
+    elif target.is_dir() or target.suffix != ".json":
+        raise SetupError(f"out={str(target)!r} cannot be written as a result; give a file such as vispr.json")
+    return target

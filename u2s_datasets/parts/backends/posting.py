@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import email.utils
 import http.client
@@ -11,119 +12,109 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass
 from typing import Any
+from urllib.parse import SplitResult
 
-_MOST = 16 * 2**20  # bytes of a reply
-_LONGEST = 120.0  # seconds that a server may ask to be left alone
-_AGAIN = {408, 425, 429}
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where to send."""
-
-    tls: bool
-    host: str
-    port: int
-    path: str
+_MAX_BYTES = 16 * 2**20  # of a reply
+_MAX_RETRY_AFTER = 120.0  # seconds; a server that asks for more is asked again after that
+_TRANSIENT = {408, 425, 429}  # statuses that another attempt may change, as may 5xx
 
 
-class Absent(Exception):
-    """Nobody takes connections there."""
+class Unreachable(Exception):
+    """The address takes no connections."""
 
 
-class Passing(Exception):
+class Transient(Exception):
     """A failure that another attempt may mend.
 
     Args:
         message: what happened.
-        after: seconds that the server asked to wait, if it did.
+        retry_after: seconds that the server asked to wait, if it did.
     """
 
-    def __init__(self, message: str, after: float | None = None) -> None:
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.after = after
+        self.retry_after = retry_after
 
-    def pause(self, otherwise: float) -> float:
-        """Seconds to wait: what the server asked for, else `otherwise` times something from 0.5 to 1.5."""
+    def pause(self, default: float) -> float:
+        """Seconds to wait: what the server asked for, else `default` times a random factor from 0.5 to 1.5."""
         jitter = random.Random().random()
-        return otherwise * (0.5 + jitter) if self.after is None else min(self.after, _LONGEST) + 0.1 * jitter
+        asked = self.retry_after
+        return default * (0.5 + jitter) if asked is None else min(asked, _MAX_RETRY_AFTER) + 0.1 * jitter
 
 
-def post(address: Address, data: bytes, key: str, timeout: float) -> tuple[int, Any]:
-    """The status and the JSON of the reply (None where a refusal holds no JSON).
+def post(url: SplitResult, data: bytes, key: str, timeout: float) -> tuple[int, Any]:
+    """The status and the JSON of the reply (None for a refusal without JSON).
+
+    Args:
+        url: of "http" or "https".
+        data: the body.
+        key: sent as a bearer token, unless it is "".
+        timeout: seconds for all of it.
 
     Raises:
-        Absent: no connection could be made.
-        Passing: it broke off, took longer than `timeout` seconds, or came with a status that passes.
+        Unreachable: no connection could be made.
+        Transient: it broke off, took longer than `timeout` seconds, or came with a status that may change.
     """
-    kind = http.client.HTTPSConnection if address.tls else http.client.HTTPConnection
-    connection = kind(address.host, address.port, timeout=timeout)
+    connection_class = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = connection_class(str(url.hostname), url.port, timeout=timeout)
     try:
         connection.connect()
     except ssl.SSLCertVerificationError as error:
-        raise Absent(f"its certificate is not to be trusted: {error.verify_message}") from error
+        raise Unreachable(f"its certificate cannot be trusted: {error.verify_message}") from error
     except OSError as error:
-        raise Absent(type(error).__name__) from error
-    # A socket's own timeout starts anew at every byte: only this ends a reply that trickles.
+        raise Unreachable(type(error).__name__) from error
+    # A socket's own timeout starts anew at every byte; only this ends a reply that trickles.
     deadline = time.monotonic() + timeout
     timer = threading.Timer(timeout, _hang_up, (connection.sock,))
     timer.daemon = True
     timer.start()
     try:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        connection.request("POST", address.path, data, headers)
+        connection.request("POST", url.path, data, headers | ({"Authorization": f"Bearer {key}"} if key else {}))
         response = connection.getresponse()
         raw = b""
-        while len(raw) <= _MOST and (chunk := response.read(65536)):
+        while len(raw) <= _MAX_BYTES and (chunk := response.read(65536)):
             raw += chunk
-        # A reply without a length ends where the connection does: cut short by the timer, it looks whole.
-        if len(raw) > _MOST or time.monotonic() >= deadline:
-            raise Passing(f"the reply took longer than {timeout:g} s or more than {_MOST} bytes")
+        # A reply without a length ends when the connection does: cut short by the timer, it looks whole.
+        if len(raw) > _MAX_BYTES or time.monotonic() >= deadline:
+            raise Transient(f"the reply took longer than {timeout:g} s or more than {_MAX_BYTES} bytes")
         if response.length:
-            raise Passing("the reply is shorter than it says")
+            raise Transient("the reply is shorter than it says")
     except (OSError, http.client.HTTPException) as error:
         late = time.monotonic() >= deadline
-        why = f"the reply took longer than {timeout:g} s" if late else "the connection failed"
-        raise Passing(f"{why}: {type(error).__name__}") from error
+        reason = f"the reply took longer than {timeout:g} s" if late else "the connection failed"
+        raise Transient(f"{reason}: {type(error).__name__}") from error
     finally:
         timer.cancel()
         connection.close()
-    if response.status in _AGAIN or response.status >= 500:
-        raise Passing(f"status {response.status}", _seconds(response.headers.get("Retry-After")))
-    return response.status, _json(raw, response.status)
-
-
-def _json(raw: bytes, status: int) -> Any:
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        if status != 200:
-            return None
-        raise Passing(f"a reply of {len(raw)} bytes is no JSON") from error
+    return response.status, _read(response, raw)
 
 
 def _hang_up(sock: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):  # closed already
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
-    except OSError:
-        return  # closed already
 
 
-def _seconds(header: str | None) -> float | None:
-    """Seconds of a Retry-After, which is a number or a date."""
-    if not header:
-        return None
+def _read(response: http.client.HTTPResponse, raw: bytes) -> Any:
+    """The JSON of a reply that came whole."""
+    if response.status in _TRANSIENT or response.status >= 500:
+        raise Transient(f"status {response.status}", _seconds(response.headers.get("Retry-After")))
     try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        then = email.utils.parsedate_to_datetime(header)
-    except ValueError:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        if response.status != 200:
+            return None
+        raise Transient(f"a reply of {len(raw)} bytes is not JSON") from error
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Seconds of a Retry-After header, which is a number or a date; None if it is neither."""
+    if not retry_after:
         return None
-    now = datetime.datetime.now(then.tzinfo)
-    return max(0.0, (then - now).total_seconds())
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(retry_after))
+    with contextlib.suppress(ValueError):
+        date = email.utils.parsedate_to_datetime(retry_after)
+        return max(0.0, (date - datetime.datetime.now(date.tzinfo)).total_seconds())
+    return None

@@ -1,47 +1,51 @@
 """Language and vision-language models by transformers, in this process.
 
-Nothing is downloaded here (see `checkpoints`). Prompts of different lengths are padded on the left, so that every
-answer begins where its prompt ends.
+Prompts of different lengths are padded on the left, so that every answer begins where its prompt ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
-
-from PIL import Image
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import CUT, Backend, Request, checkpoints
-from u2s_datasets.parts.backends.pictures import fitted, has_images
-from u2s_datasets.parts.backends.tokens import Gumbel, continues, first_tokens, plain
+from u2s_datasets.parts import CUT, Message, Request, checkpoints
+from u2s_datasets.parts.backends.common import (
+    CheckpointBackend,
+    begins_answer,
+    first_tokens,
+    has_images,
+    in_groups,
+    message_content,
+    without_control_tokens,
+)
+from u2s_datasets.parts.checks import check_choice, check_int
+
+T = TypeVar("T")
 
 _ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 
 
 @dataclass(frozen=True)
-class TransformersBackend(Backend):
-    """A model of `AutoModelForImageTextToText`, or of `AutoModelForCausalLM` where it has no eyes.
+class TransformersBackend(CheckpointBackend):
+    """A model of `AutoModelForImageTextToText`, or of `AutoModelForCausalLM` if it takes no images.
 
-    Neighbours in a batch and their order change no answer but by rounding, of 1e-6 in float32 and more in bfloat16.
+    Neighbours in a batch and their order change no answer except by rounding, of 1e-6 in float32 and more in bfloat16.
 
     Args:
         model: a Hub id such as "OpenGVLab/InternVL3_5-8B-HF", or a folder, with safetensors.
-        revision: commit of the Hub repository; without one, whatever "main" is in the cache.
+        revision: commit of the Hub repository; None takes whatever "main" is in the cache.
         dtype: "auto" (as saved), "float32", "bfloat16" or "float16".
-        device: such as "cuda:1"; None takes the GPU of this process's rank, or the CPU where there is none.
+        device: such as "cuda:1"; None takes the GPU of this process's rank, or the CPU if there is no GPU.
         attention: an attention kind of transformers, such as "sdpa"; None leaves the model's own choice.
         batch_size: most requests in one forward pass.
-        max_pixels: larger pictures are scaled down to so many pixels before the model's own processor sees them.
-        thinking: False asks the chat template to leave thinking out, where it knows `enable_thinking`.
+        max_pixels: larger images are scaled down to so many pixels before the model's own processor sees them.
+        thinking: False asks the chat template to leave thinking out, if it knows `enable_thinking`.
         trust_remote_code: run Python code that comes with the weights; a Hub id then needs its revision.
     """
 
-    model: str
-    revision: str | None = None
-    dtype: str = "auto"
     device: str | None = None
     attention: str | None = None
     batch_size: int = 8
@@ -53,28 +57,37 @@ class TransformersBackend(Backend):
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers")
 
     def check(self) -> None:
-        """Raises `MissingExtra`, `MissingWeights`, or `SetupError` for an option; loads no weights."""
+        """Raise `MissingExtra`, `MissingWeights`, or `SetupError` for an option; loads no weights."""
         checkpoints.need("models", "torch", "transformers")
-        if self.dtype not in checkpoints.AUTO_DTYPES:
-            raise SetupError(f"dtype={self.dtype!r}: choose one of {', '.join(checkpoints.AUTO_DTYPES)}")
-        if self.attention is not None and self.attention not in _ATTENTION:
-            raise SetupError(f"attention={self.attention!r}: choose one of {', '.join(_ATTENTION)}")
-        if self.batch_size < 1 or self.max_pixels < 1:
-            raise SetupError(f"batch_size={self.batch_size}, max_pixels={self.max_pixels}: both have to be 1 or more")
-        if self.trust_remote_code and self.revision is None and not Path(self.model).is_dir():
-            raise SetupError("trust_remote_code=True runs code from the Hub: pin it with revision='<commit>'")
+        self.check_checkpoint(self.trust_remote_code)
+        if self.attention is not None:
+            check_choice("attention", self.attention, _ATTENTION)
+        check_int("batch_size", self.batch_size)
+        check_int("max_pixels", self.max_pixels)
         if self.device is not None:
             checkpoints.device(self.device)
-        self._folder()
+        self.folder()
 
-    def load(self) -> _Loaded:
-        """The model on its device, and what prepares its input; raises `SetupError` as `check` does."""
+    def load(self) -> LoadedModel:
+        """The model on its device, and its processor; raises `SetupError` as `check` does."""
+        import transformers
+
         self.check()
-        return _Loaded.of(self, self._folder())
+        folder = self.folder()
+        trust = {"trust_remote_code": self.trust_remote_code, "local_files_only": True}
+        more = {} if self.attention is None else {"attn_implementation": self.attention}
+        model_class, processor_class = transformers.AutoModelForCausalLM, transformers.AutoTokenizer
+        if hasattr(transformers.AutoConfig.from_pretrained(folder, **trust), "vision_config"):
+            checkpoints.need("models", "torchvision")
+            model_class, processor_class = transformers.AutoModelForImageTextToText, transformers.AutoProcessor
+        with checkpoints.quietly(transformers):
+            network = model_class.from_pretrained(folder, dtype=self.dtype, use_safetensors=True, **more, **trust)
+            network = network.to(checkpoints.device(self.device)).eval()
+            return LoadedModel(network, processor_class.from_pretrained(folder, **trust), self)
 
     def generate(self, requests: Sequence[Request]) -> list[str]:
         """One answer per request: the likeliest words at temperature 0, else a sample by the request's own seed."""
-        return self._in_batches(requests, lambda batch: self.loaded.write(batch))
+        return self._in_batches(requests, lambda batch: self.loaded.generate(batch))
 
     def choose(self, requests: Sequence[Request], choices: Sequence[str]) -> list[dict[str, float]]:
         """Probabilities of each choice's first token, with and without a space before it, from one forward pass.
@@ -82,153 +95,123 @@ class TransformersBackend(Backend):
         Raises:
             SetupError: two choices begin with the same token, or one with a single letter.
         """
-        if len(set(choices)) < 2:
-            raise SetupError(f"choices={list(choices)!r}: give two or more different texts")
         firsts = first_tokens(self.loaded.tokenizer, choices)
-        return self._in_batches(requests, lambda batch: self.loaded.weigh(batch, firsts))
+        return self._in_batches(requests, lambda batch: self.loaded.choose(batch, firsts))
 
-    def config(self) -> dict[str, Any]:
-        """As every part's, and the model's Hub id; a folder is not shown."""
-        return super().config() | checkpoints.public_id(self.model)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"weights": checkpoints.fingerprint(self.model, self.revision)}
-
-    def _in_batches(self, requests: Sequence[Request], work: Any) -> list[Any]:
-        """`work` over requests that one call of the model takes together, the results in the requests' order."""
-        results: dict[int, Any] = {}
-        kinds: dict[tuple[bool, bool], list[int]] = {}
-        for i, request in enumerate(requests):
-            kinds.setdefault((continues(request), has_images(request)), []).append(i)
-        for numbers in kinds.values():
-            for start in range(0, len(numbers), self.batch_size):
-                chosen = numbers[start : start + self.batch_size]
-                results.update(zip(chosen, work([requests[i] for i in chosen]), strict=True))
-        return [results[i] for i in range(len(requests))]
-
-    def _folder(self) -> Path:
-        folder = checkpoints.folder(self.model, self.revision)
-        if not any(folder.glob("*.safetensors")):
-            raise checkpoints.missing(self.model, self.revision, "has no weights as safetensors")
-        return folder
+    def _in_batches(self, requests: Sequence[Request], work: Callable[[list[Request]], list[T]]) -> list[T]:
+        # One call of the processor takes requests of one kind alone: see `LoadedModel.inputs`.
+        return in_groups(requests, lambda r: (begins_answer(r), has_images(r)), self.batch_size, work)
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """A model with its processor (its tokenizer, where it has no eyes)."""
+class LoadedModel:
+    """A model with its processor, for requests that fit into one batch.
 
-    network: Any
-    processor: Any
-    tokenizer: Any
-    sees: bool
-    options: TransformersBackend
-    ends: frozenset[int]
+    Args:
+        network: on its device.
+        processor: or a tokenizer, if the model takes no images.
+        options: the backend's.
+    """
 
-    @classmethod
-    def of(cls, options: TransformersBackend, folder: Path) -> _Loaded:
+    def __init__(self, network: Any, processor: Any, options: TransformersBackend) -> None:
         import transformers
 
-        trust = {"trust_remote_code": options.trust_remote_code, "local_files_only": True}
-        config = transformers.AutoConfig.from_pretrained(folder, **trust)
-        sees = hasattr(config, "vision_config")
-        if sees:
-            checkpoints.need("models", "torchvision")
-        kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
-        more = {} if options.attention is None else {"attn_implementation": options.attention}
-        with checkpoints.quietly(transformers):
-            network = kind.from_pretrained(folder, dtype=options.dtype, use_safetensors=True, **more, **trust)
-            network = network.to(checkpoints.device(options.device)).eval()
-            processor = (transformers.AutoProcessor if sees else transformers.AutoTokenizer).from_pretrained(
-                folder, **trust
-            )
-        return cls.made(network, processor, options)
-
-    @classmethod
-    def made(cls, network: Any, processor: Any, options: TransformersBackend) -> _Loaded:
-        """Around a network that is on its device, and its processor or tokenizer."""
-        import transformers
-
-        tokenizer = getattr(processor, "tokenizer", processor)
-        tokenizer.padding_side = "left"
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        ends = _ends(network.generation_config, tokenizer)
+        self.network, self.processor, self.options = network, processor, options
+        self.sees = hasattr(network.config, "vision_config")
+        self.tokenizer = getattr(processor, "tokenizer", processor)
+        self.tokenizer.padding_side = "left"
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        given = network.generation_config.eos_token_id
+        self.ends = {*(given if isinstance(given, list) else [given]), self.tokenizer.eos_token_id} - {None}
         # The checkpoint's own sampling (temperature, penalties) would make "greedy" mean another thing per model.
         network.generation_config = transformers.GenerationConfig(
-            eos_token_id=sorted(ends), pad_token_id=tokenizer.pad_token_id, do_sample=False
+            eos_token_id=sorted(self.ends), pad_token_id=self.tokenizer.pad_token_id, do_sample=False
         )
-        return cls(network, processor, tokenizer, hasattr(network.config, "vision_config"), options, ends)
 
-    def write(self, requests: Sequence[Request]) -> list[str]:
-        """The answers of requests that fit into one batch."""
-        return [self._text(ids) for ids in self.tokens(requests)]
+    def generate(self, requests: Sequence[Request]) -> list[str]:
+        """The answers of the requests."""
+        answers = []
+        for ids in self.generate_tokens(requests):
+            ended = ids[-1] in self.ends
+            text = self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)
+            answers.append(text if ended else text + CUT)
+        return answers
 
-    def tokens(self, requests: Sequence[Request]) -> list[list[int]]:
-        """What is written for requests that fit into one batch, the end token included where there is one."""
+    def generate_tokens(self, requests: Sequence[Request]) -> list[list[int]]:
+        """The tokens of each answer, its end token included if it came before the limit."""
         limit = max(request.max_tokens for request in requests)
-        noise = [Gumbel(requests)] if any(request.temperature > 0 for request in requests) else []
+        noise = [GumbelNoise(requests)] if any(request.temperature > 0 for request in requests) else []
         rows = self._run(requests, limit, logits_processor=noise).sequences.tolist()
-        return [self._until_end(ids[: r.max_tokens]) for ids, r in zip(rows, requests, strict=True)]
+        answers = []
+        for row, request in zip(rows, requests, strict=True):
+            ids = row[: request.max_tokens]
+            end = next((i for i, token in enumerate(ids) if token in self.ends), len(ids))
+            answers.append(ids[: end + 1])
+        return answers
 
-    def weigh(self, requests: Sequence[Request], firsts: dict[str, set[int]]) -> list[dict[str, float]]:
-        """The probabilities of each choice's first tokens, of requests that fit into one batch."""
+    def choose(self, requests: Sequence[Request], firsts: dict[str, set[int]]) -> list[dict[str, float]]:
+        """The probabilities of each choice's first tokens."""
         # `generate` with one token is one forward pass, with each architecture's own positions for padded prompts.
         logits = self._run(requests, 1, output_logits=True).logits[0]
-        shares = logits.double().softmax(-1).cpu()
-        return [{choice: float(row[sorted(ids)].sum()) for choice, ids in firsts.items()} for row in shares]
+        rows = logits.double().softmax(-1).cpu()
+        return [{choice: float(row[sorted(ids)].sum()) for choice, ids in firsts.items()} for row in rows]
 
     def _run(self, requests: Sequence[Request], limit: int, **more: Any) -> Any:
         import torch
 
-        inputs = self._inputs(requests).to(self.network.device)
+        inputs = self.inputs(requests).to(self.network.device)
         with torch.inference_mode():
             out = self.network.generate(**inputs, max_new_tokens=limit, return_dict_in_generate=True, **more)
         out.sequences = out.sequences[:, inputs["input_ids"].shape[1] :].cpu()
         return out
 
-    def _inputs(self, requests: Sequence[Request]) -> Any:
+    def inputs(self, requests: Sequence[Request]) -> Any:
+        """The network's inputs for requests of one kind: all with images or none, all with a begun answer or none."""
         if has_images(requests[0]) and not self.sees:
             raise SetupError(f"the model {self.options.model!r} takes no images; choose a vision-language model")
-        begun = continues(requests[0])
+        begun = begins_answer(requests[0])
         padding: dict[str, Any] = {"padding": True, "padding_side": "left"}
+        template = str(getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template)
         return self.processor.apply_chat_template(
-            [[self._turn(m.role, m.content) for m in request.messages] for request in requests],
+            [[self._turn(message) for message in request.messages] for request in requests],
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
             add_generation_prompt=not begun,
             continue_final_message=begun,
-            **self._thinking,
+            # transformers warns of an argument that the template does not use.
+            **({"enable_thinking": self.options.thinking} if "enable_thinking" in template else {}),
             **({"processor_kwargs": padding} if self.sees else {"padding": True}),
         )
 
-    @property
-    def _thinking(self) -> dict[str, bool]:
-        """What the chat template is told, where it asks: of an argument that it does not know, transformers warns."""
-        template = str(getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template)
-        return {"enable_thinking": self.options.thinking} if "enable_thinking" in template else {}
-
-    def _turn(self, role: str, content: Sequence[str | Image.Image]) -> dict[str, Any]:
-        if not self.sees:
-            return {"role": role, "content": "\n".join(plain(str(part), self.tokenizer) for part in content)}
-        parts = [
-            {"type": "image", "image": fitted(part, self.options.max_pixels)}
-            if isinstance(part, Image.Image)
-            else {"type": "text", "text": plain(part, self.tokenizer)}
-            for part in content
-        ]
-        return {"role": role, "content": parts}
-
-    def _until_end(self, ids: list[int]) -> list[int]:
-        end = next((i for i, token in enumerate(ids) if token in self.ends), len(ids))
-        return ids[: end + 1]
-
-    def _text(self, ids: list[int]) -> str:
-        ended = ids[-1] in self.ends
-        return self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True) + ("" if ended else CUT)
+    def _turn(self, message: Message) -> dict[str, Any]:
+        clean = partial(without_control_tokens, tokenizer=self.tokenizer)
+        pixels = self.options.max_pixels
+        content = message_content(message, "image", pixels, clean=clean, always_parts=self.sees)
+        return {"role": message.role, "content": content}
 
 
-def _ends(generation: Any, tokenizer: Any) -> frozenset[int]:
-    given = generation.eos_token_id
-    listed = given if isinstance(given, list) else [given]
-    return frozenset(i for i in [*listed, tokenizer.eos_token_id] if i is not None)
+class GumbelNoise:
+    """Adds each row's own noise to its scores, so that the highest one is a sample (the Gumbel-max trick).
+
+    Args:
+        requests: one per row; a temperature of 0 adds no noise.
+    """
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        import torch
+
+        self.temperatures = [request.temperature for request in requests]
+        self.generators = [torch.Generator().manual_seed(request.seed) for request in requests]
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """(N, vocabulary) scores with noise."""
+        import torch
+
+        rows = []
+        for row, temperature, generator in zip(scores.float(), self.temperatures, self.generators, strict=True):
+            if temperature > 0:
+                uniform = torch.rand(len(row), generator=generator, dtype=torch.float64).clamp_(1e-300, 1 - 1e-16)
+                row = row / temperature - (-uniform.log()).log().to(row)
+            rows.append(row)
+        return torch.stack(rows)

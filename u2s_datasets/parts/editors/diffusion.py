@@ -104,9 +104,9 @@ class DiffusionEditor(Editor):
             raise SetupError(f"region={self.region!r}: choose one of {', '.join(REGIONS)}")
         if self.offload not in OFFLOADS:
             raise SetupError(f"offload={self.offload!r}: choose None, 'model' or 'sequential'")
-        checks.whole("batch_size", self.batch_size)
+        checks.check_int("batch_size", self.batch_size)
         if self.max_pixels is not None:
-            checks.whole("max_pixels", self.max_pixels, self.multiple**2)
+            checks.check_int("max_pixels", self.max_pixels, self.multiple**2)
 
     def config(self) -> dict[str, Any]:
         """As every part's, and the model's Hub id; a folder is not shown."""

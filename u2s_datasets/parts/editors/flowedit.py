@@ -159,14 +159,14 @@ class FlowEdit(DiffusionEditor):
         """As every diffusion editor's."""
         super().check_values()
         if self.num_inference_steps is not None:
-            checks.whole("num_inference_steps", self.num_inference_steps)
+            checks.check_int("num_inference_steps", self.num_inference_steps)
         given = self._filled(FAMILIES["FluxPipeline"][1])  # what was not given is right in every family
-        checks.whole("n_avg", self.n_avg)
-        checks.whole("n_min", self.n_min, 0)
-        checks.whole("n_max", given.n_max)
-        checks.whole("max_sequence_length", given.max_sequence_length, 1, 512)
+        checks.check_int("n_avg", self.n_avg)
+        checks.check_int("n_min", self.n_min, 0)
+        checks.check_int("n_max", given.n_max)
+        checks.check_int("max_sequence_length", given.max_sequence_length, 1, 512)
         for name in ("source_guidance_scale", "target_guidance_scale"):
-            checks.number(name, getattr(given, name))
+            checks.check_float(name, getattr(given, name))
 
     def config(self) -> dict[str, Any]:
         """As every part's, with the family's values where the checkpoint is at hand."""

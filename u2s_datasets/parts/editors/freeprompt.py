@@ -63,11 +63,11 @@ class FreePrompt(DiffusionEditor):
     def check_values(self) -> None:
         """As every diffusion editor's."""
         super().check_values()
-        checks.number("self_replace_ratio", self.self_replace_ratio)
+        checks.check_float("self_replace_ratio", self.self_replace_ratio)
         if not 0 <= self.self_replace_ratio <= 1:
             raise SetupError(f"self_replace_ratio={self.self_replace_ratio!r}: give a share of the steps, 0 to 1")
-        checks.whole("num_inference_steps", self.num_inference_steps, 1, TRAINED_STEPS - 1)
-        checks.number("guidance_scale", self.guidance_scale, 1)
+        checks.check_int("num_inference_steps", self.num_inference_steps, 1, TRAINED_STEPS - 1)
+        checks.check_float("guidance_scale", self.guidance_scale, 1)
 
     def pipeline(self, folder: str, **options: Any) -> Any:
         """Stable Diffusion without its safety checker: `Anonymize` inspects every output anew."""

@@ -74,17 +74,17 @@ class InstructEdit(DiffusionEditor):
         for argument in [argument for argument, lacking in lacks.items() if lacking]:
             raise SetupError(f"{argument}={getattr(self, argument)!r}: {name} of this checkpoint takes none; leave it")
         if family.image_guidance_scale is not None and self.guidance_scale is not None:
-            checks.number("guidance_scale", self.guidance_scale, 1, above=True)
+            checks.check_float("guidance_scale", self.guidance_scale, 1, above=True)
 
     def check_values(self) -> None:
         """As every diffusion editor's."""
         super().check_values()
         if self.num_inference_steps is not None:
-            checks.whole("num_inference_steps", self.num_inference_steps)
+            checks.check_int("num_inference_steps", self.num_inference_steps)
         if self.guidance_scale is not None:
-            checks.number("guidance_scale", self.guidance_scale)
+            checks.check_float("guidance_scale", self.guidance_scale)
         if self.image_guidance_scale is not None:
-            checks.number("image_guidance_scale", self.image_guidance_scale, 1)
+            checks.check_float("image_guidance_scale", self.image_guidance_scale, 1)
 
     def _family(self) -> tuple[str, Family]:
         folder = checkpoints.folder(self.model, self.revision)

@@ -95,11 +95,11 @@ class OminiControl(DiffusionEditor):
     def check_values(self) -> None:
         """As every diffusion editor's."""
         super().check_values()
-        checks.whole("num_inference_steps", self.num_inference_steps)
-        checks.whole("max_sequence_length", self.max_sequence_length, 1, 512)
-        checks.whole("position_scale", self.position_scale)
+        checks.check_int("num_inference_steps", self.num_inference_steps)
+        checks.check_int("max_sequence_length", self.max_sequence_length, 1, 512)
+        checks.check_int("position_scale", self.position_scale)
         for name in ("lora_scale", "guidance_scale"):
-            checks.number(name, getattr(self, name))
+            checks.check_float(name, getattr(self, name))
 
     def check(self) -> None:
         """As every diffusion editor's, and the LoRA's file; loads no weights."""

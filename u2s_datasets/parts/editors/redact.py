@@ -22,7 +22,7 @@ from PIL import Image, ImageFilter
 from u2s_datasets.errors import EditFailed, SetupError
 from u2s_datasets.images import Box, grow_evenly
 from u2s_datasets.parts import Detection, Edit, Editor, Grow
-from u2s_datasets.parts.ranges import check_range
+from u2s_datasets.parts.checks import check_ranges
 
 METHODS = ("inpaint", "solid", "pixelate", "blur")
 NOISE = {"inpaint": 24.0, "solid": 0.0, "pixelate": 24.0, "blur": 8.0}
@@ -88,9 +88,9 @@ class Redact(Editor):
     def check(self) -> None:
         if self.method not in METHODS:
             raise SetupError(f"method={self.method!r} is unknown; take one of {', '.join(METHODS)}")
-        check_range(self, ("cells",), 1, 64)
-        check_range(self, ("noise",) if self.noise is not None else (), 0, 128)
-        check_range(self, ("margin",), 0, 1)
+        check_ranges(self, cells=(1, 64), margin=(0, 1))
+        if self.noise is not None:
+            check_ranges(self, noise=(0, 128))
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
         """One redacted RGB image per order, same size, without metadata.

@@ -88,10 +88,10 @@ class SafeInstructPix2Pix(DiffusionEditor):
         super().check_values()
         if self.form not in FORMS:
             raise SetupError(f"form={self.form!r}: choose one of {', '.join(FORMS)}")
-        checks.whole("num_inference_steps", self.num_inference_steps)
-        checks.number("auxiliary_scale", self.auxiliary_scale)
-        checks.number("guidance_scale", self.guidance_scale, 1, above=True)  # at 1 there is no guidance at all
-        checks.number("image_guidance_scale", self.image_guidance_scale, 1)
+        checks.check_int("num_inference_steps", self.num_inference_steps)
+        checks.check_float("auxiliary_scale", self.auxiliary_scale)
+        checks.check_float("guidance_scale", self.guidance_scale, 1, above=True)  # at 1 there is no guidance at all
+        checks.check_float("image_guidance_scale", self.image_guidance_scale, 1)
 
     def check(self) -> None:
         """As every diffusion editor's, and the module's own weights."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import warnings
@@ -15,16 +16,20 @@ from PIL import Image
 
 from u2s_datasets.errors import MissingWeights, SetupError
 from u2s_datasets.parts import Part, checkpoints
-from u2s_datasets.parts.metrics.cheating import lpips
+from u2s_datasets.parts.metrics.quality import lpips
 
 T = TypeVar("T")
 
 
-class ImageTextEncoder(Part):
-    """Images and texts in, embeddings of one space out."""
+class MetricNetwork(Part):
+    """A network that a metric needs."""
 
     weights: ClassVar[str] = ""
     """Which weights it needs by default, and their licence, in words."""
+
+
+class ImageTextEncoder(MetricNetwork):
+    """Images and texts in, embeddings of one space out."""
 
     def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """(N, D) float32 of upright RGB images."""
@@ -43,7 +48,7 @@ class ClipEncoder(ImageTextEncoder):
         model: a name of `open_clip.list_models()`; or a folder or Hub id with `open_clip_config.json` in it.
         pretrained: for a name, open_clip's tag of the weights, or a .safetensors file.
         batch_size: images or texts at once, 1 or more.
-        device: such as "cuda:1"; where none, a GPU if there is one.
+        device: such as "cuda:1"; None takes a GPU if there is one.
     """
 
     model: str = "ViT-L-14"
@@ -57,15 +62,12 @@ class ClipEncoder(ImageTextEncoder):
     def check(self) -> None:
         """Raise `MissingExtra`, `MissingWeights` with the command that gets them, or `SetupError`."""
         checkpoints.need("models", "torch", "open_clip")
-        if self.batch_size < 1:
-            raise SetupError(f"batch_size={self.batch_size!r} is below 1")
-        if self.device is not None:
-            checkpoints.device(self.device)
-        self._where()
+        _check_numbers(self.batch_size, self.device)
+        self._arguments()
 
     def config(self) -> dict[str, Any]:
         """As in `Part`, with the model's public name."""
-        named = {"model": self.model, "pretrained": self.pretrained} if _is_name(self.model) else {}
+        named = {"model": self.model, "pretrained": self.pretrained} if self._is_named else {}
         hidden = {"pretrained": "(not shown)"} if Path(self.pretrained).suffix else {}
         return super().config() | checkpoints.public_id(self.model) | named | hidden
 
@@ -74,65 +76,78 @@ class ClipEncoder(ImageTextEncoder):
         import open_clip
 
         self.check()
-        wanted = self._where()
+        arguments = self._arguments()
         with _quiet():
-            model, preprocess = open_clip.create_model_from_pretrained(**wanted, device=checkpoints.device(self.device))
-            return model.eval(), preprocess, open_clip.get_tokenizer(wanted["model_name"])
+            device = checkpoints.device(self.device)
+            model, preprocess = open_clip.create_model_from_pretrained(**arguments, device=device)
+            return model.eval(), preprocess, open_clip.get_tokenizer(arguments["model_name"])
 
     def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         """(N, D) float32 of upright RGB images."""
         import torch
 
         model, preprocess, _ = self.loaded
-        return self._embed(images, lambda part: torch.stack([preprocess(i) for i in part]), model.encode_image)
+        return self._embed(images, lambda batch: torch.stack([preprocess(i) for i in batch]), model.encode_image)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, D) float32 of texts; the tokenizer cuts off what is beyond its 77 tokens."""
+        """(N, D) float32 of texts; the tokenizer cuts each off after 77 tokens."""
         model, _, tokenizer = self.loaded
-        return self._embed(texts, lambda part: tokenizer(list(part)), model.encode_text)
+        return self._embed(texts, lambda batch: tokenizer(list(batch)), model.encode_text)
 
     def _embed(self, values: Sequence[T], prepare: Callable[[Sequence[T]], Any], encode: Callable) -> np.ndarray:
         import torch
 
         device = next(self.loaded[0].parameters()).device
+        batches = _batches(values, self.batch_size)
         with torch.inference_mode():
-            found = [encode(prepare(part).to(device)).float().cpu() for part in _parts(values, self.batch_size)]
+            found = [encode(prepare(batch).to(device)).float().cpu() for batch in batches]
         return torch.cat(found).numpy() if found else np.zeros((0, 0), np.float32)
 
-    def _where(self) -> dict[str, Any]:
-        """What open_clip is to be asked for, once its files are known to be here."""
-        if not _is_name(self.model):
-            return {"model_name": f"local-dir:{_with_config(checkpoints.folder(self.model), self.model)}"}
+    @property
+    def _is_named(self) -> bool:
+        """Whether `model` is a name of open_clip's, and neither a Hub id nor a folder."""
+        return "/" not in self.model and not Path(self.model).is_dir()
+
+    def _arguments(self) -> dict[str, Any]:
+        """Arguments for `open_clip.create_model_from_pretrained`, once the files that they name are known to exist."""
+        if not self._is_named:
+            return {"model_name": f"local-dir:{_checked_folder(checkpoints.folder(self.model), self.model)}"}
         import open_clip
 
         if self.model not in open_clip.list_models():
-            raise SetupError(f"model={self.model!r} is no model of open_clip; see open_clip.list_models()")
+            raise SetupError(f"unknown model={self.model!r}; expected one of open_clip.list_models()")
         if Path(self.pretrained).suffix == ".safetensors":
             if not Path(self.pretrained).is_file():
-                raise MissingWeights(f"there is no file {self.pretrained!r}; give the weights of {self.model}")
+                raise MissingWeights(
+                    f"no weights file {self.pretrained!r}; give a file with the weights of {self.model}"
+                )
             return {"model_name": self.model, "pretrained": self.pretrained}
         facts = open_clip.get_pretrained_cfg(self.model, self.pretrained) or {}
         repository = str(facts.get("hf_hub", "")).rpartition("/")[0]
         if not repository:
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(self.model)) or "none"
-            raise SetupError(f"pretrained={self.pretrained!r} is no weights of {self.model} on the Hub; tags: {tags}")
+            raise SetupError(
+                f"unknown pretrained={self.pretrained!r} of {self.model}; expected a tag with weights on the Hub, "
+                f"one of: {tags}"
+            )
+        # Given a file instead of the tag, open_clip does not know the tag's preprocessing.
         names = {"mean": "image_mean", "std": "image_std", "interpolation": "image_interpolation"}
-        chosen = {names[k]: facts[k] for k in names if facts.get(k)}
-        file = _safetensors(checkpoints.folder(repository), repository)
+        preprocessing = {names[k]: facts[k] for k in names if facts.get(k)}
+        file = _first_safetensors(checkpoints.folder(repository), repository)
         quick = {"force_quick_gelu": bool(facts.get("quick_gelu"))}
-        return {"model_name": self.model, "pretrained": str(file)} | chosen | quick
+        return {"model_name": self.model, "pretrained": str(file)} | preprocessing | quick
 
 
 @dataclass(frozen=True)
-class LpipsNetwork(Part):
+class LpipsNetwork(MetricNetwork):
     """LPIPS with VGG-16, version 0.1 of the library.
 
     The linear heads ship in lpips' wheel. The trunk is torchvision's VGG-16, which the library would download.
 
     Args:
-        trunk: file with torchvision's VGG-16 state dict (.pth or .safetensors); where none, torch's hub folder.
+        trunk: file with torchvision's VGG-16 state dict (.pth or .safetensors); None for torch's hub folder.
         batch_size: pairs of one size at once, 1 or more.
-        device: such as "cuda:1"; where none, a GPU if there is one.
+        device: such as "cuda:1"; None takes a GPU if there is one.
     """
 
     trunk: str | None = None
@@ -145,13 +160,10 @@ class LpipsNetwork(Part):
     def check(self) -> None:
         """Raise `MissingExtra`, `MissingWeights` with the command that gets them, or `SetupError`."""
         checkpoints.need("models", "torch", "torchvision", "lpips")
-        if self.batch_size < 1:
-            raise SetupError(f"batch_size={self.batch_size!r} is below 1")
-        if self.device is not None:
-            checkpoints.device(self.device)
+        _check_numbers(self.batch_size, self.device)
         if not self._file().is_file():
             command = "python -c \"import torchvision; torchvision.models.vgg16(weights='IMAGENET1K_V1')\""
-            raise MissingWeights(f"VGG-16 is not at {str(self._file())!r}; run: {command}")
+            raise MissingWeights(f"no weights of VGG-16 at {str(self._file())!r}; run: {command}")
 
     def load(self) -> Any:
         """`lpips.LPIPS` in evaluation mode."""
@@ -167,21 +179,19 @@ class LpipsNetwork(Part):
             state = torch.load(self._file(), map_location="cpu", weights_only=True)
         with _quiet():
             network = library.LPIPS(net="vgg", pnet_rand=True, verbose=False)
-        network.net.load_state_dict(
-            {name: state[_of_torchvision(name)] for name in network.net.state_dict()}, strict=True
-        )
+        # lpips names a weight "slice2.5.weight" that torchvision names "features.5.weight"
+        names = {name: f"features.{name.split('.', 1)[1]}" for name in network.net.state_dict()}
+        network.net.load_state_dict({name: state[theirs] for name, theirs in names.items()}, strict=True)
         return network.eval().to(checkpoints.device(self.device))
 
     def distances(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float | None]:
-        """LPIPS of pairs of (H, W, 3) uint8 images, each pair of one size; see `cheating.lpips`."""
+        """LPIPS of pairs of (H, W, 3) uint8 images, each pair of one size; see `quality.lpips`."""
         found: list[float | None] = [None] * len(pairs)
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for i, (before, _) in enumerate(pairs):
-            by_size.setdefault(before.shape, []).append(i)
-        for indices in by_size.values():
-            for part in _parts(indices, self.batch_size):
-                before, after = (np.stack([pairs[i][side] for i in part]) for side in (0, 1))
-                for i, value in zip(part, lpips(self.loaded, before, after), strict=True):
+        for shape in {before.shape for before, _ in pairs}:
+            indices = [i for i, (before, _) in enumerate(pairs) if before.shape == shape]
+            for batch in _batches(indices, self.batch_size):
+                before, after = (np.stack([pairs[i][side] for i in batch]) for side in (0, 1))
+                for i, value in zip(batch, lpips(self.loaded, before, after), strict=True):
                     found[i] = value
         return found
 
@@ -193,46 +203,45 @@ class LpipsNetwork(Part):
         return Path(torch.hub.get_dir()) / "checkpoints" / "vgg16-397923af.pth"
 
 
-def _of_torchvision(name: str) -> str:
-    """lpips' name of a weight, "slice2.5.weight", as torchvision's, "features.5.weight"."""
-    return "features." + name.split(".", 1)[1]
+def _check_numbers(batch_size: int, device: str | None) -> None:
+    """Raise `SetupError` for a batch size below 1 or a device that is not here."""
+    if batch_size < 1:
+        raise SetupError(f"invalid batch_size={batch_size!r}; expected 1 or more")
+    if device is not None:
+        checkpoints.device(device)
 
 
-def _is_name(model: str) -> bool:
-    return "/" not in model and not Path(model).is_dir()
-
-
-def _with_config(folder: Path, name: str) -> Path:
-    """The folder, once it holds a configuration and weights without code."""
+def _checked_folder(folder: Path, name: str) -> Path:
+    """The folder, once it is known to hold a configuration and weights without code."""
     try:
         json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
     except (OSError, ValueError, KeyError) as error:
-        raise SetupError(f"{name!r} has no open_clip_config.json with a model_cfg in it") from error
-    _safetensors(folder, name)
+        raise SetupError(
+            f"no open_clip_config.json with a model_cfg in {name!r}; give a folder or Hub id in open_clip's layout"
+        ) from error
+    _first_safetensors(folder, name)
     return folder
 
 
-def _safetensors(folder: Path, name: str) -> Path:
+def _first_safetensors(folder: Path, name: str) -> Path:
     found = sorted(folder.glob("*.safetensors"), key=lambda p: (p.name != "open_clip_model.safetensors", p.name))
     if not found:
         raise checkpoints.missing(name, None, "has no .safetensors file here")
     return found[0]
 
 
-def _parts(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def _batches(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
-class _quiet:
-    """Leaves out what the libraries say of themselves while they load: deprecations, and lines on the root logger."""
-
-    def __enter__(self) -> None:
-        self._warnings = warnings.catch_warnings()
-        self._warnings.__enter__()
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what the libraries say while they load: deprecations, and lines on the root logger."""
+    level = logging.root.manager.disable
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        self._level = logging.root.manager.disable
         logging.disable(logging.WARNING)
-
-    def __exit__(self, *error: Any) -> None:
-        logging.disable(self._level)
-        self._warnings.__exit__(*error)
+        try:
+            yield
+        finally:
+            logging.disable(level)

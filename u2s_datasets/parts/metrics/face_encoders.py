@@ -13,20 +13,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from u2s_datasets.errors import MissingWeights, SetupError
-from u2s_datasets.parts import Box, Detector, Part, checkpoints
+from u2s_datasets.parts import Box, Detector, checkpoints
 from u2s_datasets.parts.detectors.engine import OnnxModel, check_engine
 from u2s_datasets.parts.detectors.faces import Faces
+from u2s_datasets.parts.metrics.encoders import MetricNetwork
 from u2s_datasets.parts.metrics.privacy import SAME, Face
 
 
-class FaceEncoder(Part):
+class FaceEncoder(MetricNetwork):
     """Images in, faces with embeddings out."""
 
     same: float = SAME
-    """Cosine from which two embeddings are one person."""
-
-    weights: ClassVar[str] = ""
-    """Which weights it needs by default, and their licence, in words."""
+    """Cosine at and above which two embeddings are one person."""
 
     def embed(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
         """Every face of each (H, W, 3) uint8 RGB image, with its embedding."""
@@ -43,8 +41,8 @@ class InsightFace(FaceEncoder):
         pack: name of the pack.
         root: the folder in whose `models/` the pack lies.
         size: the square that the detector sees, in pixels, a multiple of 32.
-        same: cosine from which two faces are one person.
-        device: "cpu" or such as "cuda:0"; where none, a GPU if onnxruntime has one.
+        same: cosine at and above which two faces are one person.
+        device: "cpu" or such as "cuda:0"; None takes a GPU if onnxruntime has one.
     """
 
     pack: str = "antelopev2"
@@ -58,7 +56,7 @@ class InsightFace(FaceEncoder):
     weights: ClassVar[str] = "antelopev2 by insightface (non-commercial research only)"
 
     def check(self) -> None:
-        """Raise `MissingExtra`, or `MissingWeights` where the pack is not here: insightface would download it."""
+        """Raise `MissingExtra`, or `MissingWeights` for a pack that is not here: insightface would download it."""
         checkpoints.need("faces", "insightface")
         folder = Path(self.root).expanduser() / "models" / self.pack
         if not list(folder.glob("*.onnx")):
@@ -68,7 +66,7 @@ class InsightFace(FaceEncoder):
                 "if it unpacks into a folder of its own there, move the files up)"
             )
         if self.size < 32 or self.size % 32:
-            raise SetupError(f"size={self.size!r} is no multiple of 32; 640 is usual")
+            raise SetupError(f"invalid size={self.size!r}; expected a multiple of 32, such as 640")
 
     def load(self) -> Any:
         """`insightface.app.FaceAnalysis` with detection and recognition."""
@@ -86,7 +84,8 @@ class InsightFace(FaceEncoder):
 
     def embed(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
         """Every face of each image; insightface takes BGR."""
-        return [[_face(f) for f in self.loaded.get(np.ascontiguousarray(i[:, :, ::-1]))] for i in images]
+        found = [self.loaded.get(np.ascontiguousarray(image[:, :, ::-1])) for image in images]
+        return [[_face_of(face) for face in faces] for faces in found]
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class OnnxFaces(FaceEncoder):
         detector: finds the faces.
         side: of the network's input in pixels; ArcFace takes 112.
         margin: the crop's side over the longer side of the box.
-        same: cosine from which two faces are one person.
+        same: cosine at and above which two faces are one person.
         engine: "onnxruntime" or "openvino".
         threads: threads that one call may use.
     """
@@ -119,12 +118,12 @@ class OnnxFaces(FaceEncoder):
     weights: ClassVar[str] = "any recognition network in an ONNX file; its licence is its maker's"
 
     def check(self) -> None:
-        """Raise `MissingWeights` where there is no file, `SetupError` for a number that cannot work."""
+        """Raise `MissingWeights` for a file that does not exist, `SetupError` for a number that cannot work."""
         check_engine(self.engine)
         if not Path(self.file).expanduser().is_file():
-            raise MissingWeights(f"there is no file {self.file!r}; give an ONNX file of a face recognition network")
+            raise MissingWeights(f"no file {self.file!r}; give an ONNX file of a face recognition network")
         if self.side < 1 or self.margin <= 0:
-            raise SetupError(f"side={self.side!r} and margin={self.margin!r} must be above 0")
+            raise SetupError(f"invalid side={self.side!r} or margin={self.margin!r}; expected numbers above 0")
         self.detector.check()
 
     def load(self) -> OnnxModel:
@@ -134,14 +133,13 @@ class OnnxFaces(FaceEncoder):
 
     def embed(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
         """The faces at or above the detector's `flag_threshold`, each with its embedding."""
-        return [
-            [self._one(image, d.box) for d in found if d.score >= self.detector.flag_threshold and d.category == "face"]
-            for image, found in zip(images, self.detector.detect(images), strict=True)
-        ]
-
-    def _one(self, image: np.ndarray, box: Box) -> Face:
-        crop = square(image, box, self.side, self.margin).astype(np.float32) / np.float32(127.5) - np.float32(1)
-        return Face(box, self.loaded(crop.transpose(2, 0, 1)[None])[0][0])
+        embedded: list[list[Face]] = []
+        for image, found in zip(images, self.detector.detect(images), strict=True):
+            boxes = [d.box for d in found if d.score >= self.detector.flag_threshold and d.category == "face"]
+            crops = [square(image, box, self.side, self.margin).astype(np.float32) for box in boxes]
+            inputs = [(crop / np.float32(127.5) - np.float32(1)).transpose(2, 0, 1)[None] for crop in crops]
+            embedded.append([Face(box, self.loaded(x)[0][0]) for box, x in zip(boxes, inputs, strict=True)])
+        return embedded
 
 
 def square(image: np.ndarray, box: Box, side: int, margin: float) -> np.ndarray:
@@ -157,5 +155,7 @@ def square(image: np.ndarray, box: Box, side: int, margin: float) -> np.ndarray:
     return cv2.warpAffine(image, shift, (side, side), flags=flags)
 
 
-def _face(found: Any) -> Face:
-    return Face(tuple(float(v) for v in found.bbox), np.asarray(found.embedding, np.float32))  # type: ignore[arg-type]
+def _face_of(found: Any) -> Face:
+    """An insightface `Face` as ours."""
+    x0, y0, x1, y1 = (float(v) for v in found.bbox)
+    return Face((x0, y0, x1, y1), np.asarray(found.embedding, np.float32))

@@ -1,7 +1,8 @@
-"""How well flags agree with labels. Pure functions on arrays; what cannot be defined is none, never a number."""
+"""How well flags agree with labels. Pure functions on arrays; what is not defined is None, never a number."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Counts:
-    """How often what was said met what is so; the four add up to the images."""
+    """The confusion counts of flags against labels; the four add up to the images."""
 
     true_positives: int
     false_positives: int
@@ -19,7 +20,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its bootstrap interval; all none where it is not defined."""
+    """A value with its bootstrap interval; all None where it is not defined."""
 
     value: float | None
     low: float | None = None
@@ -28,12 +29,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Curve:
-    """Precision and recall where everything that scores at a threshold or above is flagged.
+    """Precision and recall where everything that scores at or above a threshold is flagged.
 
     Args:
         threshold: the different scores, ascending, (T,).
         precision, recall: each in [0, 1], (T,).
-        average_precision: Σ (R_t - R_t') P_t, t' being the next higher threshold and R above the highest 0.
+        average_precision: Σ (R_t - R_t') P_t, t' being the next higher threshold, and R = 0 above the highest.
     """
 
     threshold: tuple[float, ...]
@@ -45,12 +46,8 @@ class Curve:
 def count(truth: np.ndarray, flagged: np.ndarray) -> Counts:
     """The confusion counts of two (N,) boolean arrays."""
     truth, flagged = _pair(truth, flagged)
-    return Counts(
-        int((truth & flagged).sum()),
-        int((~truth & flagged).sum()),
-        int((truth & ~flagged).sum()),
-        int((~truth & ~flagged).sum()),
-    )
+    kinds = (truth & flagged, ~truth & flagged, truth & ~flagged, ~truth & ~flagged)
+    return Counts(*(int(kind.sum()) for kind in kinds))
 
 
 def recall(counts: Counts) -> float | None:
@@ -65,9 +62,8 @@ def precision(counts: Counts) -> float | None:
 
 def f1(counts: Counts) -> float | None:
     """2 TP / (2 TP + FP + FN), range [0, 1], higher is better: the harmonic mean of precision and recall."""
-    return _ratio(
-        2 * counts.true_positives, 2 * counts.true_positives + counts.false_positives + counts.false_negatives
-    )
+    twice = 2 * counts.true_positives
+    return _ratio(twice, twice + counts.false_positives + counts.false_negatives)
 
 
 METRICS = {"recall": recall, "precision": precision, "f1": f1}
@@ -78,7 +74,7 @@ def bootstrap(counts: Counts, resamples: int = 2_000, level: float = 0.95, seed:
 
     N images drawn with replacement have multinomial counts of the four kinds, so the counts are drawn at once.
     A resample in which a metric is not defined, such as one without a flag, does not count for that metric. At a
-    value of exactly 0 or 1 the interval has no width, as always with this bootstrap: that is no certainty.
+    value of exactly 0 or 1 the interval has no width, as always with this bootstrap; that does not make it certain.
 
     Args:
         counts: of the N images.
@@ -86,16 +82,24 @@ def bootstrap(counts: Counts, resamples: int = 2_000, level: float = 0.95, seed:
         level: the interval's share of the resamples, in (0, 1).
         seed: of the draws; the same seed gives the same interval.
     """
-    kinds = np.array([counts.true_positives, counts.false_positives, counts.false_negatives, counts.true_negatives])
+    kinds = np.array(dataclasses.astuple(counts))
     if not kinds.sum():
         return dict.fromkeys(METRICS, Interval(None))
     drawn = np.random.default_rng(seed).multinomial(kinds.sum(), kinds / kinds.sum(), size=resamples)
-    sets = [Counts(*(int(k) for k in row)) for row in drawn]
+    sets = [Counts(*row) for row in drawn.tolist()]
     return {name: _interval(metric(counts), [metric(s) for s in sets], level) for name, metric in METRICS.items()}
 
 
+def _interval(value: float | None, drawn: list[float | None], level: float) -> Interval:
+    defined = [v for v in drawn if v is not None]
+    if value is None or not defined:
+        return Interval(value)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return Interval(value, low, high)
+
+
 def precision_recall_curve(truth: np.ndarray, scores: np.ndarray) -> Curve | None:
-    """Precision and recall at every threshold that changes anything; none without a positive.
+    """Precision and recall at every threshold that changes anything; None without a positive.
 
     Args:
         truth: (N,) booleans.
@@ -111,17 +115,9 @@ def precision_recall_curve(truth: np.ndarray, scores: np.ndarray) -> Curve | Non
     found = np.cumsum(truth[order])[last]
     precisions, recalls = found / (last + 1), found / truth.sum()
     average = float(np.sum(np.diff(recalls, prepend=0.0) * precisions))
-    arrays = (scores[order][last], precisions, recalls)
-    threshold, p, r = (tuple(float(v) for v in array[::-1]) for array in arrays)
+    thresholds = scores[order][last]
+    threshold, p, r = (tuple(array[::-1].tolist()) for array in (thresholds, precisions, recalls))
     return Curve(threshold, p, r, average)
-
-
-def _interval(value: float | None, drawn: list[float | None], level: float) -> Interval:
-    defined = [v for v in drawn if v is not None]
-    if value is None or not defined:
-        return Interval(value)
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
 
 
 def _ratio(part: int, whole: int) -> float | None:

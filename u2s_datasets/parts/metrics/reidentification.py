@@ -1,7 +1,7 @@
 """The attack: does an anonymized image find its own original among all originals?
 
-A similarity of two embeddings says little by itself; a rank in a gallery says what an attacker gains. Nothing here
-holds more than one block of the gallery, so arrays may be `np.memmap`s of any length.
+A similarity of two embeddings says little by itself; a rank in a gallery says what an attacker gains. Only one block
+of the gallery is in memory at a time, so arrays may be `np.memmap`s of any length.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from u2s_datasets.parts.metrics.intervals import rate_interval
 from u2s_datasets.parts.metrics.privacy import unit
 
 BLOCK = 1024
@@ -28,7 +29,7 @@ class Rate:
         n: queries.
         gallery: originals.
         found: queries whose original is among the first k.
-        rate: found / n; none where n is 0.
+        rate: found / n; None where n is 0.
         low, high: exact 95% binomial interval of the rate (Clopper and Pearson 1934).
         chance: the rate of a guess, min(k, gallery) / gallery.
     """
@@ -41,11 +42,6 @@ class Rate:
     low: float | None
     high: float | None
     chance: float | None
-
-    @property
-    def above_chance(self) -> bool | None:
-        """Whether even the interval's lower end is above chance; none where nothing was tried."""
-        return None if self.low is None or self.chance is None else self.low > self.chance
 
 
 def ranks(queries: np.ndarray, gallery: np.ndarray, own: Sequence[int] | np.ndarray, block: int = BLOCK) -> np.ndarray:
@@ -64,10 +60,10 @@ def ranks(queries: np.ndarray, gallery: np.ndarray, own: Sequence[int] | np.ndar
         (Q,) int64.
 
     Raises:
-        ValueError: an embedding has no direction, or `own` names no row of the gallery.
+        ValueError: an embedding has no direction, or `own` names a row outside the gallery.
     """
-    index = np.arange(len(queries))
-    return group_ranks(queries, index, gallery, np.arange(len(gallery)), np.asarray(own, np.int64), block)
+    query_of, gallery_of = np.arange(len(queries)), np.arange(len(gallery))
+    return group_ranks(queries, query_of, gallery, gallery_of, np.asarray(own, np.int64), block)
 
 
 def group_ranks(
@@ -88,24 +84,20 @@ def group_ranks(
     """
     if len(own) and not (own.min() >= 0 and own.max() < _images(gallery_of)):
         raise ValueError(f"own names an original outside the gallery of {_images(gallery_of)}")
-    found = np.ones(_images(query_of), np.int64)
-    starts = np.flatnonzero(np.diff(gallery_of, prepend=-1))
+    places = np.ones(_images(query_of), np.int64)
+    starts = _offsets(gallery_of)
     ends = np.append(starts[1:], len(gallery_of))
     for first, a, b in _blocks(query_of, block):
         rows, offsets = unit(queries[a:b]), _offsets(query_of[a:b])
-        images = range(first, first + len(offsets))
         stops = [*offsets[1:], b - a]
-        ours = np.array(
-            [
-                (rows[s:e] @ unit(gallery[starts[own[i]] : ends[own[i]]]).T).max()
-                for i, s, e in zip(images, offsets, stops, strict=True)
-            ]
-        )
+        originals = own[first : first + len(offsets)]
+        pairs = zip(originals, offsets, stops, strict=True)
+        own_cosine = np.array([(rows[s:e] @ unit(gallery[starts[i] : ends[i]]).T).max() for i, s, e in pairs])
         for _, c, d in _blocks(gallery_of, block):
             near = np.maximum.reduceat(rows @ unit(gallery[c:d]).T, offsets, axis=0)
             near = np.maximum.reduceat(near, _offsets(gallery_of[c:d]), axis=1)
-            found[first : first + len(offsets)] += (near > ours[:, None] + _NOISE).sum(axis=1)
-    return found
+            places[first : first + len(offsets)] += (near > own_cosine[:, None] + _NOISE).sum(axis=1)
+    return places
 
 
 def rate(places: np.ndarray, gallery: int, k: int) -> Rate:
@@ -119,16 +111,8 @@ def rate(places: np.ndarray, gallery: int, k: int) -> Rate:
     n, found = len(places), int((places <= k).sum())
     if not n or not gallery:
         return Rate(k, n, gallery, found, None, None, None, None)
-    low, high = exact_interval(found, n)
+    low, high = rate_interval(found, n)
     return Rate(k, n, gallery, found, found / n, low, high, min(k, gallery) / gallery)
-
-
-def exact_interval(found: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The exact binomial interval of found / n (Clopper and Pearson 1934)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(found, n).proportion_ci(level, method="exact")
-    return float(interval.low), float(interval.high)
 
 
 def _images(of: np.ndarray) -> int:
@@ -136,15 +120,16 @@ def _images(of: np.ndarray) -> int:
 
 
 def _offsets(of: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(np.diff(of, prepend=of[0] - 1))
+    """Where each image's embeddings begin."""
+    return np.flatnonzero(np.diff(of, prepend=-1))
 
 
 def _blocks(of: np.ndarray, block: int) -> Iterator[tuple[int, int, int]]:
-    """(first image, start, stop) of stretches of whole images of about `block` rows."""
+    """(first image, start, stop) of runs of whole images, about `block` embeddings each."""
     start = 0
     while start < len(of):
         stop = min(start + block, len(of))
-        if stop < len(of) and of[stop - 1] == of[stop]:
+        if stop < len(of) and of[stop - 1] == of[stop]:  # within an image: cut before it, unless it fills the block
             cut = int(np.searchsorted(of, of[stop], "left"))
             stop = cut if cut > start else int(np.searchsorted(of, of[stop], "right"))
         yield int(of[start]), start, stop

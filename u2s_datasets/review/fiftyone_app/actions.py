@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,18 @@ from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
 from u2s_datasets.executor.recorded_profile import run_profile
 from u2s_datasets.parts import Box
-from u2s_datasets.review import audit
-from u2s_datasets.review import decisions as d
+from u2s_datasets.review import audit, decisions
 from u2s_datasets.review.fiftyone_app import fields as f
 from u2s_datasets.review.fiftyone_app import mirror
 from u2s_datasets.review.fiftyone_app import samples as s
 from u2s_datasets.review.reedit import CHUNK, reedit
+from u2s_datasets.runs.decisions import DECISIONS, REEDIT, REJECT, read_decisions
+from u2s_datasets.runs.manifest import locate_rows, read_manifest
 from u2s_datasets.stages.profiles import Profile, build
 
 
 def decide(dataset: Any, rows: Sequence[str], decision: str, by: str) -> int:
-    """Write a decision about rows down, in the output of the run and then in the database.
+    """Record a decision about rows, in the output of the run and then in the database.
 
     Args:
         dataset: a FiftyOne dataset.
@@ -35,7 +38,7 @@ def decide(dataset: Any, rows: Sequence[str], decision: str, by: str) -> int:
     Raises:
         SetupError: the dataset shows no run, or the decision or a row is unknown.
     """
-    entries = d.decide(folder_of(dataset), dict.fromkeys(rows, decision), by)
+    entries = decisions.decide(folder_of(dataset), dict.fromkeys(rows, decision), by)
     mirror.mirror_decisions(dataset, entries)
     return len(entries)
 
@@ -59,7 +62,7 @@ def edit_again(
     """
     folder = folder_of(dataset)
     boxes = boxes_of(dataset, rows, boxes_field) if boxes_field else {}
-    known = d.places(folder)
+    known = locate_rows(folder)
     ordered = sorted(set(rows), key=lambda row: (known[row].shard, known[row].index) if row in known else (0, 0))
     for start in range(0, len(ordered), CHUNK):
         part = ordered[start : start + CHUNK]
@@ -70,7 +73,7 @@ def edit_again(
 
 def own_profile(dataset: Any) -> str:
     """The name of the profile of the run that a dataset shows."""
-    return d.read_manifest(folder_of(dataset))["configuration"]["profile"]
+    return read_manifest(folder_of(dataset))["configuration"]["profile"]
 
 
 def steps_of(dataset: Any, profile_name: str | None = None) -> Profile:
@@ -86,21 +89,22 @@ def steps_of(dataset: Any, profile_name: str | None = None) -> Profile:
 
 def sent_back(dataset: Any) -> list[str]:
     """The rows of the run that were sent back and not edited since."""
-    entries = d.read_decisions(folder_of(dataset))
-    return [row for row, entry in entries.items() if entry[c.REVIEW_DECISION] == d.REEDIT]
+    entries = read_decisions(folder_of(dataset))
+    return [row for row, entry in entries.items() if entry[c.REVIEW_DECISION] == REEDIT]
 
 
 def boxes_of(dataset: Any, rows: Sequence[str], field: str) -> dict[str, list[Box]]:
     """Boxes that a user drew, on whichever slice: row id -> (x0, y0, x1, y1) in pixels.
 
     Raises:
-        SetupError: there is no such field of detections.
+        SetupError: the dataset has no such field of detections, or its images have no metadata.
     """
     import fiftyone as fo
 
     known = dataset.get_field_schema(embedded_doc_type=fo.Detections)
     if field not in known:
-        raise SetupError(f"{field!r} is no field of Detections; use one of: {', '.join(known) or 'none is there'}")
+        expected = ", ".join(known) or "(the dataset has none)"
+        raise SetupError(f"unknown field of Detections {field!r}; expected one of: {expected}")
     view = s.flat_samples(dataset, rows)
     boxes: dict[str, list[Box]] = {}
     names = [c.ROW_ID, f"{field}.detections.bounding_box", "metadata.width", "metadata.height"]
@@ -116,7 +120,7 @@ def draw_audit(dataset: Any, n: int, seed: int, by: str) -> list[str]:
     """Draw a sample to audit and save it as the view "audit"; see `audit.draw`."""
     folder = folder_of(dataset)
     rows = audit.draw(folder, n, seed, by)
-    entries = d.read_decisions(folder)
+    entries = read_decisions(folder)
     mirror.mirror_decisions(dataset, {row: entries[row] for row in rows})
     view = dataset.match(s.F(c.ROW_ID).is_in(rows))
     dataset.save_view("audit", view, overwrite=True)
@@ -127,61 +131,61 @@ def finish_audit(dataset: Any, reviewer: str, confidence: float) -> dict[str, An
     """Write the audit's result, and take what was rejected out of the public shards; see `audit.finish`."""
     folder = folder_of(dataset)
     result = audit.finish(folder, reviewer, confidence)
-    d.apply_reviews(folder)
+    decisions.apply_reviews(folder)
     return result
 
 
 def why_not_publish(dataset: Any) -> list[str]:
-    """Reasons against publishing that a curator can mend, in words; the library's own gate comes after them."""
+    """Reasons against publishing that a curator can remove; the library's own gate comes after them."""
     folder = mirror.run_folder(dataset)
     if folder is None:
         return ["this dataset shows no run of `u2s anonymize`; only a run's output is published from here"]
     reasons = []
-    if waiting := d.unresolved(folder):
+    if waiting := decisions.unresolved(folder):
         reasons.append(f"unresolved rows, whose review was asked for and not given: {len(waiting)}")
     if (sample := audit.read_sample(folder)) is not None:
         reasons.append(f"an audit is under way: {len(sample['judged'])} of {sample['n']} rows are judged")
-    try:
-        pusher()
-    except SetupError as error:
-        reasons.append(str(error))
     return reasons
 
 
-def pusher() -> Callable[..., Any]:
-    """`u2s.push_to_hub`. Raises `SetupError` where this installation has none."""
-    try:
-        return u2s_datasets.push_to_hub
-    except (AttributeError, ImportError) as error:
-        raise SetupError("this version of u2s_datasets has no push_to_hub; install one that has") from error
-
-
 def publish(dataset: Any, repo_id: str, **options: Any) -> Any:
-    """Publish the run through `u2s.push_to_hub`, once nothing a curator can mend stands against it.
+    """Publish the run through `u2s.push_to_hub`, once no reason against it is left that a curator can remove.
 
     Raises:
-        SetupError: something does; every reason is named.
+        SetupError: reasons are left; each is named.
     """
     if reasons := why_not_publish(dataset):
         raise SetupError(f"not published: {'; '.join(reasons)}")
     folder = folder_of(dataset)
-    d.apply_reviews(folder)
-    return pusher()(folder, repo_id, **options)
+    decisions.apply_reviews(folder)
+    return u2s_datasets.push_to_hub(folder, repo_id, **options)
 
 
 def folder_of(dataset: Any) -> Path:
-    """The run that a dataset shows. Raises `SetupError` where it shows none, or the folder is gone."""
+    """The run that a dataset shows. Raises `SetupError` if it shows none, or the folder is gone."""
     folder = mirror.run_folder(dataset)
     if folder is None:
         raise SetupError(f"{dataset.name!r} shows no run; import one with `u2s fiftyone DIR` or u2s.to_fiftyone")
-    d.read_manifest(folder)
+    read_manifest(folder)
     return folder
 
 
 def progress_of(dataset: Any) -> Mapping[str, int]:
     """How far the review is: rows per decision, rows never asked for, and those of an audit under way."""
     rows, decisions = s.originals(dataset).values([c.STATUS, c.REVIEW_DECISION])
-    found = dict.fromkeys((*d.DECISIONS, "not asked", c.WITHHELD), 0)
+    found = dict.fromkeys((*DECISIONS, "not asked", c.WITHHELD), 0)
     for status, decision in zip(rows, decisions, strict=True):
-        found[c.WITHHELD if status == c.WITHHELD and decision != d.REJECT else decision or "not asked"] += 1
+        found[c.WITHHELD if status == c.WITHHELD and decision != REJECT else decision or "not asked"] += 1
     return found
+
+
+@contextmanager
+def lent_secrets(secrets: Mapping[str, str | None]) -> Iterator[None]:
+    """Set these environment variables, those with a value and not set already, for the length of one call."""
+    new = {name: value for name, value in secrets.items() if value and not os.environ.get(name)}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            os.environ.pop(name, None)

@@ -1,4 +1,4 @@
-"""The bridge between rows and samples, behind `fiftyone_io`."""
+"""The bridge between rows and samples, behind `convert`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from u2s_datasets.review.fiftyone_app import fields as f
 from u2s_datasets.review.fiftyone_app import samples as s
 from u2s_datasets.review.fiftyone_app.media import Media, is_placeholder
 from u2s_datasets.review.fiftyone_app.rows import DatasetRows, RunRows, features_from, features_json
+from u2s_datasets.runs.shards import PUBLISHABLE
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,7 +30,7 @@ def to_fiftyone(
     persistent: bool,
     progress: bool,
 ) -> fo.Dataset:
-    """See `fiftyone_io.to_fiftyone`."""
+    """See `convert.to_fiftyone`."""
     from tqdm import tqdm
 
     rows: Any = RunRows(data) if isinstance(data, (str, Path)) else DatasetRows(data, image_column)
@@ -58,20 +59,20 @@ def _new(name: str, overwrite: bool) -> fo.Dataset:
     if fo.dataset_exists(name):
         info = s.info_of(fo.load_dataset(name))
         if not info:
-            raise SetupError(f"there is a FiftyOne dataset {name!r} already, of something else; give another name")
+            raise SetupError(f"FiftyOne dataset {name!r} exists and was not made by to_fiftyone; use another name")
         if not overwrite and info["complete"]:
-            raise SetupError(f"there is a FiftyOne dataset {name!r} already; say overwrite=True, or give another name")
+            raise SetupError(f"FiftyOne dataset {name!r} exists; pass overwrite=True, or use another name")
         fo.delete_dataset(name)
     return fo.Dataset(name)
 
 
 def from_fiftyone(view: Any) -> Dataset:
-    """See `fiftyone_io.from_fiftyone`."""
+    """See `convert.from_fiftyone`."""
     from datasets import Dataset, Features
 
     info = s.info_of(view)
     if not info:
-        raise SetupError(f"{view.name!r} was not made by to_fiftyone; load its images with datasets instead")
+        raise SetupError(f"FiftyOne dataset {view.name!r} was not made by to_fiftyone; load it with datasets")
     features = features_from(info["features"])
     schema = view.get_field_schema()
     later = (*c.INSPECT, *c.CAPTION, *c.INSTRUCT, *c.ANONYMIZE[1:], *c.SCORE, *c.REVIEW)
@@ -93,7 +94,10 @@ def _columns(view: Any, features: dict[str, Any]) -> dict[str, list[Any]]:
             sizes = [None if width is None else (width, height) for width, height in pairs]
             columns[column] = [f.review_of(*row) for row in zip(stored[column], stored[f.UNPLACED], sizes, strict=True)]
         elif column == c.ANONYMIZED_IMAGE:
-            columns[column] = _anonymized(stored[f.ANONYMIZED_PATH], stored.get(c.STATUS))
+            # A withheld row has no publishable image, whatever file may be left of it.
+            statuses = stored.get(c.STATUS) or [c.SAFE] * len(stored[c.ROW_ID])
+            pairs = zip(stored[f.ANONYMIZED_PATH], statuses, strict=True)
+            columns[column] = [_image(path if status in PUBLISHABLE else None) for path, status in pairs]
         elif isinstance(feature, Image):
             paths = zip(stored[f.VERBATIM_PATH], stored[f.ORIGINAL_PATH], strict=True)
             columns[column] = [_image(verbatim or shown) for verbatim, shown in paths]
@@ -109,12 +113,6 @@ def _stored(view: Any) -> dict[str, list[Any]]:
     names = [n for n in view.get_field_schema() if n not in ("metadata", f.GROUP)]
     names += ["metadata.width", "metadata.height"]
     return dict(zip(names, rows.sort_by(f.INDEX).values(names), strict=True))
-
-
-def _anonymized(paths: list[str | None], statuses: list[str] | None) -> list[dict[str, Any] | None]:
-    """The publishable images; none for a row that is withheld, whatever file may be left of it."""
-    left = [p if statuses is None or statuses[i] in (c.SAFE, c.ANONYMIZED) else None for i, p in enumerate(paths)]
-    return [_image(path) for path in left]
 
 
 def _image(path: str | None) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ that a FiftyOne dataset can be deleted and imported again at any time.
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +75,6 @@ def from_fiftyone(view: Any) -> Dataset:
 
 
 def require() -> None:
-    """Raise `MissingExtra` where FiftyOne is not installed."""
-    try:
-        import fiftyone  # noqa: F401  whether it is there
-    except ImportError as error:
-        raise missing_extra("fiftyone", "fiftyone") from error
+    """Raise `MissingExtra` if FiftyOne is not installed."""
+    if importlib.util.find_spec("fiftyone") is None:
+        raise missing_extra("fiftyone", "fiftyone")

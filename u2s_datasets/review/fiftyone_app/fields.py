@@ -44,9 +44,9 @@ def kind_of(column: str, feature: Any) -> str:
     if isinstance(feature, ClassLabel):
         return "class"
     dtype = feature.dtype if isinstance(feature, Value) else ""
-    words = {"bool": "bool", "string": "str", "large_string": "str", "float32": "float", "float64": "float"}
-    if dtype in words:
-        return words[dtype]
+    kinds = {"bool": "bool", "string": "str", "large_string": "str", "float32": "float", "float64": "float"}
+    if dtype in kinds:
+        return kinds[dtype]
     return "int" if dtype in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32") else "json"
 
 
@@ -92,7 +92,7 @@ def _stored(column: str, kind: str, feature: Any, value: Any) -> Any:
         return json.dumps(value, ensure_ascii=False)
     except TypeError as error:
         what = type(value).__name__
-        raise SetupError(f"column {column!r} holds {what}, which FiftyOne cannot keep; remove it first") from error
+        raise SetupError(f"column {column!r} holds {what}, which FiftyOne cannot store; remove it first") from error
 
 
 def from_field(column: str, feature: Any, value: Any) -> Any:
@@ -112,7 +112,7 @@ def review_labels(
 
     Args:
         review: the column's value.
-        size: (width, height) of the image; where it is not known no box can be drawn.
+        size: (width, height) of the image; None if unknown: no box can be drawn then.
     """
     if review is None:
         return None, None

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import importlib
 import inspect
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Part, catalog
+from u2s_datasets.parts.docstrings import argument_docs
 from u2s_datasets.parts.editors import redact
 from u2s_datasets.privacy.criteria import load_criteria
 from u2s_datasets.stages import anonymize
@@ -24,7 +24,7 @@ from u2s_datasets.stages.base import Step
 from u2s_datasets.stages.profiles import RECIPES, Profile
 
 SEPARATOR = "__"
-_WORDS = {
+_CHOICES = {
     ("Anonymize", "format"): anonymize.FORMATS,
     ("Inspect", "method"): inspect_stage.METHODS,
     ("Redact", "method"): redact.METHODS,
@@ -98,7 +98,7 @@ def _profile(given: str | Profile) -> Profile:
 
 
 def _fields(part: Part, prefix: str, values: Mapping[str, Any]) -> typing.Iterator[Field]:
-    helps = _helps(type(part))
+    helps = argument_docs(type(part))
     for field in _options(part):
         name, value = prefix + field.name, getattr(part, field.name)
         hint = helps.get(field.name, "")
@@ -110,8 +110,8 @@ def _fields(part: Part, prefix: str, values: Mapping[str, Any]) -> typing.Iterat
             yield from _part_fields(_base(type(part), field.name), name, kind, value, hint, values)
         elif kind == "other":
             continue
-        elif words := _WORDS.get((type(part).__name__, field.name)):
-            yield Field(name, "choice", value, words, hint)
+        elif choices := _CHOICES.get((type(part).__name__, field.name)):
+            yield Field(name, "choice", value, choices, hint)
         elif kind == "texts" or kind == "criteria":
             yield Field(name, "str", _NONE, (), f"{hint} (several: joined by commas; empty: as the profile says)")
         else:
@@ -139,17 +139,17 @@ def _part_fields(
 def _class_fields(
     chosen: str, entries: Mapping[str, catalog.Entry], prefix: str, values: Mapping[str, Any]
 ) -> typing.Iterator[Field]:
-    """The fields of a part that is not there yet; what has no default is asked for."""
+    """The fields of a part that is yet to be made; those without a default are required."""
     cls, given = _class(chosen, entries)
-    helps = _helps(cls)
+    helps = argument_docs(cls)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         kind = _kind(cls, field.name)
         if kind not in ("bool", "int", "float", "str") or field.name in given:
             continue
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         default = None if required or field.default is dataclasses.MISSING else field.default
-        words = _WORDS.get((cls.__name__, field.name))
-        shown = ("choice", default, words) if words else (kind, default, ())
+        choices = _CHOICES.get((cls.__name__, field.name))
+        shown = ("choice", default, choices) if choices else (kind, default, ())
         yield Field(prefix + field.name, *shown, helps.get(field.name, ""), required)
 
 
@@ -164,7 +164,10 @@ def _built(part: Any, prefix: str, values: Mapping[str, Any]) -> Any:
         elif name not in values or kind == "other":
             continue
         elif kind == "parts":
-            changes[field.name] = _built_parts(_base(type(part), field.name), value, values[name])
+            base = _base(type(part), field.name)
+            entries, current = _entries(base), {_short(own, _entries(base)): own for own in value}
+            chosen = [current.get(n) or catalog.make(base.__name__.lower(), n, entries) for n in values[name]]
+            changes[field.name] = tuple(chosen)
         else:
             changes |= _plain(field.name, kind, value, values[name])
     return dataclasses.replace(part, **changes)
@@ -174,16 +177,16 @@ def _plain(name: str, kind: str, value: Any, given: Any) -> dict[str, Any]:
     if kind in ("texts", "criteria") and not given:
         return {}
     if kind == "criteria":
-        words = [word.strip() for word in given.split(",")]
-        return {name: load_criteria(words[0] if len(words) == 1 else words)}
+        named = [one.strip() for one in given.split(",")]
+        return {name: load_criteria(named[0] if len(named) == 1 else named)}
     if kind == "texts":
-        return {name: given if "," not in given else tuple(word.strip() for word in given.split(","))}
+        return {name: given if "," not in given else tuple(one.strip() for one in given.split(","))}
     if given in (None, "") and value is None:
         return {name: None}
     try:
         return {name: {"int": int, "float": float, "bool": bool, "str": str}[kind](given)}
     except (TypeError, ValueError) as error:
-        raise SetupError(f"{name}={given!r} is no {kind}; give one") from error
+        raise SetupError(f"invalid {name}={given!r}; expected a value of type {kind}") from error
 
 
 def _built_part(base: type, name: str, value: Any, values: Mapping[str, Any]) -> Any:
@@ -203,13 +206,7 @@ def _built_part(base: type, name: str, value: Any, values: Mapping[str, Any]) ->
     try:
         return catalog.make(kind, chosen, entries, **given)
     except TypeError as error:
-        raise SetupError(f"{kind} {chosen!r} cannot be made: {error}; fill in what it needs") from error
-
-
-def _built_parts(base: type, value: tuple[Part, ...], names: typing.Sequence[str]) -> tuple[Part, ...]:
-    kind, entries = base.__name__.lower(), _entries(base)
-    there = {_short(part, entries): part for part in value}
-    return tuple(there.get(name) or catalog.make(kind, name, entries) for name in names)
+        raise SetupError(f"cannot make the {kind} {chosen!r}: {error}; fill in what it needs") from error
 
 
 def _options(part: Any) -> list[dataclasses.Field]:
@@ -251,27 +248,16 @@ def _entries(base: type) -> dict[str, catalog.Entry]:
 
 def _class(name: str, entries: Mapping[str, catalog.Entry]) -> tuple[type, Mapping[str, Any]]:
     if name not in entries:
-        raise SetupError(f"unknown part {name!r}; use one of: {', '.join(entries)}")
+        raise SetupError(f"unknown part {name!r}; expected one of: {', '.join(entries)}")
     path, given = entries[name]
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute), given
 
 
 def _short(part: Part, entries: Mapping[str, catalog.Entry]) -> str:
-    """The first catalog name of a part's class; the class's own where it has none."""
+    """The first catalog name of a part's class, else the class's own."""
     full = f"{type(part).__module__}:{type(part).__name__}"
     return next((name for name, (path, _) in entries.items() if path == full), type(part).__name__)
-
-
-def _helps(cls: Any) -> dict[str, str]:
-    """What the docstring of a class or function says of each argument."""
-    doc = inspect.getdoc(cls) or ""
-    args = doc.split("Args:\n", 1)[1].split("\n\n", 1)[0] if "Args:\n" in doc else ""
-    found = {}
-    for names, words in re.findall(r"^    (\w[\w, ]*): (.*(?:\n {6,}.*)*)", args, re.MULTILINE):
-        for name in names.split(", "):
-            found[name] = re.sub(r"\s+", " ", words)
-    return found
 
 
 def is_heavy(profile_name: str, values: Mapping[str, Any]) -> bool:
@@ -286,7 +272,7 @@ _NOT_ASKED = {"data", "repo_id", "token", "audit", "work", "secret", "config_nam
 
 def call_fields(function: typing.Callable[..., Any]) -> list[Field]:
     """A form of a function's plain options: texts, numbers and switches."""
-    helps = _helps(function)
+    helps = argument_docs(function)
     found = []
     for name, parameter in inspect.signature(function).parameters.items():
         kind = type(parameter.default).__name__

@@ -26,7 +26,7 @@ def plugin_folder() -> Path:
     for folder in (package / "_fiftyone_plugin", package.parent / "fiftyone_plugin"):
         if (folder / "fiftyone.yml").exists():
             return folder
-    raise SetupError("this installation of u2s_datasets has no FiftyOne plugin; install it again")
+    raise SetupError("this installation of u2s_datasets lacks its FiftyOne plugin; install it again")
 
 
 def install_plugin() -> Path:
@@ -42,7 +42,7 @@ def install_plugin() -> Path:
     elif (place / "fiftyone.yml").exists() and "@u2s/privacy" in (place / "fiftyone.yml").read_text("utf-8"):
         shutil.rmtree(place)
     elif place.exists():
-        raise SetupError(f"{str(place)!r} is there already and no plugin of ours; move it away")
+        raise SetupError(f"{str(place)!r} exists and is not our plugin; move it away")
     try:
         place.symlink_to(own, target_is_directory=True)
     except OSError:
@@ -58,14 +58,14 @@ def launch(
     again: bool = False,
     browser: bool = True,
 ) -> tuple[fo.Dataset, Any]:
-    """Import a run, unless it is there, and start the App on it.
+    """Import a run, unless it was imported before, and start the App on it.
 
     Args:
         folder: of the run.
-        name: of the FiftyOne dataset; the folder's name if none is given.
-        media: folder for the images that the App shows; `private/fiftyone` of the run if none is given.
+        name: of the FiftyOne dataset; None for the folder's name.
+        media: folder for the images that the App shows; None for `private/fiftyone` of the run.
         port: of the App, on 127.0.0.1.
-        again: whether to import the run anew.
+        again: whether to import the run again.
         browser: whether to open the App in a browser.
 
     Returns:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from u2s_datasets import images
 from u2s_datasets.errors import SetupError, UnreadableImage
+from u2s_datasets.images.stored import stored_bytes
 
 ORIGINAL, ANONYMIZED = "original", "anonymized"
 
@@ -28,7 +28,7 @@ class Stored:
 
     Args:
         path: the file that is shown.
-        size: (width, height) in pixels; none for the placeholder of an image that cannot be shown.
+        size: (width, height) in pixels; None for the placeholder of an image that cannot be shown.
         verbatim: the file with the very bytes that were given, where another one is shown.
     """
 
@@ -41,7 +41,7 @@ class Media:
     """A folder for the App's images. It holds originals, so nobody else may enter it (mode 0700).
 
     Args:
-        root: made where it is not there.
+        root: made if it is not there.
 
     Raises:
         SetupError: it is a file.
@@ -50,7 +50,7 @@ class Media:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser().resolve()
         if self.root.exists() and not self.root.is_dir():
-            raise SetupError(f"{str(root)!r} is a file; give a folder for the images that the App shows")
+            raise SetupError(f"{str(root)!r} is a file; expected a folder for the images that the App shows")
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o700)
         for name in (ORIGINAL, ANONYMIZED):
@@ -61,7 +61,7 @@ class Media:
 
         Args:
             name: of the row.
-            value: bytes, a path, a {bytes, path}, or none.
+            value: bytes, a path, a {bytes, path}, or None.
         """
         data = stored_bytes(value)
         shown = None if data is None else _shown_as_is(data)
@@ -102,18 +102,6 @@ def file_stem(name: str, data: bytes) -> str:
 def is_placeholder(path: str | None) -> bool:
     """Whether a path shows that there is no image: it must never be taken for one."""
     return path is None or Path(path).name == _PLACEHOLDER
-
-
-def stored_bytes(value: Any) -> bytes | None:
-    """The encoded bytes of bytes, a path or a {bytes, path}; none where there are none here."""
-    if isinstance(value, Mapping):
-        value = value["bytes"] if value.get("bytes") is not None else value.get("path")
-    if isinstance(value, (str, Path)):
-        try:
-            return Path(value).read_bytes()
-        except (OSError, ValueError):  # a name that no file can have
-            return None
-    return value
 
 
 def _shown_as_is(data: bytes) -> tuple[str, tuple[int, int]] | None:

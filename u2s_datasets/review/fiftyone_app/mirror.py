@@ -20,7 +20,7 @@ _DECIDED = (c.STATUS, c.REASON, *c.REVIEW)
 
 
 def run_folder(dataset: Any) -> Path | None:
-    """The folder of the run that a dataset shows; none where it shows something else."""
+    """The folder of the run that a dataset shows; None if it shows something else."""
     folder = s.info_of(dataset).get("folder")
     return None if folder is None else Path(folder)
 
@@ -90,7 +90,7 @@ def carriers(dataset: Any, rows: Any) -> Any:
 
 
 def mirror_images(dataset: Any, images: Mapping[str, bytes | None], media: Media) -> None:
-    """Show publishable images: row id -> encoded bytes, or none where there is none to show any more."""
+    """Show publishable images: row id -> encoded bytes, or None if there is nothing to show any more."""
     stored = {name: None if data is None else media.anonymized(name, data) for name, data in images.items()}
     flat = s.flat_samples(dataset, stored)
     old = dict(zip(*flat.values([c.ROW_ID, f.ANONYMIZED_PATH]), strict=True))

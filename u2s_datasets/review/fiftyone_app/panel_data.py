@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ import numpy as np
 from fiftyone import ViewField as F
 
 from u2s_datasets import columns as c
-from u2s_datasets.parts.metrics.definitions import GOALS, SCALES
+from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.review import audit
-from u2s_datasets.review import decisions as d
 from u2s_datasets.review.fiftyone_app import actions, mirror
 from u2s_datasets.review.fiftyone_app import fields as f
 from u2s_datasets.review.fiftyone_app import samples as s
+from u2s_datasets.runs.decisions import APPROVE, PENDING, REEDIT, REJECT
 
 QUEUE = 500
 """Rows of the queue that are looked up at a time."""
@@ -32,7 +31,7 @@ class Histogram:
 
     Args:
         name: of its field.
-        goal: what is hoped for, in words.
+        goal: what is hoped for, for people.
         edges: n + 1 edges of n bars; a bar holds its lower edge, the last one both.
         counts: rows per bar.
     """
@@ -73,25 +72,26 @@ def counts(dataset: Any) -> dict[str, dict[str, int]]:
 def histograms(dataset: Any) -> list[Histogram]:
     """The distribution of every score that some row has; the residual risk first."""
     schema, view = dataset.get_field_schema(), s.originals(dataset)
-    names = [name for name in (*_EDGES, *SCALES) if name in schema]
+    names = [name for name in (*_EDGES, *SPECS) if name in schema]
     found = []
     for name, values in zip(names, view.values(names) if names else [], strict=True):
         known = [value for value in values if value is not None]
         if known:
-            found.append(_histogram(name, known))
+            low, high, bars = _bins(name)
+            numbers, edges = np.histogram(np.clip(known, low, high), bars, (low, high))
+            goal = SPECS[name].goal if name in SPECS else "low (less suspected)"
+            found.append(Histogram(name, goal, [float(edge) for edge in edges], [int(n) for n in numbers]))
     return found
 
 
-def _histogram(name: str, values: Sequence[float]) -> Histogram:
-    low, high, bars = _EDGES.get(name) or SCALES[name][1:]
-    numbers, edges = np.histogram(np.clip(values, low, high), bars, (low, high))
-    goal = GOALS.get(name, "low (less suspected)")
-    return Histogram(name, goal, [float(edge) for edge in edges], [int(n) for n in numbers])
+def _bins(name: str) -> tuple[float, float, int]:
+    """The least and the greatest edge, and the number of bars."""
+    return (SPECS[name].low, SPECS[name].high, SPECS[name].bins) if name in SPECS else _EDGES[name]
 
 
 def bar_view(dataset: Any, name: str, bar: int) -> Any:
     """The samples behind a bar. The outer bars are open: what lies beyond the edges is in them."""
-    low, high, bars = _EDGES.get(name) or SCALES[name][1:]
+    low, high, bars = _bins(name)
     edges = np.linspace(low, high, bars + 1)
     chosen = F(name) != None  # noqa: E711  a field's own comparison
     if bar > 0:
@@ -112,15 +112,15 @@ def queue(dataset: Any, audit_first: bool = True) -> list[str]:
         return [row for row in sample["drawn"] if row not in sample["judged"]]
     view = s.originals(dataset).match(F(c.STATUS).is_in([c.SAFE, c.ANONYMIZED]))
     if c.REVIEW_DECISION in dataset.get_field_schema():
-        done = [d.APPROVE, d.REJECT, d.REEDIT]
-        asked = view.match(F(c.REVIEW_DECISION) == d.PENDING).sort_by(f.RISK, reverse=True)
-        others = view.match(~F(c.REVIEW_DECISION).is_in([*done, d.PENDING])).sort_by(f.RISK, reverse=True)
+        done = [APPROVE, REJECT, REEDIT]
+        asked = view.match(F(c.REVIEW_DECISION) == PENDING).sort_by(f.RISK, reverse=True)
+        others = view.match(~F(c.REVIEW_DECISION).is_in([*done, PENDING])).sort_by(f.RISK, reverse=True)
         return [*asked.limit(QUEUE).values(c.ROW_ID), *others.limit(QUEUE).values(c.ROW_ID)]
     return view.sort_by(f.RISK, reverse=True).limit(QUEUE).values(c.ROW_ID)
 
 
 def pair(dataset: Any, row: str) -> dict[str, Any]:
-    """What the pair view shows of a row: both images' addresses in the App, and facts in words."""
+    """What the pair view shows of a row: both images' addresses in the App, and what is known of it."""
     sample = mirror.carriers(dataset, [row]).first()
     folder = Path(s.info_of(dataset).get("media", "/"))
     paths = [sample[name] for name in (f.ORIGINAL_PATH, f.ANONYMIZED_PATH)]

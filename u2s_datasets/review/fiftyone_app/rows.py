@@ -11,10 +11,9 @@ from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.review import decisions as d
-from u2s_datasets.review.fiftyone_app.media import stored_bytes
-from u2s_datasets.runs.files import read_table, readable
-from u2s_datasets.sources.base import Source
+from u2s_datasets.images.stored import stored_bytes
+from u2s_datasets.runs.decisions import REJECT
+from u2s_datasets.runs.reader import RunFolder, StoredRow
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class BridgeRow:
         name: its row id.
         index: its position.
         values: the columns, without images.
-        original: the stored original; none where it cannot be had.
-        anonymized: the encoded publishable image; none where the row is withheld.
+        original: the stored original; None if it cannot be had.
+        anonymized: the encoded publishable image; None if the row is withheld.
     """
 
     name: str
@@ -47,13 +46,14 @@ class RunRows:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).expanduser().resolve()
-        self.manifest = d.read_manifest(self.folder)
-        self.features = {**c.features((*c.PRIVATE, *c.REVIEW)), **self._kept(), **c.features([c.ANONYMIZED_IMAGE])}
+        self.run = RunFolder(Path(folder).expanduser().resolve())
+        private = c.features((*c.PRIVATE, *c.REVIEW))
+        self.features = {**private, **self.run.kept_features, **c.features([c.ANONYMIZED_IMAGE])}
+        self.folder = self.run.layout.root
         self.info = {"folder": str(self.folder)}
 
     def __len__(self) -> int:
-        return sum(shard["rows"] for shard in self.manifest["shards"])
+        return sum(shard.rows for shard in self.run.shards)
 
     def __iter__(self) -> Iterator[BridgeRow]:
         return self.some(None)
@@ -65,57 +65,31 @@ class RunRows:
             wanted: row ids.
             originals: whether to look up the originals as well.
         """
-        entries = d.read_decisions(self.folder)
-        source, position = self._source() if originals else None, 0
-        for shard in self.manifest["shards"]:
-            name = f"part-{shard['shard']:05d}.parquet"
-            private = _read(self.folder / "private" / "rows" / name)
-            if wanted is None or any(row[c.ROW_ID] in wanted for row in private):
-                public = {row[c.ROW_ID]: row for row in _read(self.folder / "data" / name)}
-                for index, row in enumerate(private):
-                    if wanted is None or row[c.ROW_ID] in wanted:
-                        entry = entries.get(row[c.ROW_ID], {})
-                        yield self._row(row, public.get(row[c.ROW_ID], {}), entry, position + index, source)
-            position += len(private)
+        decisions = self.run.decisions()
+        for row in self.run.rows(wanted, originals, to_show=True):
+            if row.private:
+                yield _bridged(row, decisions.get(row.private[c.ROW_ID], {}))
 
-    def _row(self, row: dict, public: dict, entry: dict, index: int, source: Source | None) -> BridgeRow:
-        values = {**public, **row, **{name: entry.get(name) for name in c.REVIEW}}
-        image = values.pop(c.ANONYMIZED_IMAGE, None)
-        if entry.get(c.REVIEW_DECISION) == d.REJECT and values[c.STATUS] != c.WITHHELD:
-            values |= {c.STATUS: c.WITHHELD, c.REASON: "rejected"}
-        shown = image is not None and values[c.STATUS] in (c.SAFE, c.ANONYMIZED)
-        item = None if source is None else next(source.read(index, index + 1), None)
-        original = item.image if item is not None and item.source == row[c.SOURCE] else None
-        return BridgeRow(row[c.ROW_ID], index, values, original, image["bytes"] if shown else None)
 
-    def _source(self) -> Source | None:
-        from u2s_datasets.review.reedit import open_run_source
-
-        try:
-            return open_run_source(self.folder, to_show=True)
-        except (SetupError, OSError):
-            return None
-
-    def _kept(self) -> dict[str, Any]:
-        from datasets import Features
-        from pyarrow import parquet
-
-        for path in sorted((self.folder / "data").glob("*.parquet")):
-            with readable(path):
-                features = Features.from_arrow_schema(parquet.read_schema(path))
-            return {name: feature for name, feature in features.items() if name not in c.PUBLIC}
-        return {}
+def _bridged(row: StoredRow, decision: dict[str, Any]) -> BridgeRow:
+    values = {**row.public, **row.private, **{name: decision.get(name) for name in c.REVIEW}}
+    image = values.pop(c.ANONYMIZED_IMAGE, None)
+    if decision.get(c.REVIEW_DECISION) == REJECT and values[c.STATUS] != c.WITHHELD:
+        values |= {c.STATUS: c.WITHHELD, c.REASON: "rejected"}
+    shown = image is not None and values[c.STATUS] in (c.SAFE, c.ANONYMIZED)
+    original = None if row.item is None else row.item.image
+    return BridgeRow(row.private[c.ROW_ID], row.position, values, original, image["bytes"] if shown else None)
 
 
 class DatasetRows:
-    """The rows of a dataset that went through the steps, as far as it did.
+    """The rows of a dataset that went through some or all of the steps.
 
     Args:
         data: a `datasets.Dataset`.
         image_column: the column of the originals; it may be absent.
 
     Raises:
-        SetupError: it is no `Dataset`, or holds further images.
+        SetupError: it is not a `Dataset`, or holds further images.
     """
 
     def __init__(self, data: Any, image_column: str = c.IMAGE) -> None:
@@ -123,12 +97,12 @@ class DatasetRows:
 
         if not isinstance(data, Dataset):
             raise SetupError(
-                f"{type(data).__name__} cannot be shown; give the folder of a run, or a datasets.Dataset "
+                f"cannot show a value of type {type(data).__name__}; expected a run's folder or a datasets.Dataset "
                 "(one split; collect a stream with Dataset.from_list)"
             )
         pictures = [n for n, f in data.features.items() if isinstance(f, Image)]
         if others := [n for n in pictures if n not in (image_column, c.ANONYMIZED_IMAGE)]:
-            raise SetupError(f"column {others[0]!r} holds further images; remove it, or say image_column='…'")
+            raise SetupError(f"column {others[0]!r} holds further images; remove it, or pass image_column='…'")
         for name in pictures:
             data = data.cast_column(name, Image(decode=False))
         self.data, self.image_column = data, image_column
@@ -158,7 +132,3 @@ def features_from(text: str) -> dict[str, Any]:
     from datasets import Features
 
     return dict(Features.from_dict(json.loads(text)))
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    return read_table(path) if path.exists() else []

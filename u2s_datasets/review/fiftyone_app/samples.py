@@ -1,4 +1,4 @@
-"""Bridge rows as samples of a grouped dataset: the slice `original` is there for every row, `anonymized` where there is
+"""Bridge rows as samples of a grouped dataset: every row has the slice `original`, and `anonymized` if it has
 an image to publish. Every column is a field of both slices, so that a filter works on either; the review's boxes are
 drawn on the originals.
 """
@@ -12,12 +12,12 @@ import fiftyone as fo
 from fiftyone import ViewField as F
 
 from u2s_datasets import columns as c
-from u2s_datasets.parts.metrics.definitions import SCALES
-from u2s_datasets.review.decisions import UNRESOLVED
+from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.review.fiftyone_app import fields as f
 from u2s_datasets.review.fiftyone_app.media import ANONYMIZED, ORIGINAL, Media, Stored
 from u2s_datasets.review.fiftyone_app.rows import BridgeRow
 from u2s_datasets.review.risk import residual_risk
+from u2s_datasets.runs.decisions import UNRESOLVED
 
 KEY = "u2s"
 """Where a dataset's `info` says what it shows."""
@@ -84,8 +84,8 @@ def save_views(dataset: fo.Dataset) -> None:
     if c.REVIEW_DECISION in schema:
         views["needs review"] = needs_review(dataset).sort_by(f.RISK, reverse=True)
     for number, (name, worst_first) in enumerate(_measured(dataset)):
-        words = "lowest scores" if number == 0 else f"lowest scores: {name}"
-        views[words] = dataset.exists(name).sort_by(name, reverse=worst_first)
+        title = "lowest scores" if number == 0 else f"lowest scores: {name}"
+        views[title] = dataset.exists(name).sort_by(name, reverse=worst_first)
     for name, view in views.items():
         dataset.save_view(name, view, overwrite=True)
 
@@ -98,7 +98,7 @@ def needs_review(collection: Any) -> Any:
 def _measured(dataset: fo.Dataset) -> list[tuple[str, bool]]:
     """The scores that some sample has, and whether a high value is the bad one; the residual risk comes first."""
     schema = dataset.get_field_schema()
-    names = [(f.RISK, True), *((name, SCALES[name][0] == "lower") for name in SCALES)]
+    names = [(f.RISK, True), *((name, spec.better == "lower") for name, spec in SPECS.items())]
     there = [(name, high) for name, high in names if name in schema]
     counts = dataset.values([name for name, _ in there]) if there else []
     return [pair for pair, values in zip(there, counts, strict=True) if any(v is not None for v in values)]

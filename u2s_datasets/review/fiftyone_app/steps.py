@@ -37,13 +37,13 @@ def run_step(
 ) -> Iterator[tuple[int, int]]:
     """Run a step on samples and write its columns as fields, in bulk.
 
-    What earlier steps wrote is used where it is there. On a dataset that shows a run, what is written here stays in the
+    The columns of earlier steps are used if present. On a dataset that shows a run, what is written here stays in the
     database: the run's output changes by reviews and re-edits alone.
 
     Args:
         samples: a dataset or view of images.
-        step: one of the five arrows; its `image_column` does not matter.
-        media: folder for anonymized images; that of the dataset where it has one.
+        step: one of the five; its `image_column` does not matter.
+        media: folder for anonymized images; None for that of the dataset.
         boxes_field: a field of `Detections` whose boxes `anonymize` hides as well.
         only_missing: leave samples alone that have this step's first column already.
 
@@ -57,14 +57,21 @@ def run_step(
     rows = _rows(samples, dataset)
     if boxes_field:
         if not isinstance(step, Anonymize):
-            raise SetupError(f"{type(step).__name__} takes no boxes; leave boxes_field out")
+            raise SetupError(f"{type(step).__name__} takes no boxes; leave out boxes_field={boxes_field!r}")
         step = dataclasses.replace(step, boxes_column=_BOXES)
     step.check()
     own = (f.RISK, f.ANONYMIZED_PATH) if isinstance(step, Anonymize) else ()
     f.declare(dataset, c.features(step.output_columns(set(_present(dataset)))), own)
-    folder = _folder(dataset, media) if isinstance(step, Anonymize) else None
+    folder = None
+    if isinstance(step, Anonymize):
+        if not (given := media or s.info_of(dataset).get("media")):
+            raise SetupError("no folder for the anonymized images; pass media='…' (the App shows it, keep it private)")
+        folder = Media(given)
     if only_missing:
-        rows = _without(dataset, rows, step.writes[-1] if isinstance(step, Anonymize) else step.writes[0])
+        written = step.writes[-1] if isinstance(step, Anonymize) else step.writes[0]
+        view = mirror.carriers(dataset, rows)
+        done = {row for row, value in zip(*view.values([c.ROW_ID, written]), strict=True) if value is not None}
+        rows = [row for row in rows if row not in done]
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
         _batch(dataset, step, part, boxes_of(dataset, part, boxes_field) if boxes_field else {}, folder)
@@ -74,14 +81,14 @@ def run_step(
 def _rows(samples: Any, dataset: Any) -> list[str]:
     """The rows to work on; samples of a dataset that the bridge did not make become rows of their own."""
     if samples.media_type not in ("image", "group"):
-        raise SetupError(f"{dataset.name!r} holds {samples.media_type}; the steps work on images")
+        raise SetupError(f"{dataset.name!r} holds media of type {samples.media_type!r}; expected images")
     if c.ROW_ID not in dataset.get_field_schema():
         dataset.add_sample_field(c.ROW_ID, fo.StringField)
     flat = s.flat_samples(dataset)
     ids, rows = flat.values(["id", c.ROW_ID])
     if any(row is None for row in rows):
         if dataset.media_type == "group":
-            raise SetupError(f"{dataset.name!r} has groups that the bridge did not make; give one slice as a dataset")
+            raise SetupError(f"{dataset.name!r} has groups that to_fiftyone did not make; pass one slice as a dataset")
         flat.set_values(c.ROW_ID, {i: i for i, row in zip(ids, rows, strict=True) if row is None}, key_field="id")
     return s.row_ids(samples)
 
@@ -89,19 +96,6 @@ def _rows(samples: Any, dataset: Any) -> list[str]:
 def _present(dataset: Any) -> list[str]:
     schema = dataset.get_field_schema()
     return [name for name in (*c.INSPECT, *c.CAPTION, *c.INSTRUCT, *c.ANONYMIZE, *c.SCORE) if name in schema]
-
-
-def _folder(dataset: Any, media: str | Path | None) -> Media:
-    given = media or s.info_of(dataset).get("media")
-    if not given:
-        raise SetupError("anonymized images need a folder; say media='…' (it is shown by the App, keep it private)")
-    return Media(given)
-
-
-def _without(dataset: Any, rows: Sequence[str], field: str) -> list[str]:
-    view = mirror.carriers(dataset, rows)
-    done = {row for row, value in zip(*view.values([c.ROW_ID, field]), strict=True) if value is not None}
-    return [row for row in rows if row not in done]
 
 
 def _batch(dataset: Any, step: Step, rows: Sequence[str], boxes: dict[str, Any], media: Media | None) -> None:
@@ -126,15 +120,18 @@ def _batch(dataset: Any, step: Step, rows: Sequence[str], boxes: dict[str, Any],
     if media is not None:
         images = {name: row.fields.get(c.ANONYMIZED_IMAGE) for name, row in work.items()}
         mirror.mirror_images(dataset, {n: None if v is None else v["bytes"] for n, v in images.items()}, media)
-        _offer_paths(dataset)
+        shown = [*dataset.app_config.media_fields]
+        if f.ANONYMIZED_PATH not in shown:
+            dataset.app_config.media_fields = [*shown, f.ANONYMIZED_PATH]
+            dataset.save()
 
 
 def _read(view: Any, step: Step) -> dict[str, Row]:
-    """The rows of a step by their ids: the original, and what the step reads, as far as it was written."""
+    """The rows of a step by their ids: the original, and those columns that the step reads that have a value."""
     schema = view.get_field_schema()
     needed = [n for n in step.required() if n != _BOXES]
     if missing := [n for n in needed if n not in schema]:
-        raise SetupError(f"there is no field {missing[0]!r}, which this step was told to read")
+        raise SetupError(f"missing field {missing[0]!r}, which this step was told to read; add it, or name another")
     labels = (c.PRIVACY_REVIEW, c.ANONYMIZED_IMAGE)
     wanted = [*needed, *(n for n in step.inputs() if n in schema and n not in (*labels, *needed))]
     originals = [f.VERBATIM_PATH, f.ORIGINAL_PATH] if s.info_of(view) else ["filepath", "filepath"]
@@ -158,15 +155,8 @@ def _read(view: Any, step: Step) -> dict[str, Row]:
 
 
 def _whole(fields: dict[str, Any]) -> dict[str, Any]:
-    """Without an earlier step's columns where it has not worked on this row: the step then works first."""
+    """Drop an earlier step's columns if it has not worked on this row, so that it is run first."""
     for names in (c.CAPTION, c.INSTRUCT):
         if all(fields.get(name) is None for name in names):
             fields = {name: value for name, value in fields.items() if name not in names}
     return fields
-
-
-def _offer_paths(dataset: Any) -> None:
-    media = [*dataset.app_config.media_fields]
-    if f.ANONYMIZED_PATH not in media:
-        dataset.app_config.media_fields = [*media, f.ANONYMIZED_PATH]
-        dataset.save()

@@ -1,0 +1,131 @@
+"""Law 1, fail closed: what cannot be read, judged or edited is withheld with its reason, and the other rows go on."""
+
+import pytest
+
+import u2s_datasets as u2s
+from tests.helpers.fakes import Broken, Careless, RedSquares, Touchy, picture, some_pictures
+from tests.helpers.hostile_images import write_hostile
+from tests.helpers.run_files import private_rows, public_rows
+from tests.helpers.scripts import Odd
+from tests.helpers.steps import RED, anonymize
+from u2s_datasets import columns as c
+from u2s_datasets import images
+from u2s_datasets.errors import MissingWeights
+from u2s_datasets.stages.inspect import Inspect
+
+PRIVATE, SAFE = picture(red=True), picture()
+
+
+def test_hostile_files_are_processed_right_or_withheld_with_their_reason(tmp_path):
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    expected = write_hostile(folder)
+    (folder / "notes.txt").write_text("no image")
+    (folder / "video.mp4").write_bytes(b"\0\0\0 ftypisom")
+    facts = u2s.run(folder, tmp_path / "out", detectors=["faces"], shard_size=10)
+    by_source = {row[c.SOURCE]: row for row in private_rows(tmp_path / "out")}
+    assert set(by_source) == set(expected)
+    assert facts["rows"] == len(expected) == facts["safe"] + facts["anonymized"] + facts["withheld"]
+    assert facts["skipped"] == {".mp4 file": 1, ".txt file": 1}
+    for name, code in expected.items():
+        row = by_source[name]
+        assert (row[c.REASON] or "ok") == code, (name, row[c.NOTE])
+        assert (row[c.STATUS] == c.WITHHELD) == (code != "ok")
+    published = {row[c.ROW_ID] for row in public_rows(tmp_path / "out")}
+    assert published == {r[c.ROW_ID] for r in by_source.values() if r[c.STATUS] != c.WITHHELD}
+    for row in public_rows(tmp_path / "out"):
+        assert images.metadata_in(row[c.ANONYMIZED_IMAGE]["bytes"]) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ("same", "edit_failed"),
+        ("raises", "edit_failed"),
+        ("fewer", "edit_failed"),
+        ("size", "edit_failed"),
+        ("array", "edit_failed"),
+        ("elsewhere", "residue"),
+    ],
+)
+def test_a_failed_edit_never_yields_the_original(how, code):
+    answer = anonymize([picture(red=True), picture(red=True, seed=1), picture()], editor=Broken(how))
+    assert answer[c.STATUS] == [c.WITHHELD, c.WITHHELD, c.SAFE]
+    assert answer[c.ANONYMIZED_IMAGE][:2] == [None, None]
+    assert all(note.startswith(code) for note in answer[c.NOTE][:2])
+
+
+def test_an_exception_in_one_row_stays_in_its_row():
+    inspect = Inspect(detectors=(Touchy(),))
+    answer = anonymize([picture(), picture(corner=(0, 255, 0)), picture(red=True)], inspect=inspect)
+    assert answer[c.STATUS] == [c.SAFE, c.WITHHELD, c.ANONYMIZED]
+    assert answer[c.NOTE][1] == "inspect_failed: RuntimeError: green is too much for me"
+    assert answer[c.PRIVACY_FLAG][1] is True
+
+
+def test_an_unreadable_row_is_flagged_withheld_and_counted():
+    answer = anonymize([{"bytes": b"no image", "path": None}, picture(), None])
+    assert answer[c.STATUS] == [c.WITHHELD, c.SAFE, c.WITHHELD]
+    assert answer[c.PRIVACY_FLAG] == [True, False, True]
+    assert answer[c.PUBLIC_CAPTION][0] is None
+
+
+def test_a_failure_travels_from_inspect_to_anonymize():
+    batch = {"image": [b"no image", picture()]}
+    batch |= RED(batch)
+    answer = u2s.Anonymize(inspect=RED)(batch)
+    assert answer[c.STATUS] == [c.WITHHELD, c.SAFE]
+    assert c.PRIVACY_FLAG not in answer  # it was there already
+
+
+def test_flagged_without_a_region_is_withheld_by_redaction():
+    answer = u2s.Anonymize(inspect=RED)({"image": [picture()], c.PRIVACY_FLAG: [True]})
+    assert answer[c.STATUS] == [c.WITHHELD]
+    assert answer[c.NOTE][0].startswith("nothing_to_edit")
+
+
+@pytest.mark.parametrize("how", ["none", "nan"])
+def test_no_answer_is_not_nothing_found(how):
+    inspect = Inspect(detectors=(Careless(answer=how),))
+    answer = anonymize([picture(red=True), picture()], inspect=inspect)
+    assert answer[c.STATUS] == [c.WITHHELD, c.SAFE]
+    assert answer[c.NOTE][0].startswith("inspect_failed")
+
+
+@pytest.mark.parametrize("how", ["raises", "fewer", "more", "none", "nan", "absent"])
+@pytest.mark.parametrize("method", ["choose", "generate"])
+def test_no_answer_is_flagged_and_marked(how, method):
+    inspect = u2s.Inspect(detectors=(), backend=Odd(how), method=method)
+    answer = inspect({"image": [SAFE, SAFE]})
+    assert answer[c.PRIVACY_FLAG] == [True, True]
+    assert [items[0]["category"] for items in answer[c.PRIVACY_REVIEW]] == [c.ERROR] * 2
+    assert u2s.Anonymize(inspect=inspect)({"image": [SAFE, SAFE]})[c.STATUS] == [c.WITHHELD] * 2
+
+
+@pytest.mark.parametrize("how", ["raises", "fewer", "more", "none"])
+def test_no_caption_is_withheld(how):
+    inspect = u2s.Inspect(detectors=(RedSquares(),))
+    answer = u2s.Anonymize(inspect=inspect, caption=u2s.Caption(backend=Odd(how)))({"image": [PRIVATE, SAFE]})
+    assert answer[c.STATUS] == [c.WITHHELD, c.SAFE]
+    assert answer[c.NOTE][0].split(":")[0] in ("no_answer", "unparsable_answer")
+
+
+def test_a_row_that_kills_its_worker_is_withheld_and_the_others_are_done(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(12):
+        picture(red=i % 2 == 0, corner=(0, 0, 255) if i in (3, 7) else None, seed=i).save(folder / f"{i:02d}.png")
+    facts = u2s.run(folder, tmp_path / "out", detectors=["tests.helpers.fakes:Touchy"], num_proc=2)
+    assert facts["reasons"] == {"worker_died": 2}
+    assert (facts["safe"], facts["anonymized"], facts["withheld"]) == (4, 6, 2)
+    dead = [row[c.SOURCE] for row in private_rows(tmp_path / "out") if row[c.STATUS] == c.WITHHELD]
+    assert dead == ["03.png", "07.png"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_that_cannot_be_loaded_stops_the_run_before_the_first_row(tmp_path, workers):
+    folder = some_pictures(tmp_path / "in", blue=())
+    with pytest.raises(MissingWeights, match=r"^zebra\.onnx is missing; run: get zebra$"):
+        u2s.run(folder, tmp_path / "out", detectors=["tests.helpers.fakes:BrokenEngine"], num_proc=workers)
+    assert private_rows(tmp_path / "out") == []
+    assert not (tmp_path / "out/run.json").exists()
