@@ -10,6 +10,7 @@ from typing import Any
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Backend, Editor, Part, catalog, checks
+from u2s_datasets.parts.docstrings import documented_by
 from u2s_datasets.parts.weights import WEIGHTS, gigabytes, pinned
 from u2s_datasets.privacy.criteria import CriteriaLike, as_criteria
 from u2s_datasets.stages.anonymize import Anonymize
@@ -166,6 +167,7 @@ class Profile:
         return dataclasses.replace(self, anonymize=anonymize, score=_with_engine(self.score, engine, threads))
 
 
+@documented_by(ProfileChanges)
 def profile(
     name: str = "cpu",
     *,
@@ -187,8 +189,7 @@ def profile(
 
     Args:
         name: a key of `RECIPES`: "cpu", "paper" or "permissive".
-        detectors, editor, editor_options, backend, models, small, dtype, device, criteria, threshold, method, groups:
-            what to change in it, see `ProfileChanges`.
+        {options}
         options: arguments of `Anonymize`, such as `seed=7`.
 
     Raises:

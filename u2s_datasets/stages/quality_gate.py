@@ -13,7 +13,7 @@ from u2s_datasets import columns
 from u2s_datasets.errors import ResidueFound, RowError, SetupError
 from u2s_datasets.stages.base import Step
 from u2s_datasets.stages.batch import Row, read_rows, with_columns
-from u2s_datasets.stages.row_edit import is_residue_absolute, last_attempt
+from u2s_datasets.stages.row_edit import last_attempt
 
 Limits = tuple[tuple[str, float], ...]
 _RESIDUAL = (columns.RESIDUAL_FACES, columns.RESIDUAL_TEXT)
@@ -125,13 +125,16 @@ def _finite(score: Any) -> float:
 def _describe_residue(fields: Mapping[str, Any]) -> str:
     """What is still there and must not be, in words; "" for nothing."""
     try:
-        left = (last_attempt(fields) or {}).get("residue")
+        attempt = last_attempt(fields) or {}
     except ValueError:
         return "the row's provenance cannot be read"
-    if left:
-        return f"{left} regions were left over by the last attempt"
+    if attempt.get("residue"):
+        return f"{attempt['residue']} regions were left over by the last attempt"
+    # A rewriting editor rightly shows new people and words; without a word on it, an editor counts as redacting.
+    if attempt.get("redacts") is False:
+        return ""
     found = [n for n in _RESIDUAL if fields.get(n) is not None and not _finite(fields[n]) <= 0]
-    return f"still found: {', '.join(found)}" if found and is_residue_absolute(fields) else ""
+    return f"still found: {', '.join(found)}" if found else ""
 
 
 def _withhold(row: Row, error: RowError) -> None:

@@ -214,18 +214,6 @@ def last_attempt(fields: Mapping[str, Any]) -> dict[str, Any] | None:
         raise ValueError("not a provenance of this package") from error
 
 
-def is_residue_absolute(fields: Mapping[str, Any]) -> bool:
-    """Whether any face or word in the row's image is residue (law 4): not after a rewriting editor, else always.
-
-    A row without a readable record of its edit is judged like a redacted one.
-    """
-    try:
-        attempt = last_attempt(fields)
-    except ValueError:
-        return True
-    return attempt is None or attempt.get("redacts") is not False
-
-
 def user_detections(values: Any, size: tuple[int, int]) -> list[Detection]:
     """The boxes that a user gave for a row, as detections; [] for an empty list.
 
