@@ -23,7 +23,7 @@ from u2s_datasets.evaluation.vispr.dataset import read_split
 from u2s_datasets.parts.catalog import known_categories
 from u2s_datasets.privacy import criteria
 from u2s_datasets.privacy import vispr_attributes as vispr
-from u2s_datasets.stages.scope import scope
+from u2s_datasets.stages.inspect import scope
 
 # The width of a picture tells it: labels, what the model says of everything, and (question, what it says to that).
 PICTURES = {
@@ -121,8 +121,8 @@ def test_attributes_mix_with_the_nine_and_shadow_none(tmp_path):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("vispr:faces", "unknown group 'vispr:faces' of VISPR's attributes; use one of: vispr, vispr:face"),
-        ("vispr:", "unknown group"),
+        ("vispr:faces", "unknown VISPR group 'vispr:faces'; expected one of: vispr, vispr:face"),
+        ("vispr:", "unknown VISPR group"),
         ("a9", "unknown criterion 'a9'"),
         (["vispr:face", "a9_face_complete"], "'a9_face_complete' is given twice"),
     ],
@@ -297,7 +297,7 @@ def test_an_answer_that_fails_fails_its_own_question_alone(root):
         ({"profile": f"{__name__}:MODEL"}, "is of type Scripted; expected a u2s_datasets.Profile"),
         ({"profile": "cpu", "threshold": "0.5"}, "threshold is for a model, and the profile 'cpu' has none"),
         ({"detectors": "none", "profile": "cpu"}, "inspects nothing"),
-        ({"threshold": "1.5"}, r"threshold=1.5 is not in \(0, 1\]"),
+        ({"threshold": "1.5"}, "invalid threshold=1.5; expected a finite number > 0 and <= 1"),
         ({"limit": "0"}, "invalid limit=0; expected a whole number"),
         ({"out": "result.txt"}, "give a file such as vispr.json"),
         ({"out": "mine.json"}, "holds something else"),

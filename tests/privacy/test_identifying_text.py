@@ -50,7 +50,7 @@ from u2s_datasets.privacy import identifying_text
     ],
 )
 def test_telling_texts(text):
-    assert identifying_text.telling(text)
+    assert identifying_text.find_pii_pattern(text)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_telling_texts(text):
     ],
 )
 def test_harmless_texts(text):
-    assert identifying_text.telling(text) is None
+    assert identifying_text.find_pii_pattern(text) is None
 
 
 def wrapped(data, width):
@@ -107,14 +107,14 @@ def wrapped(data, width):
 def test_a_thumbnail_as_text_stays_home_however_it_is_written(written, side):
     out = io.BytesIO()
     photo("astronaut.png", (side, side)).save(out, "webp", quality=50)
-    assert identifying_text.telling(written(out.getvalue()))
-    assert identifying_text.telling(f"a woman in orange\n{written(out.getvalue())}\nbefore a flag")
+    assert identifying_text.find_pii_pattern(written(out.getvalue()))
+    assert identifying_text.find_pii_pattern(f"a woman in orange\n{written(out.getvalue())}\nbefore a flag")
 
 
 def test_words_that_were_read_stay_home():
-    assert identifying_text.withheld_text("the Miller bakery", ["MILLER"]) == (None, 1)
-    assert identifying_text.withheld_text("a bakery", ["MILLER"]) == ("a bakery", 0)
-    assert identifying_text.withheld_text({"a": ["Miller", "bread"], "b": 3}, ["Miller"]) == (
+    assert identifying_text.withhold_texts("the Miller bakery", ["MILLER"]) == (None, 1)
+    assert identifying_text.withhold_texts("a bakery", ["MILLER"]) == ("a bakery", 0)
+    assert identifying_text.withhold_texts({"a": ["Miller", "bread"], "b": 3}, ["Miller"]) == (
         {"a": [None, "bread"], "b": 3},
         1,
     )
@@ -132,9 +132,9 @@ def test_words_that_were_read_stay_home():
     ],
 )
 def test_what_stands_in_a_list_in_pieces_stays_home(pieces, read):
-    kept, stopped = identifying_text.withheld_text(pieces, [read])
-    assert list(identifying_text.strings(kept)) == [] and len(kept) == len(pieces)
-    assert stopped == len(list(identifying_text.strings(pieces)))
+    kept, stopped = identifying_text.withhold_texts(pieces, [read])
+    assert list(identifying_text.iter_strings(kept)) == [] and len(kept) == len(pieces)
+    assert stopped == len(list(identifying_text.iter_strings(pieces)))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_what_stands_in_a_list_in_pieces_stays_home(pieces, read):
     ],
 )
 def test_harmless_lists(pieces):
-    assert identifying_text.withheld_text(pieces, ["MILLER"]) == (pieces, 0)
+    assert identifying_text.withhold_texts(pieces, ["MILLER"]) == (pieces, 0)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_harmless_lists(pieces):
     ],
 )
 def test_what_was_read_stays_home_however_it_is_spaced(text, read):
-    assert identifying_text.withheld_text(text, [read]) == (None, 1)
+    assert identifying_text.withhold_texts(text, [read]) == (None, 1)
 
 
 @pytest.mark.parametrize(
@@ -182,19 +182,19 @@ def test_what_was_read_stays_home_however_it_is_spaced(text, read):
     ],
 )
 def test_chance_letters_stop_nothing(text, read):
-    assert identifying_text.withheld_text(text, [read]) == (text, 0)
+    assert identifying_text.withhold_texts(text, [read]) == (text, 0)
 
 
 def test_what_no_rule_knows_is_an_error():
     for value in (b"x", [b"x"], {"a": object()}):
         with pytest.raises(TypeError, match="nothing has inspected"):
-            identifying_text.withheld_text(value, [])
+            identifying_text.withhold_texts(value, [])
 
 
 @pytest.mark.parametrize("text", ["a" * 300_000, "a-" * 100_000, "a b " * 50_000, "1 a." * 50_000])
 def test_a_long_text_takes_time_in_proportion(text):
     start = time.monotonic()
-    identifying_text.withheld_text(text, ["JOHN SMITH"])
+    identifying_text.withhold_texts(text, ["JOHN SMITH"])
     assert time.monotonic() - start < 10
 
 
@@ -202,21 +202,21 @@ def test_a_long_text_takes_time_in_proportion(text):
     "name", ["id", "personID", "gps_lat", "file-name", "birthDate", "user", "GPSLatitude", "file2"]
 )
 def test_telling_names(name):
-    assert identifying_text.telling_name(name)
+    assert identifying_text.is_identifying_name(name)
 
 
 @pytest.mark.parametrize("name", ["phash", "image_dhash", "aHash", "thumb", "thumbnail", "clipEmbedding", "embedding8"])
 def test_names_of_hashes_and_small_copies_tell(name):
-    assert identifying_text.telling_name(name)
+    assert identifying_text.is_identifying_name(name)
 
 
 @pytest.mark.parametrize("name", ["label", "width", "bbox", "caption", "side", "timer"])
 def test_harmless_names(name):
-    assert not identifying_text.telling_name(name)
+    assert not identifying_text.is_identifying_name(name)
 
 
 def test_a_files_own_name_stays_home_whole_and_not_word_by_word():
     names = ["dog_01.jpg", "dog_01"]
-    assert identifying_text.withheld_text("a dog on grass", [], names) == ("a dog on grass", 0)
-    assert identifying_text.withheld_text("this is Dog 01", [], names) == (None, 1)
-    assert identifying_text.withheld_text({"a": ["from DOG_01.jpg"]}, [], names) == ({"a": [None]}, 1)
+    assert identifying_text.withhold_texts("a dog on grass", [], names) == ("a dog on grass", 0)
+    assert identifying_text.withhold_texts("this is Dog 01", [], names) == (None, 1)
+    assert identifying_text.withhold_texts({"a": ["from DOG_01.jpg"]}, [], names) == ({"a": [None]}, 1)

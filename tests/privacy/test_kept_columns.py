@@ -92,7 +92,7 @@ def test_what_looks_identifying_needs_to_be_allowed(tmp_path, name, feature, val
     (item, *_) = source.read(0, 1)
     from u2s_datasets.privacy import identifying_text
 
-    assert identifying_text.withheld_text(item.kept, []) == (item.kept, 0)
+    assert identifying_text.withhold_texts(item.kept, []) == (item.kept, 0)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from u2s_datasets import columns as c
-from u2s_datasets.privacy.private_words import leaks, private_of
+from u2s_datasets.privacy.private_words import find_private_words, terms_of_review
 
 BOX = (1, 1, 9, 9)
 
@@ -170,7 +170,7 @@ RESPACED_HARMLESS = [  # read; a public text that says none of it, though some l
 
 
 def found(item: str, text: str, read: bool) -> list[str]:
-    return leaks(text, private_of([c.review_item("text", item, "", BOX if read else None, 1.0)]))
+    return find_private_words(text, terms_of_review([c.review_item("text", item, "", BOX if read else None, 1.0)]))
 
 
 def table(plain, read):
@@ -189,12 +189,12 @@ def test_leaks_missed_and_texts_stopped_without_need():
 
 @pytest.mark.parametrize("caption", ["A man, Anna Schmidt, waits.", "It says 'no guns allowed'. Call 4711."])
 def test_of_a_private_caption_names_numbers_and_quotations_are_telling(caption):
-    private = private_of([], caption)
-    assert not leaks("A man waits under a lantern.", private)
-    assert leaks("anna waits" if "Anna" in caption else "no guns allowed here", private)
+    private = terms_of_review([], caption)
+    assert not find_private_words("A man waits under a lantern.", private)
+    assert find_private_words("anna waits" if "Anna" in caption else "no guns allowed here", private)
 
 
 def test_what_the_user_named_may_be_said():
-    private = private_of([c.review_item("text", "grand accordion", "", None, 1.0)])
-    assert leaks("A person plays an accordion.", private) == ["accordion"]
-    assert leaks("A person plays an accordion.", private, allowed="accordion") == []
+    private = terms_of_review([c.review_item("text", "grand accordion", "", None, 1.0)])
+    assert find_private_words("A person plays an accordion.", private) == ["accordion"]
+    assert find_private_words("A person plays an accordion.", private, allowed="accordion") == []

@@ -1,4 +1,4 @@
-"""The arrows and their laws, with parts that fail on purpose."""
+"""The steps and their laws, with parts that fail on purpose."""
 
 import io
 import json
@@ -104,8 +104,8 @@ def test_a_change_of_tone_is_no_rewriting():
     for after in (np.clip(before * 0.8 + 20, 0, 255), np.clip(before.astype(int) + 14, 0, 255)):
         after = after.astype(np.uint8)
         assert np.abs(before.astype(int) - after).mean() > 10
-        assert residue.remaining([], before, after, [box], absolute=False) == [box]
-    assert residue.remaining([], before, np.roll(before, 40, axis=1), [box], absolute=False) == []
+        assert residue.find_residue([], before, after, [box], absolute=False) == [box]
+    assert residue.find_residue([], before, np.roll(before, 40, axis=1), [box], absolute=False) == []
 
 
 def test_some_changed_pixels_prove_nothing_of_a_program_that_looks_for_itself():
@@ -113,7 +113,7 @@ def test_some_changed_pixels_prove_nothing_of_a_program_that_looks_for_itself():
     before = data.astronaut()
     after = np.asarray(Image.open(io.BytesIO(images.encode(Image.fromarray(before), "jpeg"))))
     box = Detection("face", (170.0, 70.0, 280.0, 190.0), 1.0)
-    assert residue.remaining([], before, after, [box], absolute=True, obedient=False) == [box]
+    assert residue.find_residue([], before, after, [box], absolute=True, obeys_boxes=False) == [box]
 
 
 def test_a_picture_flagged_as_a_whole_that_comes_back_as_it_was_is_withheld():
@@ -221,7 +221,7 @@ IMPOSSIBLE = [
     ([[0.2, 0.2, 0.7, 0.7]], "relative to the image's size"),
     ([[10, 10, 30, 30], [500, 500, 600, 600]], "outside the image"),
     ([[30, 10, 10, 30]], "no area"),
-    ([[1, 2, 3]], "is no box"),
+    ([[1, 2, 3]], "invalid box"),
     ([[10, 10, 30, float("nan")]], "no area"),
 ]
 
@@ -264,13 +264,13 @@ def test_a_review_that_cannot_be_read_withholds_its_row_alone(review, score):
     assert answer[c.STATUS] == [c.WITHHELD, c.SAFE]
     assert answer[c.NOTE][0].startswith("error: privacy_review ") and "give a list of {category" in answer[c.NOTE][0]
     for step in (u2s.Caption(), u2s.Instruct(), u2s.Score(inspect=RED)):
-        step(batch | answer)  # the other arrows read it too
+        step(batch | answer)  # the other steps read it too
 
 
 def test_nothing_shows_that_a_box_outside_the_image_is_gone():
     before, after = np.asarray(picture()), 255 - np.asarray(picture())
     outside, thin = (500.0, 500.0, 600.0, 600.0), (10.2, 10.0, 10.4, 30.0)
-    for hidden in (residue.painted, residue.moved):
+    for hidden in (residue.is_painted, residue.has_changed):
         assert not hidden(before, after, outside)
         assert hidden(before, after, thin) and not hidden(before, before, thin)
 

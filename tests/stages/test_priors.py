@@ -11,7 +11,7 @@ import u2s_datasets as u2s
 from tests.helpers.fakes import RedSquares, Rewriter, picture
 from u2s_datasets import columns as c
 from u2s_datasets import images
-from u2s_datasets.stages.plan import PRIORS
+from u2s_datasets.stages.row_edit import PRIORS
 
 RED = u2s.Inspect(detectors=(RedSquares(),))
 HEARD: list[u2s.Edit] = []
@@ -97,7 +97,7 @@ def test_redaction_reads_no_text():
 
 
 def test_priors_that_cannot_be_meant():
-    with pytest.raises(u2s.SetupError, match="prior='caption' is unknown; use one of: private_caption, class_name"):
+    with pytest.raises(u2s.SetupError, match="unknown prior 'caption'; expected one of: private_caption, class_name"):
         u2s.Anonymize(inspect=RED, prior="caption").check()
     with pytest.raises(u2s.SetupError, match="give label_column"):
         u2s.profile(
@@ -105,7 +105,7 @@ def test_priors_that_cannot_be_meant():
         )
     with pytest.raises(u2s.SetupError, match="no column 'kind'"):
         anonymize({"image": [picture()]}, prior="class_name")
-    with pytest.raises(u2s.SetupError, match="no names"):
+    with pytest.raises(u2s.SetupError, match="not names"):
         anonymize(batch(kind=3), prior="class_name")
 
 

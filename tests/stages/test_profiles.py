@@ -17,8 +17,7 @@ from u2s_datasets.parts import catalog
 from u2s_datasets.parts.checkpoints import _own_rank
 from u2s_datasets.parts.editors.instruct_edit import FAMILIES
 from u2s_datasets.parts.weights import WEIGHTS, gigabytes, pinned
-from u2s_datasets.stages.profiles import build
-from u2s_datasets.stages.recipes import RECIPES
+from u2s_datasets.stages.profiles import RECIPES, build
 
 
 @pytest.fixture(autouse=True)
@@ -153,8 +152,8 @@ def test_a_folder_may_have_any_name_and_has_no_commit(tmp_path):
     [
         (["--criteria", ","], "--criteria ',' names nothing"),
         (["--criteria", "smells"], "unknown criterion 'smells'"),
-        (["--threshold", "1.5"], "threshold=1.5 is not in (0, 1]"),
-        (["--method", "guess"], "method='guess' is unknown"),
+        (["--threshold", "1.5"], "invalid threshold=1.5; expected"),
+        (["--method", "guess"], "unknown method 'guess'"),
         (["--groups", " , "], "--groups ' , ' names nothing"),
         (["--groups", "A,B", "--criteria", "people,health"], "hf download"),
         (["--detectors", ","], "--detectors ',' names nothing"),

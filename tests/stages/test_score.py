@@ -141,7 +141,7 @@ def test_after_a_rewriting_editor_score_looks_at_what_is_there_and_not_at_what_i
     inspect = Inspect(detectors=(RedSquares(),))
     row = Row(picture(red=True), {})
     u2s.Anonymize(inspect=inspect, editor=Adds(), format="png").run([row])
-    assert row.fields[c.STATUS] == c.ANONYMIZED and row.residue == []
+    assert row.fields[c.STATUS] == c.ANONYMIZED and row.surviving_original == [] and row.remaining_detections is None
     u2s.Score(inspect=inspect).run([row])
     assert row.fields[c.RESIDUAL_FACES] == 1
     stored = {n: [row.fields[n]] for n in (c.ANONYMIZED_IMAGE, c.STATUS, c.PRIVACY_REVIEW, c.PROVENANCE)}

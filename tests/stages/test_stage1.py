@@ -50,13 +50,13 @@ def test_criteria_by_name_in_own_words_and_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (["poeple"], "unknown criterion 'poeple'; use a name .people"),
+        (["poeple"], "unknown criterion 'poeple'; expected a name .people"),
         ([], "asks for nothing"),
         (["people", "people"], "'people' is given twice"),
-        (["error: all that is wrong"], "'error' cannot name a criterion"),
-        (["medals:"], "lacks its name or its words"),
+        (["error: all that is wrong"], "reserved criterion name 'error'; choose another"),
+        (["medals:"], "incomplete criterion 'medals:'; expected 'name: words'"),
         ("nowhere.txt", "nowhere.txt' cannot be read"),
-        ([3], "3 is no criterion"),
+        ([3], "invalid criterion 3; expected a name"),
     ],
 )
 def test_criteria_that_cannot_be_meant(given, words):
@@ -121,8 +121,8 @@ def test_one_row_that_fails_stays_alone():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"method": "guess"}, "'guess' is unknown; use one of: choose, generate"),
-        ({"threshold": 0}, r"threshold=0 is not in \(0, 1\]"),
+        ({"method": "guess"}, "unknown method 'guess'; expected one of: choose, generate"),
+        ({"threshold": 0}, "invalid threshold=0; expected a finite number > 0 and <= 1"),
         ({"threshold": float("nan")}, "threshold=nan"),
         ({"criteria": ()}, "asks for nothing"),
         ({"criteria": ("people",)}, "u2s.load_criteria"),
@@ -271,7 +271,7 @@ def test_class_names_come_from_a_label_column_alone():
     batch = flagged(label=["grand_piano"], **{c.PUBLIC_CAPTION: ["A person."]})
     assert 'the class "grand piano"' in instruct(batch, label_column="label")[1][1]
     assert "class" not in instruct(batch)[1][1]
-    with pytest.raises(u2s.SetupError, match="no names; give a column of names"):
+    with pytest.raises(u2s.SetupError, match="not names; give a column of names"):
         instruct(batch | {"label": [3]}, label_column="label")
     with pytest.raises(u2s.SetupError, match="no column 'label'"):
         instruct(label_column="label")
@@ -308,7 +308,7 @@ def test_a_class_name_that_says_what_was_read_is_left_out(name, named):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"groups": "all"}, "groups='all' is unknown; use 'paper'"),
+        ({"groups": "all"}, "unknown groups='all'; expected 'paper'"),
         ({"groups": ("",), "backend": SEES}, "give each group as text"),
         ({"groups": "paper"}, "need a language model"),
     ],

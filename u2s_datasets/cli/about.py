@@ -15,8 +15,7 @@ def add(commands: Any, help_class: Any) -> None:
 
 
 def _profiles(_: argparse.Namespace) -> int:
-    from u2s_datasets.stages.profiles import build
-    from u2s_datasets.stages.recipes import RECIPES
+    from u2s_datasets.stages.profiles import RECIPES, build
 
     for name, recipe in RECIPES.items():
         inspected, left = build(name).inspect.scope()

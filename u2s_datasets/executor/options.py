@@ -16,8 +16,8 @@ from u2s_datasets.parts import Editor, checks
 
 if TYPE_CHECKING:
     from u2s_datasets.executor.pools import Pool
-    from u2s_datasets.privacy.criteria import Given
-    from u2s_datasets.stages.model_roles import Backends
+    from u2s_datasets.privacy.criteria import CriteriaLike
+    from u2s_datasets.stages.profiles import Backends
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ProfileOptions:
     backend: Backends = None
     small: bool = False
     dtype: str | None = None
-    criteria: Given | None = None
+    criteria: CriteriaLike | None = None
     threshold: float | None = None
     method: str | None = None
     groups: tuple[str, ...] | str | None = None

@@ -12,7 +12,7 @@ from u2s_datasets.parts import Part
 from u2s_datasets.privacy import identifying_text
 from u2s_datasets.runs.identity import row_id
 from u2s_datasets.sources.base import Item
-from u2s_datasets.stages.batch import Row, named
+from u2s_datasets.stages.batch import Row, class_names
 from u2s_datasets.stages.profiles import Profile
 
 
@@ -74,13 +74,13 @@ class Pipeline:
         """The fields that the steps need of an item, and those that are given."""
         own = own or {}
         names = [name for name in self.profile.anonymize.required() if name not in own]
-        return {name: named(self.kept[name], [item.kept[name]])[0] for name in names} | dict(own)
+        return {name: class_names(self.kept[name], [item.kept[name]])[0] for name in names} | dict(own)
 
     def answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
         """What is written of an item: a row's columns, its identity, and the kept columns that do not identify it."""
         review = fields.get(columns.PRIVACY_REVIEW) or ()
         private = [i["item"] for i in review if i["category"] != columns.ERROR and i["item"]]
-        kept, stopped = identifying_text.withheld_text(item.kept, private, item.own_names())
+        kept, stopped = identifying_text.withhold_texts(item.kept, private, item.own_names())
         identity = {columns.ROW_ID: row_id(self.secret, item.source), columns.SOURCE: item.source}
         return {**fields, **identity, "kept": kept, "kept_texts_withheld": stopped}
 

@@ -98,7 +98,7 @@ class UserBlocks:
         profile = self.pipeline.profile
         table = table.drop_columns([n for n in table.column_names if n == STATE or n.startswith(SECONDS)])
         present = set(table.column_names)
-        names = dict.fromkeys([*profile.anonymize.answers(present), *profile.score.answers(present)])
+        names = dict.fromkeys([*profile.anonymize.output_columns(present), *profile.score.output_columns(present)])
         for field in columns.features(names).arrow_schema:
             values = pa.array([answer.get(field.name) for answer in answers], type=field.type)
             table = _with_column(table, field.name, values)

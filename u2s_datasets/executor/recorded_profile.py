@@ -17,12 +17,11 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.executor.pipeline import parts_of
 from u2s_datasets.parts import Detector, catalog
 from u2s_datasets.runs.manifest import read_manifest
-from u2s_datasets.stages import model_roles
 from u2s_datasets.stages.anonymize import Anonymize
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
-from u2s_datasets.stages.profiles import Profile
+from u2s_datasets.stages.profiles import Profile, make_editor
 from u2s_datasets.stages.quality_gate import Gate
 from u2s_datasets.stages.score import Score
 
@@ -39,7 +38,7 @@ def run_profile(folder: Path, **options: Any) -> Profile:
     Args:
         folder: of the run.
         options: `detectors`, the run's own by name, which those without a short name need; `editor`,
-            `editor_options` and `seed`, as in `profiles.build`.
+            `editor_options` and `seed`, as in `ProfileChanges`.
 
     Raises:
         SetupError: another option, or a setting that cannot be restored, which is named.
@@ -51,7 +50,7 @@ def run_profile(folder: Path, **options: Any) -> Profile:
     if editor is None and editor_options:
         raise SetupError(f"editor_options={editor_options!r} without an editor; add editor=…")
     if editor is not None:
-        editor = model_roles.editor_of(editor, None, {}, editor_options)
+        editor = make_editor(editor, editor_options)
     detectors = options.get("detectors")
     if detectors is not None:
         detectors = [catalog.make("detector", name, catalog.DETECTORS) for name in detectors]

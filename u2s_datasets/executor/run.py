@@ -27,7 +27,7 @@ from u2s_datasets.images.stored import stored_size
 from u2s_datasets.parts import Editor, Part
 from u2s_datasets.parts.docstrings import documented_by
 from u2s_datasets.parts.fingerprint import code_digest
-from u2s_datasets.privacy.criteria import Given
+from u2s_datasets.privacy.criteria import CriteriaLike
 from u2s_datasets.runs.files import json_bytes
 from u2s_datasets.runs.manifest import Shard, count_rows
 from u2s_datasets.runs.object_store import output_at
@@ -35,8 +35,7 @@ from u2s_datasets.runs.writer import Output, check_apart
 from u2s_datasets.sources.base import Item, Source
 from u2s_datasets.sources.open import open_source
 from u2s_datasets.stages import profiles
-from u2s_datasets.stages.model_roles import Backends
-from u2s_datasets.stages.profiles import Profile
+from u2s_datasets.stages.profiles import Backends, Profile
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -61,7 +60,7 @@ def run(
     small: bool = False,
     dtype: str | None = None,
     device: str | None = None,
-    criteria: Given | None = None,
+    criteria: CriteriaLike | None = None,
     threshold: float | None = None,
     method: str | None = None,
     groups: tuple[str, ...] | str | None = None,

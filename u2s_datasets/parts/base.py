@@ -37,7 +37,7 @@ class Category:
         noun, plural: the only words of a detector that captions show.
         grow: from a detected box to the region that hides it, see `images.grow_evenly`.
         criterion: the criterion of `criteria.CRITERIA` by which a model looks for the same thing.
-        covers: keys of `stages.scope.BEYOND` that this category covers.
+        covers: keys of `stages.inspect.BEYOND` that this category covers.
         aliases: other names for the same thing, in boxes and reviews of other origin.
     """
 

@@ -114,15 +114,15 @@ def _identifying_type(name: str, feature: Any) -> str | None:
     """Why a column's name, fields, classes or types may identify; None if they do not."""
     from datasets import ClassLabel
 
-    if identifying_text.telling_name(name):
+    if identifying_text.is_identifying_name(name):
         return "its name"
     for field in _field_names(feature):
-        if identifying_text.telling_name(field):
+        if identifying_text.is_identifying_name(field):
             return f"the name of its field {field!r}"
     for leaf in _leaves(feature):
         if isinstance(leaf, ClassLabel):
             for label in leaf.names:
-                if kind := identifying_text.telling(label):
+                if kind := identifying_text.find_pii_pattern(label):
                     return f"class {label!r} holds {kind}"
         elif leaf.dtype.startswith(_DATED):
             return f"its type {leaf.dtype}"

@@ -1,29 +1,28 @@
 """VISPR's 67 privacy attributes, and the four groups of them that the paper asks for one by one.
 
 Ids, groups and meanings are those of the dataset (Orekondy, Schiele and Fritz, ICCV 2017), "occassion" included; the
-words of the criteria are ours. `criteria.load_criteria` knows every id by its name, `vispr` for all, and `vispr:` with
-a group's name, the dataset's own (`vispr:documents`) or the paper's (`vispr:face`).
+words of the criteria are ours. `criteria.load_criteria` takes every id, `vispr` for all of them, and `vispr:` with the
+name of a group, the dataset's own (`vispr:documents`) or the paper's (`vispr:face`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-SAFE = "a0_safe"
-"""The label of an image without any of the 67."""
+SAFE = "a0_safe"  # the label of an image that has none of the 67
 
 PREFIX = "vispr"
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """One of the 67.
+    """One of the 67 attributes.
 
     Args:
         id: the label in the annotations, such as "a9_face_complete".
         group: the dataset's own group, such as "Personal Description".
-        meaning: what the dataset calls it.
-        words: what a model is asked for.
+        meaning: the dataset's name for it.
+        words: the words by which a model is asked for it.
     """
 
     id: str
@@ -38,9 +37,9 @@ class Group:
 
     Args:
         title: its name in the table.
-        ids: an image that has one of these attributes is a positive.
+        ids: attributes of which one makes an image a positive.
         criterion: (name, words) of the one question for all of them.
-        detected: categories of detectors that look for just this.
+        detected: the detector categories that cover exactly this group.
     """
 
     title: str
@@ -80,7 +79,7 @@ GROUPS = {
         ),
     ),
 }
-"""The paper's groups by the name that `load_criteria` and `u2s vispr` give them."""
+"""The paper's groups by their names in `load_criteria` and `u2s vispr`."""
 
 _TABLE = """
 Personal Description
@@ -165,11 +164,11 @@ a104_license_plate_partial  | License plate (partial) | a licence plate that can
 def _read(table: str) -> dict[str, Attribute]:
     attributes, group = {}, ""
     for line in table.strip().splitlines():
-        cells = [cell.strip() for cell in line.split("|")]
-        if len(cells) == 1:
-            group = cells[0]
+        first, *others = (cell.strip() for cell in line.split("|"))
+        if others:
+            attributes[first] = Attribute(first, group, *others)
         else:
-            attributes[cells[0]] = Attribute(cells[0], group, cells[1], cells[2])
+            group = first
     return attributes
 
 
@@ -177,30 +176,31 @@ ATTRIBUTES = _read(_TABLE)
 """The 67 by id, in the dataset's order."""
 
 
-def _named(name: str) -> str:
-    return "_".join(name.replace("_", " ").casefold().split())
-
-
 def set_names() -> tuple[str, ...]:
     """Every name of a set: `vispr`, `vispr:face`, …"""
-    own = dict.fromkeys(_named(a.group) for a in ATTRIBUTES.values())
+    own = (_folded(a.group) for a in ATTRIBUTES.values())
     return (PREFIX, *(f"{PREFIX}:{name}" for name in dict.fromkeys((*GROUPS, *own))))
 
 
 def attributes_named(name: str) -> tuple[Attribute, ...]:
-    """The attributes that a name stands for; none where it is no name of VISPR's.
+    """The attributes of this name; () for a name that is not one of VISPR's.
 
     Args:
-        name: an id, `vispr`, or `vispr:` and a group; case, spaces and underscores of a group do not count. Health and
-            vehicles hold the same attributes in the dataset's grouping (vehicles: `vispr:automobile`) and the paper's.
+        name: an id, `vispr`, or `vispr:` and a group, whose case, spaces and underscores do not count. `health` holds
+            the same attributes in the dataset's grouping and in the paper's, and so do `automobile` (the dataset's)
+            and `vehicles` (the paper's).
     """
     if name in ATTRIBUTES:
         return (ATTRIBUTES[name],)
-    head, _, group = name.partition(":")
+    head, colon, group = name.partition(":")
     if head.strip() != PREFIX:
         return ()
-    if ":" not in name:
+    if not colon:
         return tuple(ATTRIBUTES.values())
-    if _named(group) in GROUPS:
-        return tuple(ATTRIBUTES[i] for i in GROUPS[_named(group)].ids)
-    return tuple(a for a in ATTRIBUTES.values() if _named(a.group) == _named(group))
+    if (group := _folded(group)) in GROUPS:
+        return tuple(ATTRIBUTES[i] for i in GROUPS[group].ids)
+    return tuple(a for a in ATTRIBUTES.values() if _folded(a.group) == group)
+
+
+def _folded(group: str) -> str:
+    return "_".join(group.replace("_", " ").casefold().split())

@@ -18,7 +18,7 @@ from datasets import Features
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.privacy.identifying_text import telling
+from u2s_datasets.privacy.identifying_text import find_pii_pattern
 
 # Most rows and bytes of a row group: the viewer reads whole ones, and gives up on large ones.
 GROUP_ROWS, GROUP_BYTES = 100, 32 * 1024 * 1024
@@ -173,7 +173,8 @@ def parse_size(size: str | int) -> int:
 def check_name(kind: str, name: str) -> str:
     """A config's or split's name that may stand in a path. Raises `SetupError` for one that may not."""
     pattern = r"\w+(\.\w+)*" if kind == "split" else r"\w[\w.-]*"  # as `datasets` has it
-    if not re.fullmatch(pattern, name, re.ASCII) or telling(name) or (kind == "config_name" and name == "data"):
+    is_plain = re.fullmatch(pattern, name, re.ASCII) and not find_pii_pattern(name)
+    if not is_plain or (kind == "config_name" and name == "data"):
         raise SetupError(
             f"{kind}={name!r} cannot stand in public paths; expected a plain word such as 'train' or 'default'"
         )

@@ -148,7 +148,7 @@ class DatasetSplit:
     def _public(self, number: int, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
         review = row.get(c.PRIVACY_REVIEW) or ()
         private = [i["item"] for i in review if i["category"] != c.ERROR and i["item"]]
-        kept, stopped = identifying_text.withheld_text({name: row[name] for name in self.kept}, private, names)
+        kept, stopped = identifying_text.withhold_texts({name: row[name] for name in self.kept}, private, names)
         self.kept_texts_withheld += stopped
         scores = {name: rounded(row[name]) for name in self.scores}
         public = {name: row[name] for name in c.PUBLIC if name in row}

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from u2s_datasets import columns as c
 from u2s_datasets.images import same
-from u2s_datasets.privacy.identifying_text import strings
+from u2s_datasets.privacy.identifying_text import iter_strings
 from u2s_datasets.publish.candidate import Candidate, StoredImage
 from u2s_datasets.publish.original_finder import OriginalFinder
 from u2s_datasets.publish.text_check import ABSOLUTE_PATH, FEW_WORDS, TELLING_SEED, contains, folded, says_name
@@ -129,7 +129,7 @@ def _in_row(row: Mapping[str, Any], index: PrivateIndex) -> Iterator[str]:
     known = index.rows.get(str(row.get(c.ROW_ID)), [])
     if not known:
         yield "holds a row that the gate did not see"
-    for text in strings({name: value for name, value in row.items() if name != c.ANONYMIZED_IMAGE}):
+    for text in iter_strings({name: value for name, value in row.items() if name != c.ANONYMIZED_IMAGE}):
         yield from _in_text(text, index)
         if any(contains(text, own.caption) or any(says_name(text, n) for n in own.names) for own in known):
             yield "says a row's own file name or private caption"

@@ -21,7 +21,7 @@ from u2s_datasets.publish.gate import PublishGate
 from u2s_datasets.publish.run_split import RunSplit
 from u2s_datasets.runs.files import sha256
 from u2s_datasets.stages import prompts
-from u2s_datasets.stages.scope import scope
+from u2s_datasets.stages.inspect import scope
 
 SUMMARY_FILE = "u2s.json"
 _STEPS = ("Anonymize", "Inspect", "Caption", "Instruct", "Score")

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from u2s_datasets import columns as c
 from u2s_datasets.privacy import identifying_text
-from u2s_datasets.privacy.identifying_text import strings
-from u2s_datasets.privacy.private_words import leaks as leaking
-from u2s_datasets.privacy.private_words import named, private_of
+from u2s_datasets.privacy.identifying_text import iter_strings
+from u2s_datasets.privacy.private_words import find_private_words, terms_of_item, terms_of_review
 from u2s_datasets.publish.candidate import Candidate
 from u2s_datasets.stages import generic_captions
 
@@ -30,34 +29,34 @@ def find_private_text(candidate: Candidate, kept: Sequence[str], size: tuple[int
         kept: the kept columns.
         size: (width, height) of the published image.
     """
-    private = private_of(candidate.review, candidate.caption)
+    private = terms_of_review(candidate.review, candidate.caption)
     read = [item["item"] for item in candidate.review if item["category"] not in (c.ERROR, c.LEAK) and item["item"]]
-    found = generic_captions.regions([item for item in candidate.review if item.get("box") is not None], size)
+    generic = generic_captions.write_caption([i for i in candidate.review if i.get("box") is not None], size)
     # The generic caption names places in the picture and nothing else: it may stand in public as it is.
-    caption = "" if candidate.caption == generic_captions.caption(found, size) else candidate.caption
+    caption = "" if candidate.caption == generic else candidate.caption
     for name in WRITTEN:
         text = candidate.public.get(name)
         if not text:
             continue
         if contains(text, caption):
             yield name, "holds the private caption"
-        elif leaking(text, private, candidate.classes):
+        elif find_private_words(text, private, candidate.classes):
             yield name, "says what was private in its image"
-        elif kind := identifying_text.telling(text):
+        elif kind := identifying_text.find_pii_pattern(text):
             yield name, f"holds {kind}"
         elif any(says_name(text, file) for file in candidate.names):
             yield name, "says what its file is called"
     for name in kept:
         value = candidate.public.get(name)
-        stopped = identifying_text.withheld_text(value, read, candidate.names)[1]
-        if stopped or any(contains(text, caption) for text in strings(value)):
+        stopped = identifying_text.withhold_texts(value, read, candidate.names)[1]
+        if stopped or any(contains(text, caption) for text in iter_strings(value)):
             yield name, "says what was private in its image, or looks like a contact, a date or a place"
     provenance = candidate.public.get(c.PROVENANCE) or ""
     if any(says_name(provenance, file) for file in candidate.names) or ABSOLUTE_PATH.search(provenance):
         yield c.PROVENANCE, "holds a path or a file's name"
     if candidate.seed is not None and abs(candidate.seed) >= TELLING_SEED:
         for name, value in candidate.public.items():
-            if any(str(candidate.seed) in text for text in strings(value)):
+            if any(str(candidate.seed) in text for text in iter_strings(value)):
                 yield name, "holds the row's seed"
 
 
@@ -74,7 +73,7 @@ def says_name(text: str, name: str) -> bool:
     """
     words = folded(re.sub(r"\.\w+$|_", " ", name))
     glued = "".join(words)
-    if not words or not (named(" ".join(words)).words or any(map(str.isdigit, glued))):
+    if not words or not (terms_of_item(" ".join(words)).words or any(map(str.isdigit, glued))):
         return False
     spoken = folded(text.replace("_", " "))
     return f" {' '.join(words)} " in f" {' '.join(spoken)} " or (len(glued) >= _LONG_NAME and glued in "".join(spoken))

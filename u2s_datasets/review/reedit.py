@@ -29,8 +29,8 @@ from u2s_datasets.runs.manifest import RowLocation, locate_rows, read_manifest
 from u2s_datasets.runs.origin import open_origin
 from u2s_datasets.runs.writer import open_finished
 from u2s_datasets.sources.base import Source
-from u2s_datasets.stages.plan import USER
 from u2s_datasets.stages.profiles import Profile
+from u2s_datasets.stages.row_edit import USER
 
 BOXES = "review_boxes"
 """Column by which a curator's boxes reach the step."""

@@ -1,47 +1,47 @@
-"""Fourth arrow: rewrite what is flagged, prove that it is gone, withhold what cannot be proven."""
+"""Fourth step: rewrite what is flagged, prove that it is gone, withhold what cannot be proven."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.metadata
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError, SetupError
 from u2s_datasets.parts import Detection, Detector, Editor, checks
 from u2s_datasets.parts.editors.redact import Redact
-from u2s_datasets.stages.base import Step, each, each_row, recall_failure, sound
+from u2s_datasets.stages.base import Step, alive, check_detections, each, each_row, restore_failure
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
-from u2s_datasets.stages.plan import CLASS_NAME, PRIORS, USER, Plan, check_review, given_boxes
-from u2s_datasets.stages.residue import WHOLE
+from u2s_datasets.stages.residue import WHOLE_IMAGE
+from u2s_datasets.stages.row_edit import CLASS_NAME, PRIORS, USER, RowEdit, check_review_boxes, user_detections
 
 FORMATS = ("auto", *images.ENCODED_FORMATS)
 
 
 @dataclass(frozen=True)
 class Anonymize(Step):
-    """Give every row a publishable image, or none and a reason.
+    """Give every row a publishable image, or no image and a reason.
 
-    The earlier arrows run first where their columns are absent. Where `inspect`'s are given they add to what its
+    The earlier steps run first if their columns are absent. If `inspect`'s columns are given, they add to what its
     detectors find here and never replace it, since they may be of another image: the review of a flagged row gains
     what was found, so that no public text says it. With `verify=False` they are trusted. A model is never asked for
     its judgement again, so its FALSE among them is taken at its word: give columns of these very rows. Rows that were
     not flagged are re-encoded; flagged rows are edited and inspected again. On residue follow a new seed with a
     stronger setting and the residue's own boxes, then redaction of what remains, then withholding (law 4).
 
-    What a model flags has no place. Redaction hides the places that detectors or the user know, then asks the model
-    again, and withholds what it still flags. A rewriting editor changes the whole picture then, whatever its region;
-    the provenance calls a row verified only where evidence with a place was looked for again, or the model was asked.
+    What a model flags has no box. Redaction hides the boxes that detectors or the user know, then asks the model
+    again, and withholds what it still flags. A rewriting editor then changes the whole picture, whatever its region;
+    the provenance calls a row verified only if evidence with a box was looked for again, or the model was asked.
 
     Args:
         editor: the part that changes pixels.
-        inspect, caption, instruct: the earlier arrows; `inspect` also verifies.
+        inspect, caption, instruct: the earlier steps; `inspect` also verifies.
         verify: whether to inspect the output. Without it every row says so in its provenance.
         attempts: how often the editor may try, 1 or more.
         format: "auto" (JPEG for lossy sources, PNG for lossless ones), "jpeg", "png" or "webp".
@@ -55,11 +55,27 @@ class Anonymize(Step):
         label_column: a column of class names, or of numbers whose `ClassLabel` names them; None takes that of
             `instruct`. A dataset's column, never the name of a folder.
         boxes_column: a column of lists of boxes (x0, y0, x1, y1) to hide as well, in pixels of the upright image;
-            an empty list means none, and a row with null or an impossible box is withheld.
+            an empty list means that there are none, and a row with null or an impossible box is withheld.
         image_column: the column that holds the source image.
 
     Raises:
-        SetupError: a value that cannot work, or no such column.
+        SetupError: a value that cannot work, or a column that is missing.
+
+    Input columns:
+        image: the source image.
+        privacy_flag, privacy_score, privacy_review: of `inspect`, which else runs here.
+        private_caption, public_caption: of `caption`, which else runs here.
+        edit_instruction, edit_caption: of `instruct`, which else runs here.
+
+    Output columns:
+        anonymized_image: the publishable image without metadata; None for a withheld row.
+        anonymization_status: "safe", "anonymized" or "withheld".
+        anonymization_note: why the row was withheld. Private.
+        anonymization_seed: the seed of the first attempt; None without one. Private.
+        provenance: JSON of the editor, the attempts, what was verified and the version.
+        privacy_flag, privacy_score, privacy_review: those that are absent.
+        private_caption, public_caption: those that are absent.
+        edit_instruction, edit_caption: those that are absent.
     """
 
     editor: Editor = Redact()
@@ -80,15 +96,13 @@ class Anonymize(Step):
     def check(self) -> None:
         """Raises `SetupError` for a part, format, number or prior that cannot work, then checks the parts."""
         checks.check_instance("editor", self.editor, Editor, "u2s.Redact(method='solid')")
-        checks.check_instance("inspect", self.inspect, Inspect, "u2s.Inspect()")
-        checks.check_instance("caption", self.caption, Caption, "u2s.Caption()")
-        checks.check_instance("instruct", self.instruct, Instruct, "u2s.Instruct()")
+        for kind in (Inspect, Caption, Instruct):
+            name = kind.__name__.lower()
+            checks.check_instance(name, getattr(self, name), kind, f"u2s.{kind.__name__}()")
         checks.check_int("attempts", self.attempts)
         checks.check_int("seed", self.seed, least=None)
-        if self.format not in FORMATS:
-            raise SetupError(f"format={self.format!r} is unknown; use one of: {', '.join(FORMATS)}")
-        if self.prior not in PRIORS:
-            raise SetupError(f"prior={self.prior!r} is unknown; use one of: {', '.join(PRIORS)}")
+        checks.check_choice("format", self.format, FORMATS)
+        checks.check_choice("prior", self.prior, PRIORS)
         if self.prior == CLASS_NAME and self._label_column is None:
             raise SetupError("prior='class_name' needs the classes; give label_column='...', a column of the dataset")
         super().check()
@@ -98,150 +112,141 @@ class Anonymize(Step):
         return self.label_column or self.instruct.label_column
 
     def inputs(self) -> tuple[str, ...]:
-        """The earlier arrows' columns."""
+        """The columns of the earlier steps."""
         return (*columns.INSPECT, *columns.CAPTION, *columns.INSTRUCT)
 
     def required(self) -> tuple[str, ...]:
-        """The boxes' and the classes' columns, where they were named."""
+        """The columns of boxes and classes that were named."""
         names = (self.boxes_column, self.label_column, self.instruct.label_column)
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
-    def answers(self, present: set[str]) -> tuple[str, ...]:
-        """This step's columns and those of the earlier arrows that ran."""
-        earlier = [s for s in (self.inspect, self.caption, self.instruct) if not set(s.writes) <= present]
-        return tuple(dict.fromkeys([*(name for step in earlier for name in step.answers(present)), *self.writes]))
+    def output_columns(self, present: set[str]) -> tuple[str, ...]:
+        """This step's columns and those of the earlier steps that ran."""
+        ran = [step for step in (self.inspect, self.caption, self.instruct) if not set(step.writes) <= present]
+        return tuple(dict.fromkeys([*(name for step in ran for name in step.output_columns(present)), *self.writes]))
 
     def run(self, batch: Sequence[Row]) -> None:
-        """Write the image, status, note, seed and provenance, and the earlier arrows' columns where absent."""
+        """Write the image, status, note, seed and provenance, and the earlier steps' columns that are absent."""
         self._inspect(batch)
         for step in (self.caption, self.instruct):
             step.run([row for row in batch if not set(step.writes) <= set(row.fields)])
-        plans = [Plan(row, self.inspect.growth()) for row in batch]
-        each_row([p for p in plans if p.alive], self._prepare, "error")
-        self._edit([p for p in plans if p.flagged and p.alive])
-        for plan in plans:
-            self._finish(plan)
+        edits = each_row(batch, self._start_edit, "error")
+        self._edit([edit for edit in edits if edit is not None])
+        for row, edit in zip(batch, edits, strict=True):
+            self._finish(row, edit)
 
     def _inspect(self, batch: Sequence[Row]) -> None:
-        given = [row for row in batch if set(columns.INSPECT) <= set(row.fields)]
         for row in batch:
-            recall_failure(row)
-        each_row([row for row in batch if row.failure is None], check_review, "error")
+            restore_failure(row)
+        each_row(alive(batch), check_review_boxes, "error")
+        given = [row for row in batch if set(columns.INSPECT) <= set(row.fields)]
         self.inspect.run([row for row in batch if row not in given])
         if self.verify:
-            self.inspect.look([row for row in given if row.failure is None])
-        each_row([row for row in given if row.failure is None], self.inspect.add_found, "error")
+            self.inspect.detect(alive(given))
+        each_row(alive(given), self.inspect.add_found, "error")
 
-    def _prepare(self, plan: Plan) -> None:
-        row, pixels = plan.row, plan.row.decoded.pixels
-        boxes = given_boxes(row.fields.get(self.boxes_column), pixels.size) if self.boxes_column else []
-        found = row.found or []
-        plan.flagged = row.fields.get(columns.PRIVACY_FLAG) is not False or bool(boxes) or self.inspect.flags(found)
-        if not plan.flagged:
+    def _start_edit(self, row: Row) -> RowEdit | None:
+        """The edit of a flagged row; None for a withheld one, and for any other, whose pixels are published as is."""
+        if row.failure is not None:
+            return None
+        pixels, found = row.decoded.pixels, row.found or []
+        boxes = user_detections(row.fields.get(self.boxes_column), pixels.size) if self.boxes_column else []
+        if not (row.is_flagged or boxes or self.inspect.is_evidence(found)):
             row.edited = pixels
-            row.residue = None if row.found is None else []  # `inspect` saw these very pixels
-            return
+            row.remaining_detections = None if row.found is None else []  # `inspect` saw these very pixels
+            return None
         row.fields[columns.PRIVACY_FLAG] = True
-        review = row.fields.get(columns.PRIVACY_REVIEW) or []
-        reported = _detections(review)
-        plan.hide([*found, *reported, *boxes])
-        plan.located = bool(boxes) or self.inspect.flags([*found, *reported])
-        plan.elsewhere = any(item["box"] is None and item["category"] not in _NOTES for item in review)
-        if self.editor.redacts:
-            self._check_places(plan)
-        plan.aim(self.editor, self.prior, self._label_column)
+        reported = [
+            Detection(item["category"], tuple(item["box"]), item["score"], item["item"] or "")
+            for item in row.review
+            if item["box"] is not None
+        ]
+        evidence = [*found, *check_detections([reported])[0]]
+        has_localized = bool(boxes) or self.inspect.is_evidence(evidence)
+        notes = (columns.ERROR, columns.LEAK)  # say something of our own work, not of the image
+        has_unlocalized = any(item["box"] is None and item["category"] not in notes for item in row.review)
+        if self.editor.redacts and not has_localized:  # weak boxes do not explain the flag
+            has_unlocalized = True
+        return RowEdit(row, self.inspect.growth(), [*evidence, *boxes], has_localized, has_unlocalized)
 
-    def _check_places(self, plan: Plan) -> None:
-        """Redaction hides places. What has none can only be asked of the model again, once they are hidden."""
-        if not plan.boxes:
-            raise EditFailed("flagged, but no region is known that could be hidden", "nothing_to_edit")
-        plan.elsewhere = plan.elsewhere or not plan.located
-        if plan.elsewhere and not (self.verify and self.inspect.backend):
-            raise EditFailed("flagged for something without a known place, which cannot be redacted", "nothing_to_edit")
+    def _edit(self, edits: Sequence[RowEdit]) -> None:
+        """Edit rows until nothing is left in them of what was private (law 4). Here stands the order of it all.
 
-    def _edit(self, plans: Sequence[Plan]) -> None:
-        pending = list(plans)
-        for strength in range(self.attempts):
-            self._attempt(pending, self.editor, strength)
-            pending = [p for p in pending if p.alive and p.residue]
-        if not _paints_boxes(self.editor):
-            each_row(pending, _redact_remains, "edit_failed")
-            self._attempt([p for p in pending if p.alive], Redact(), 0)
-            pending = [p for p in pending if p.alive and p.residue]
-        for plan in pending:
-            kinds = sorted({d.category for d in plan.residue})
-            plan.fail(ResidueFound(f"still found after {len(plan.attempts)} attempts: {', '.join(kinds)}"))
-
-    def _attempt(self, plans: Sequence[Plan], editor: Editor, strength: int) -> None:
-        def edit(ps: Sequence[Plan]) -> list[Any]:
-            return editor.edit([p.order(editor, self.seed, strength) for p in ps])
-
-        outputs = dict(zip(map(id, plans), each(plans, edit, "edit_failed"), strict=True))
-        live = [p for p in plans if p.alive]
-        each_row(live, lambda p: p.accept(outputs[id(p)]), "edit_failed")
-        live = [p for p in live if p.alive]
-        for plan in live:
-            facts = {"editor": type(editor).__name__, "redacts": editor.redacts, "strength": strength}
-            plan.attempts.append({**facts, "residue": None})
-        if self.verify:
-            self._look_again(live, editor)
-
-    def _look_again(self, plans: Sequence[Plan], editor: Editor) -> None:
-        seen: dict[int, list[Detection]] = {id(p): [] for p in plans}
-        claimed, confined = {*self.inspect.categories}, _paints_boxes(editor)
-        for detector in self.inspect.detectors:
-            live = [p for p in plans if p.alive]
-
-            def look(ps: Sequence[Plan], d: Detector = detector) -> Sequence[Sequence[Detection]]:
-                return sound(d.residue([p.edited for p in ps], [p.to_look_at(d, claimed, confined) for p in ps]))
-
-            for plan, found in zip(live, each(live, look, "inspect_failed"), strict=True):
-                seen[id(plan)] += found if found is not None else []  # none: the row has failed
-        condemned = self._ask_again([p for p in plans if p.alive], editor)
-        live = [p for p in plans if p.alive]
-        each_row(live, lambda p: p.judge(seen[id(p)], editor, condemned.get(id(p))), "inspect_failed")
-        each_row(
-            [p for p in live if p.alive and p.residue], lambda p: p.hide([*p.hidden, *p.residue]), "inspect_failed"
-        )
-
-    def _ask_again(self, plans: Sequence[Plan], editor: Editor) -> dict[int, bool]:
-        """By a plan's `id`, whether the model still flags its redacted picture; only those that it was asked about.
-
-        A rewriting editor rightly draws new people, so of its pictures the model's flag says nothing.
+        The regions of an edit are hidden from its start, then its prompts are set. Every attempt lets the editor work,
+        accepts its output and records what is left, which the next attempt hides as well. After any other editor a
+        last attempt redacts what is left in its output. A row in which something is left even then is withheld.
         """
-        asked = [p for p in plans if p.elsewhere and editor.redacts and self.inspect.backend]
-        rows = [Row(p.row.edited, {}) for p in asked]
-        scores = self.inspect.judge(rows)
-        for plan, row in zip(asked, rows, strict=True):
-            if row.failure is not None:
-                plan.fail(row.failure)
-        return {id(p): self.inspect.condemns(score) for p, score in zip(asked, scores, strict=True) if p.alive}
+        each_row(edits, self._prepare, "error")
+        pending = alive(edits)
+        for strength in range(self.attempts):
+            pending = self._attempt(pending, self.editor, strength)
+        if not _paints_boxes(self.editor):
+            each_row(pending, RowEdit.redact_residue, "edit_failed")
+            pending = self._attempt(alive(pending), Redact(), 0)
+        for edit in pending:
+            kinds = sorted({detection.category for detection in edit.residue})
+            edit.fail(ResidueFound(f"still found after {len(edit.attempts)} attempts: {', '.join(kinds)}"))
 
-    def _finish(self, plan: Plan) -> None:
-        row, data = plan.row, None
-        if plan.alive:
-            data = each([row], lambda rs: [self._encoded(rs[0])], "encode_failed")[0]
-        status = columns.ANONYMIZED if plan.flagged else columns.SAFE
+    def _attempt(self, edits: Sequence[RowEdit], editor: Editor, strength: int) -> list[RowEdit]:
+        """Edit, accept and look again; the rows in which something is left."""
+        outputs = each(
+            edits, lambda es: editor.edit([edit.to_edit(editor, self.seed, strength) for edit in es]), "edit_failed"
+        )
+        # A row whose edit failed has no output here; its first reason stands.
+        each_row(edits, lambda edit, output: edit.accept(output, editor, strength), "edit_failed", outputs)
+        if self.verify:
+            for detector in self.inspect.detectors:
+                self._look_again(detector, alive(edits), confined=_paints_boxes(editor))
+            if editor.redacts:
+                self._ask_again(alive(edits))
+            each_row(alive(edits), lambda edit: edit.record_residue(editor), "inspect_failed")
+        return [edit for edit in alive(edits) if edit.residue]
+
+    def _prepare(self, edit: RowEdit) -> None:
+        """Set the prompts. Redaction hides boxes, and for the rest needs a model to ask again once they are hidden."""
+        if self.editor.redacts and not edit.boxes:
+            raise EditFailed("flagged, but no region is known that could be hidden", "nothing_to_edit")
+        if self.editor.redacts and edit.has_unlocalized and not (self.verify and self.inspect.backend):
+            raise EditFailed("flagged for something without a known place, which cannot be redacted", "nothing_to_edit")
+        edit.set_prompts(self.editor, self.prior, self._label_column)
+
+    def _look_again(self, detector: Detector, edits: Sequence[RowEdit], confined: bool) -> None:
+        claimed = {*self.inspect.categories}
+
+        def look(es: Sequence[RowEdit]) -> Sequence[Sequence[Detection]]:
+            boxes = [edit.boxes_to_inspect(detector, claimed, confined) for edit in es]
+            return check_detections(detector.residue([edit.output for edit in es], boxes))
+
+        for edit, found in zip(edits, each(edits, look, "inspect_failed"), strict=True):
+            edit.found += found or ()
+
+    def _ask_again(self, edits: Sequence[RowEdit]) -> None:
+        """Ask the model for its judgement of redacted images, if it may have flagged something without a box.
+
+        A rewriting editor rightly draws new people, so the model's flag says nothing of its images.
+        """
+        asked = [edit for edit in edits if edit.has_unlocalized and self.inspect.backend]
+        rows = [Row(edit.row.edited, {}) for edit in asked]
+        for edit, row, score in zip(asked, rows, self.inspect.score_privacy(rows), strict=True):
+            edit.flagged_again = self.inspect.is_private_score(score)
+            if row.failure is not None:
+                edit.fail(row.failure)
+
+    def _finish(self, row: Row, edit: RowEdit | None) -> None:
+        is_safe = edit is None and row.edited is not None
+        data = each_row([row], self._encode, "encode_failed")[0] if row.failure is None else None
         row.fields |= {
             columns.ANONYMIZED_IMAGE: None if data is None else {"bytes": data, "path": None},
-            columns.STATUS: columns.WITHHELD if data is None else status,
+            columns.STATUS: columns.WITHHELD if data is None else columns.SAFE if is_safe else columns.ANONYMIZED,
             columns.NOTE: None if row.failure is None else f"{row.failure.code}: {row.failure}",
             columns.REASON: None if row.failure is None else row.failure.code,
-            columns.SEED: plan.seed,
-            columns.PROVENANCE: self._provenance(plan),
+            columns.SEED: None if edit is None else edit.seed,
+            columns.PROVENANCE: self._provenance(row, edit, is_safe),
         }
         if data is None:
             row.edited = None
 
-    def _looked_for(self, plan: Plan) -> bool:
-        """Whether what flagged the row has a place, where a detector looked again that knows such things.
-
-        Of boxes that a user gave nobody knows what they show; any detector may look there.
-        """
-        known = {*self.inspect.categories, USER, WHOLE}
-        return plan.located and bool(self.inspect.detectors) and {d.category for d in plan.hidden} <= known
-
-    def _encoded(self, row: Row) -> bytes:
+    def _encode(self, row: Row) -> bytes:
         if row.edited is None:
             raise EditFailed("no edited image came out")
         data = images.encode(row.edited, images.choose_format(row.decoded, self.format))
@@ -250,45 +255,33 @@ class Anonymize(Step):
             raise RowError(f"the encoded image still holds {', '.join(left)}", "encode_failed")
         return data
 
-    def _provenance(self, plan: Plan) -> str:
+    def _provenance(self, row: Row, edit: RowEdit | None, is_safe: bool) -> str:
         facts = {
-            "editor": self.editor.config() if plan.flagged else None,
-            "prior": self.prior if plan.flagged and not self.editor.redacts else None,
-            "attempts": plan.attempts,
-            "verified": self.verify and (not plan.flagged or plan.cleared or self._looked_for(plan)),
-            "inspected": list(self.inspect.categories) if plan.row.found is not None else [],
+            "editor": None if is_safe else self.editor.config(),
+            "prior": None if is_safe or self.editor.redacts else self.prior,
+            "attempts": [] if edit is None else [dataclasses.asdict(attempt) for attempt in edit.attempts],
+            "verified": self.verify
+            and (is_safe or (edit is not None and (edit.cleared or self._was_looked_for(edit)))),
+            "inspected": list(self.inspect.categories) if row.found is not None else [],
             "versions": {"u2s_datasets": _own_version()},
         }
         return json.dumps(facts, sort_keys=True)
 
+    def _was_looked_for(self, edit: RowEdit) -> bool:
+        """Whether what flagged the row has a box in which a detector that knows such things looked again.
+
+        Nobody knows what the boxes show that a user gave; any detector may look there.
+        """
+        known = {*self.inspect.categories, USER, WHOLE_IMAGE}
+        return edit.has_localized and bool(self.inspect.detectors) and {d.category for d in edit.hidden} <= known
+
 
 @functools.cache
 def _own_version() -> str:
-    """Looked up once: finding and parsing the package's metadata takes a thirtieth of a small photo's whole time."""
+    """Cached: finding and parsing the package's metadata takes a thirtieth of a small photo's whole time."""
     return importlib.metadata.version("u2s_datasets")
 
 
-_NOTES = (columns.ERROR, columns.LEAK)
-"""Categories of the review that say something of our own work, not of the image."""
-
-
 def _paints_boxes(editor: Editor) -> bool:
-    """Whether an editor changes the boxes that it is given, wholly, and nothing else."""
+    """Whether an editor changes the boxes that it is given, all of them, and nothing else."""
     return editor.redacts and editor.obeys_boxes
-
-
-def _redact_remains(plan: Plan) -> None:
-    """Prepare the last attempt after any other editor: its own output, with what remains of the original hidden."""
-    if any(d.category == WHOLE for d in plan.residue):
-        raise ResidueFound("the picture was flagged as a whole and came back much as it was; no part can be redacted")
-    plan.start = plan.row.edited
-    plan.hide(plan.residue)
-
-
-def _detections(review: Sequence[dict[str, Any]]) -> list[Detection]:
-    found = [
-        Detection(item["category"], tuple(item["box"]), item["score"], item["item"] or "")  # type: ignore[arg-type]
-        for item in review
-        if item["box"] is not None
-    ]
-    return list(sound([found])[0])

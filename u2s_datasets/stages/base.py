@@ -1,17 +1,18 @@
-"""What the five arrows share: a step is called as `step(batch, rank=None)` and answers with new columns."""
+"""What the five steps share: a step is called as `step(batch, rank=None)` and returns new columns."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from u2s_datasets import columns
 from u2s_datasets.errors import MissingExtra, MissingWeights, PartlyFailed, RowError, SetupError, together
-from u2s_datasets.parts import Detection, Part, checkpoints
-from u2s_datasets.stages.batch import Row, rows_of, with_columns
+from u2s_datasets.parts import Backend, Detection, Part, checkpoints, checks
+from u2s_datasets.privacy.criteria import DEFAULT, Criteria, check_criteria
+from u2s_datasets.stages.batch import Row, read_rows, with_columns
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -19,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Step(Part):
-    """One arrow. Subclasses say what they read and write, and work on `Row`s.
+    """One step. Subclasses say which columns they read and write, and work on `Row`s.
 
     Args:
         image_column: the column that holds the source image.
@@ -28,7 +29,7 @@ class Step(Part):
     image_column: str = columns.IMAGE
 
     reads: ClassVar[tuple[str, ...]] = ()
-    """Columns that are used where the batch has them."""
+    """Columns that are used if the batch has them."""
     writes: ClassVar[tuple[str, ...]] = ()
     """Columns that this step adds."""
 
@@ -44,78 +45,123 @@ class Step(Part):
         """
         checkpoints.use_rank(rank)
         self.check()
-        batch_rows = rows_of(batch, self.image_column, self.inputs(), self.required())
-        self.run(batch_rows)
-        return with_columns(batch, batch_rows, self.answers(set(batch)))
+        rows = read_rows(batch, self.image_column, self.inputs(), self.required())
+        self.run(rows)
+        return with_columns(batch, rows, self.output_columns(set(batch)))
 
     def run(self, batch: Sequence[Row]) -> None:
-        """Write this step's columns into the rows. A row that fails says so in itself; only `SetupError` is raised."""
+        """Write this step's columns into the rows. A row that fails records it itself; only `SetupError` is raised."""
         raise NotImplementedError
 
     def inputs(self) -> tuple[str, ...]:
-        """The columns to read, beside the image, where the batch has them."""
+        """The columns to read, besides the image, if the batch has them."""
         return self.reads
 
     def required(self) -> tuple[str, ...]:
-        """Columns that the batch must have, beside the image."""
+        """Columns that the batch must have, besides the image."""
         return ()
 
-    def answers(self, present: set[str]) -> tuple[str, ...]:
-        """The columns to answer with, for a batch that has these columns."""
+    def output_columns(self, present: set[str]) -> tuple[str, ...]:
+        """The columns to return for a batch that has the columns `present`."""
         return self.writes
 
     def check(self) -> None:
-        """Check every part of this step; what is wrong with several of them is said in one error."""
-        errors = [error for part in self.parts() for error in _faults(part)]
+        """Check every part of this step; several errors are raised as one."""
+        values = [v for value in vars(self).values() for v in (value if isinstance(value, tuple) else (value,))]
+        errors = [error for part in values if isinstance(part, Part) for error in _setup_errors(part)]
         if errors:
             raise together(errors) from errors[0]
 
-    def parts(self) -> Iterator[Part]:
-        """The parts among this step's fields."""
-        for value in vars(self).values():
-            for item in value if isinstance(value, tuple) else (value,):
-                if isinstance(item, Part):
-                    yield item
+
+@dataclass(frozen=True)
+class TextStep(Step):
+    """A step that writes texts, from counts and places or by a model.
+
+    Args:
+        image_column: the column that holds the source image.
+        backend: what writes the texts; None for the model-free form.
+        criteria: (name, description) of what counts as private, from `load_criteria`.
+    """
+
+    backend: Backend | None = None
+    criteria: Criteria = DEFAULT
+
+    def check(self) -> None:
+        """Raises `SetupError` for invalid criteria, or a part that cannot work."""
+        check_criteria(self.criteria)
+        super().check()
+
+    def output_columns(self, present: set[str]) -> tuple[str, ...]:
+        """The texts, and with a model the review, to which failures and replaced texts are added."""
+        return self.writes if self.backend is None else (*self.writes, columns.PRIVACY_REVIEW)
+
+    def run(self, batch: Sequence[Row]) -> None:
+        """Write the texts: generic ones first, which stay where no model may write and replace what tells too much."""
+        for row in batch:
+            row.fields.update(dict.fromkeys(self.writes))
+            if self.backend is not None:
+                restore_failure(row)
+        each_row(alive(batch), self.write_generic, "error")
+        if self.backend is not None:
+            self.write_by_model(self.backend, [row for row in alive(batch) if row.is_flagged])
+            record_failures(batch, self.writes)
+
+    def write_generic(self, row: Row) -> None:
+        """Write the texts that need no model."""
+        raise NotImplementedError
+
+    def write_by_model(self, backend: Backend, batch: Sequence[Row]) -> None:
+        """Write the model's texts into rows that were flagged."""
+        raise NotImplementedError
 
 
-def _faults(part: Part) -> list[SetupError]:
-    """What keeps a part from working here: also that its weights are absent, where a package is absent already."""
+def _setup_errors(part: Part) -> list[SetupError]:
+    """What keeps a part from working here. Missing weights are named even if a package is missing already."""
     try:
         part.check()
     except MissingExtra as error:
-        model, pinned = getattr(part, "model", None), hasattr(part, "revision")
         try:
-            if model and pinned:
-                checkpoints.folder(model, part.revision)  # type: ignore[attr-defined]
-        except MissingWeights as absent:
-            return [error, absent]
+            if hasattr(part, "model") and hasattr(part, "revision") and part.model:
+                checkpoints.folder(part.model, part.revision)
+        except MissingWeights as weights:
+            return [error, weights]
         return [error]
     except SetupError as error:
         return [error]
     return []
 
 
-def recall_failure(row: Row) -> None:
-    """A row that an earlier `map` could not judge or describe carries its failure in its review."""
-    for item in row.fields.get(columns.PRIVACY_REVIEW) or ():
+def check_backend(name: str, backend: Any, must_see: bool = True) -> None:
+    """Raise `SetupError` unless the value is None or a backend, and takes images if it must."""
+    checks.check_instance(name, backend, Backend, checks.BACKEND, optional=True)
+    if must_see and backend is not None and not backend.sees:
+        raise SetupError(f"{name}={type(backend).__name__} takes no images; give a backend that sees")
+
+
+def restore_failure(row: Row) -> None:
+    """Withhold a row that an earlier `map` could not judge or describe: its review holds the failure."""
+    for item in row.review:
         if item["category"] == columns.ERROR:
             row.fail(RowError(item["reason"], item["item"]))
 
 
-def note_failures(batch: Sequence[Row], names: Sequence[str]) -> None:
-    """Failed rows lose these columns, and their review says why, so that a later `map` withholds them."""
+def record_failures(batch: Sequence[Row], names: Sequence[str]) -> None:
+    """Failed rows lose these columns, and their review gets the failure, so that a later `map` withholds them."""
     for row in batch:
         if row.failure is None:
             continue
         row.fields.update(dict.fromkeys(names))
-        review = row.fields.get(columns.PRIVACY_REVIEW) or []
-        if all(item["category"] != columns.ERROR for item in review):
+        if all(item["category"] != columns.ERROR for item in row.review):
             error = columns.review_item(columns.ERROR, row.failure.code, str(row.failure), None, 1.0)
-            row.fields[columns.PRIVACY_REVIEW] = [*review, error]
+            row.fields[columns.PRIVACY_REVIEW] = [*row.review, error]
 
 
 class Failing(Protocol):
     """A row, or something that stands for one."""
+
+    @property
+    def failure(self) -> RowError | None:
+        """What withheld it; None while nothing has."""
 
     def fail(self, error: RowError) -> None:
         """Withhold it for this reason."""
@@ -124,16 +170,21 @@ class Failing(Protocol):
 R = TypeVar("R", bound=Failing)
 
 
+def alive(batch: Sequence[R]) -> list[R]:
+    """The rows that nothing has withheld yet."""
+    return [row for row in batch if row.failure is None]
+
+
 def each(batch: Sequence[R], work: Callable[[Sequence[R]], Sequence[T]], code: str) -> list[T | None]:
-    """`work` over all rows at once; where that raises, over one row at a time, so that a fault stays its row's own.
+    """`work` on all rows at once; if it raises, on one row at a time, so that a fault withholds its own row only.
 
     Args:
         batch: any number of rows.
         work: rows to one result each.
-        code: the reason code of a row whose failure has none of its own.
+        code: the reason code for a failure that has none of its own.
 
     Returns:
-        One result per row; none for a row that failed and now says so.
+        One result per row; None for a row that failed.
     """
     if len(batch) > 1:
         try:
@@ -141,53 +192,33 @@ def each(batch: Sequence[R], work: Callable[[Sequence[R]], Sequence[T]], code: s
         except SetupError:
             raise
         except PartlyFailed as failed:
-            return _sorted_out(batch, failed.results)
+            for row, result in zip(batch, failed.results, strict=True):
+                if isinstance(result, RowError):
+                    row.fail(result)
+            return [None if isinstance(result, RowError) else result for result in failed.results]
         except Exception:
             log.debug("a batch failed; its rows are tried one by one", exc_info=True)
-    return [_one(row, work, code) for row in batch]
+    return each_row(batch, lambda row: _counted(work, [row])[0], code)
 
 
-def each_row(batch: Sequence[R], work: Callable[[R], None], code: str) -> None:
-    """`work` on one row after another; a row that raises says so in itself."""
+def each_row(batch: Sequence[R], work: Callable[..., T], code: str, *values: Sequence[Any]) -> list[T | None]:
+    """`work(row)`, or `work(row, value, …)`, on one row after another; one that raises withholds its own row only.
 
-    def alone(rows: Sequence[R]) -> list[bool]:
-        work(rows[0])
-        return [True]
+    Args:
+        batch: any number of rows.
+        work: a row to its result.
+        code: the reason code for a failure that has none of its own.
+        values: further arguments of `work`, each a sequence of one value per row.
 
-    for row in batch:
-        _one(row, alone, code)
-
-
-def sound(found: Sequence[Sequence[Detection]]) -> Sequence[Sequence[Detection]]:
-    """A detector's answer, once it is known to be one: no answer, or no number, must not pass for "nothing found".
-
-    Raises:
-        ValueError: a list is none, or a detection has no finite box of positive area or no score in [0, 1].
+    Returns:
+        One result per row; None for a row that failed.
     """
-    for detections in found:
-        if detections is None:
-            raise ValueError("the detector gave no answer")
-        for d in detections:
-            x0, y0, x1, y1 = d.box
-            if not (all(map(math.isfinite, (*d.box, d.score))) and x1 > x0 and y1 > y0 and 0 <= d.score <= 1):
-                raise ValueError(f"the detector gave box {d.box} with score {d.score}")
-    return found
+    return [_guarded(row, code, work, *own) for row, *own in zip(batch, *values, strict=True)]
 
 
-def _sorted_out(batch: Sequence[R], results: Sequence[T | RowError]) -> list[T | None]:
-    """The results of a batch that failed in part; the rows that failed now say so."""
-    answers: list[T | None] = []
-    for row, result in zip(batch, results, strict=True):
-        failed = isinstance(result, RowError)
-        if failed:
-            row.fail(result)  # type: ignore[arg-type]
-        answers.append(None if failed else result)  # type: ignore[arg-type]
-    return answers
-
-
-def _one(row: R, work: Callable[[Sequence[R]], Sequence[T]], code: str) -> T | None:
+def _guarded(row: R, code: str, work: Callable[..., T], *values: Any) -> T | None:
     try:
-        return _counted(work, [row])[0]
+        return work(row, *values)
     except SetupError:
         raise
     except RowError as error:
@@ -202,3 +233,19 @@ def _counted(work: Callable[[Sequence[R]], Sequence[T]], batch: Sequence[R]) -> 
     if len(results) != len(batch):
         raise ValueError(f"{len(batch)} rows went in and {len(results)} results came out")
     return results
+
+
+def check_detections(found: Sequence[Sequence[Detection]]) -> Sequence[Sequence[Detection]]:
+    """A detector's answer as it is, once it is known to be one: no answer must not pass for "nothing found".
+
+    Raises:
+        ValueError: a list is missing, or a detection has no finite box of positive area or no score in [0, 1].
+    """
+    for detections in found:
+        if detections is None:
+            raise ValueError("the detector gave no answer")
+        for d in detections:
+            x0, y0, x1, y1 = d.box
+            if not (all(map(math.isfinite, (*d.box, d.score))) and x1 > x0 and y1 > y0 and 0 <= d.score <= 1):
+                raise ValueError(f"the detector gave box {d.box} with score {d.score}")
+    return found

@@ -1,4 +1,4 @@
-"""Second arrow: a private and a public caption. Without a model they say counts and places."""
+"""Second step: a private and a public caption. Without a model they give counts and places."""
 
 from __future__ import annotations
 
@@ -6,104 +6,84 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from u2s_datasets import columns
-from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Backend, Message, Request, checks
-from u2s_datasets.privacy import criteria as criteria_
-from u2s_datasets.privacy.private_words import Draft, Private, private_of, settle
+from u2s_datasets.parts import Backend, Message, Request
+from u2s_datasets.privacy.criteria import match_criterion
+from u2s_datasets.privacy.private_words import PrivateTerms, terms_of_review
 from u2s_datasets.stages import generic_captions
 from u2s_datasets.stages.answers import FORM, Captions, parse_caption
-from u2s_datasets.stages.base import Step, each_row, note_failures, recall_failure
+from u2s_datasets.stages.base import TextStep, check_backend
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.prompts import criteria_lines, render
 from u2s_datasets.stages.query import ask
+from u2s_datasets.stages.redraft import Draft, write_drafts
 
-MAX_ITEMS, MAX_TOKENS = 10, 50
-"""What the prompt asks for, as in the paper."""
+MAX_ITEMS, MAX_TOKENS = 10, 50  # that the prompt asks for, as in the paper
 
 
 @dataclass(frozen=True)
-class Caption(Step):
+class Caption(TextStep):
     """Describe an image twice: from what `inspect` found, or by a model.
 
-    The private caption holds what was read; the public one of a model is checked against it (see `leak_check`), that
-    of the model-free form holds counts and places only. Rows that were not flagged get a public caption alone, which
-    asks no model; rows that could not be read or described get none. A model's review is added to `privacy_review`.
+    The private caption holds what was read. A model's public caption is checked against it (see `redraft`); that of
+    the model-free form gives counts and places only. Rows that were not flagged get a public caption alone, for which
+    no model is asked; rows that could not be read or described get none. A model's review is added to
+    `privacy_review`.
 
     Args:
         image_column: the column that holds the source image.
         backend: a model that sees; None for the model-free form.
-        criteria: (name, words) of what counts as private, from `load_criteria`.
+        criteria: (name, description) of what counts as private, from `load_criteria`.
+
+    Input columns:
+        image: the source image.
+        privacy_flag: False for a row that needs no private caption.
+        privacy_review: what was found, to be counted, located and kept out of the public caption.
+
+    Output columns:
+        private_caption: the whole description; None for a row that was not flagged.
+        public_caption: a description that names nothing private.
+        privacy_review: with a model, its items, failures and replaced captions added.
     """
 
-    backend: Backend | None = None
-    criteria: criteria_.Criteria = criteria_.DEFAULT
-
-    reads = columns.INSPECT
+    reads = (columns.PRIVACY_FLAG, columns.PRIVACY_REVIEW)
     writes = columns.CAPTION
 
     def check(self) -> None:
-        """Raises `SetupError` for a backend that takes no images, or for criteria that are none."""
-        checks.check_instance("backend", self.backend, Backend, checks.BACKEND, optional=True)
-        if self.backend is not None and not self.backend.sees:
-            raise SetupError(f"backend={type(self.backend).__name__} takes no images; give one that sees")
-        criteria_.check(self.criteria)
+        """Raises `SetupError` for a backend that takes no images, or for invalid criteria."""
+        check_backend("backend", self.backend)
         super().check()
 
-    def answers(self, present: set[str]) -> tuple[str, ...]:
-        """The captions, and with a model the review, which it makes longer."""
-        return self.writes if self.backend is None else (*self.writes, columns.PRIVACY_REVIEW)
+    def write_generic(self, row: Row) -> None:
+        """Write both captions from counts and places, and into the private one what was read."""
+        public = generic_captions.write_caption(row.review, row.decoded.pixels.size)
+        row.fields[columns.PUBLIC_CAPTION] = public
+        if row.is_flagged:
+            read = [item["item"] for item in row.review if item["category"] == "text" and item["item"]]
+            row.fields[columns.PRIVATE_CAPTION] = public + (f" It reads: {'; '.join(read)}." if read else "")
 
-    def run(self, batch: Sequence[Row]) -> None:
-        """Write `private_caption` and `public_caption`."""
-        for row in batch:
-            row.fields.update(dict.fromkeys(columns.CAPTION))
-            if self.backend is not None:
-                recall_failure(row)
-        alive = [row for row in batch if row.failure is None]
-        each_row(alive, _caption, "error")
-        flagged = [r for r in alive if r.failure is None and r.fields.get(columns.PRIVACY_FLAG) is not False]
-        if self.backend is not None:
-            self._describe(self.backend, flagged)
-            note_failures(batch, columns.CAPTION)
-
-    def _describe(self, backend: Backend, batch: Sequence[Row]) -> None:
+    def write_by_model(self, backend: Backend, batch: Sequence[Row]) -> None:
+        """Write the model's captions and add its review; a public one is checked against all that is private."""
         answers = ask(backend, batch, self._request, lambda text: (text, parse_caption(text)), "no_answer")
-        drafts = []
-        for row, answer in zip(batch, answers, strict=True):
-            if answer is not None:
-                drafts.append(self._draft(row, *answer))
-        settle(backend, drafts)
+        drafts = [self._draft(row, *answer) for row, answer in zip(batch, answers, strict=True) if answer is not None]
+        write_drafts(backend, drafts, columns.PUBLIC_CAPTION, self._parse_again, name_words=True)
 
-    def _draft(self, row: Row, text: str, said: Captions) -> Draft:
-        generic = row.fields[columns.PUBLIC_CAPTION]
-        review = [*(row.fields.get(columns.PRIVACY_REVIEW) or ()), *self._items(said)]
-        row.fields |= {columns.PRIVACY_REVIEW: review, columns.PRIVATE_CAPTION: said.private}
-        private = private_of(review, said.private)
-        request = self._request(row)
-        return Draft(row, columns.PUBLIC_CAPTION, request, text, said.public, private, generic, self._heard, True)
+    def _draft(self, row: Row, text: str, captions: Captions) -> Draft:
+        review = [*row.review, *self._items(captions)]
+        row.fields |= {columns.PRIVACY_REVIEW: review, columns.PRIVATE_CAPTION: captions.private}
+        private = terms_of_review(review, captions.private)
+        return Draft(row, self._request(row), text, captions.public, private)
 
-    def _heard(self, text: str) -> tuple[str, Private]:
-        said = parse_caption(text)
-        return said.public, private_of(self._items(said), said.private)
+    def _parse_again(self, text: str) -> tuple[str, PrivateTerms]:
+        captions = parse_caption(text)
+        return captions.public, terms_of_review(self._items(captions), captions.private)
 
-    def _items(self, said: Captions) -> list[dict]:
+    def _items(self, captions: Captions) -> list[dict]:
         return [
-            columns.review_item(criteria_.category(i.category, self.criteria), i.item, i.reason, None, 1.0)
-            for i in said.review
+            columns.review_item(match_criterion(i.category, self.criteria), i.item, i.reason, None, 1.0)
+            for i in captions.review
         ]
 
     def _request(self, row: Row) -> Request:
         lines = criteria_lines(dict(self.criteria))
         words = render("caption", criteria=lines, max_items=MAX_ITEMS, max_tokens=MAX_TOKENS)
         return Request((Message("user", (row.decoded.pixels, words)),), max_tokens=1024, form=FORM)
-
-
-def _caption(row: Row) -> None:
-    review = row.fields.get(columns.PRIVACY_REVIEW) or []
-    size = row.decoded.pixels.size
-    found = generic_captions.regions(review, size)
-    public = generic_captions.caption(found, size)
-    read = [item["item"] for item in review if item["category"] == "text" and item["item"]]
-    row.fields[columns.PUBLIC_CAPTION] = public
-    if row.fields.get(columns.PRIVACY_FLAG) is not False:
-        row.fields[columns.PRIVATE_CAPTION] = public + (f" It reads: {'; '.join(read)}." if read else "")

@@ -1,4 +1,4 @@
-"""The quality gate: what scores badly, or still shows what it should not, stays home."""
+"""The quality gate: it withholds what scores badly, or still shows what it should not."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from u2s_datasets import columns
 from u2s_datasets.errors import ResidueFound, RowError, SetupError
-from u2s_datasets.stages.attempts import absolute, last_attempt
 from u2s_datasets.stages.base import Step
-from u2s_datasets.stages.batch import Row, rows_of, with_columns
+from u2s_datasets.stages.batch import Row, read_rows, with_columns
+from u2s_datasets.stages.row_edit import last_attempt
 
 Limits = tuple[tuple[str, float], ...]
 _RESIDUAL = (columns.RESIDUAL_FACES, columns.RESIDUAL_TEXT)
@@ -28,7 +28,7 @@ class Gate(Step):
 
     Limits judge an edit, so they are for edited rows alone: a `safe` row is its own original, whose people are of
     course the same. Limits on `residual_faces` and `residual_text`, and `residue`, are for safe rows too, since they
-    say that the inspection missed something that it looks for. A score that is no finite number fails every limit.
+    say that the inspection missed something that it looks for. A score that is not a finite number fails every limit.
 
     Args:
         above: score -> a value that it has to exceed, as a mapping or pairs. The paper's filter is clip_ratio 0.7.
@@ -37,6 +37,19 @@ class Gate(Step):
             which `score` still found a face or a word.
         strict: a score that was not measured fails; without it only measured ones count.
         image_column: the column of the edited images.
+
+    Input columns:
+        anonymized_image: the edited image.
+        anonymization_status: what became of the row; required.
+        anonymization_note: why it was withheld.
+        provenance: what the last edit left over.
+        columns.SCORE: the scores that are limited.
+
+    Output columns:
+        anonymized_image: None for a row that fails.
+        anonymization_status: "withheld" for a row that fails.
+        anonymization_note: the score and the limit by which it fails. Private.
+        columns.SCORE: those scores that are given; None for a row that fails.
     """
 
     above: Limits = ((columns.CLIP_RATIO, 0.7),)
@@ -57,74 +70,71 @@ class Gate(Step):
     def __call__(self, batch: Mapping[str, Any], rank: int | None = None) -> Any:
         """The batch with the images, states and notes of the rows that fail; see `Step`."""
         self.check()
-        made = rows_of(batch, self.image_column, self.reads, (columns.STATUS,))
-        for row in made:
+        rows = read_rows(batch, self.image_column, self.reads, (columns.STATUS,))
+        for row in rows:
             row.fields[columns.ANONYMIZED_IMAGE] = row.image
-        self.run(made)
-        names = self.answers(set(batch))
+        self.run(rows)
+        names = self.output_columns(set(batch))
         if getattr(batch, "pa_table", None) is not None:
-            return with_columns(batch, made, names)
-        return {name: [row.fields.get(name) for row in made] for name in names}  # images as they came
+            return with_columns(batch, rows, names)
+        return {name: [row.fields.get(name) for row in rows] for name in names}  # images as they came
 
     def check(self) -> None:
-        """Raises `SetupError` for a limit on no score, or one that is no number."""
+        """Raises `SetupError` for a limit on an unknown score, or one that is not a number."""
         for name, limit in (*self.above, *self.at_most):
             if name not in columns.SCORE:
-                raise SetupError(f"{name!r} is no score; use one of: {', '.join(columns.SCORE)}")
+                raise SetupError(f"unknown score {name!r}; expected one of: {', '.join(columns.SCORE)}")
             if not isinstance(limit, (int, float)) or math.isnan(limit):
-                raise SetupError(f"the limit {limit!r} of {name} is no number")
+                raise SetupError(f"invalid limit {limit!r} of {name}; expected a number")
         super().check()
 
-    def answers(self, present: set[str]) -> tuple[str, ...]:
-        """This step's columns and those scores that are there."""
+    def output_columns(self, present: set[str]) -> tuple[str, ...]:
+        """This step's columns and those of the scores that are present."""
         return (*self.writes, *(name for name in columns.SCORE if name in present))
 
     def run(self, batch: Sequence[Row]) -> None:
         """Withhold the rows that fail."""
         for row in batch:
-            if row.fields.get(columns.STATUS) not in (columns.SAFE, columns.ANONYMIZED):
-                continue
-            error = self._objection(row.fields)
-            if error is not None:
-                _withhold(row, error)
+            if row.fields.get(columns.STATUS) in (columns.SAFE, columns.ANONYMIZED):
+                error = self._judge(row.fields)
+                if error is not None:
+                    _withhold(row, error)
 
-    def _objection(self, fields: Mapping[str, Any]) -> RowError | None:
-        edited = fields[columns.STATUS] == columns.ANONYMIZED
-        for name, limit, passes in self._limits():
-            if not edited and name not in _RESIDUAL:
-                continue
+    def _judge(self, fields: Mapping[str, Any]) -> RowError | None:
+        """Why a row fails; None for one that passes."""
+        is_edited = fields[columns.STATUS] == columns.ANONYMIZED
+        limits = [(name, limit, operator.gt, "above") for name, limit in self.above]
+        limits += [(name, limit, operator.le, "at most") for name, limit in self.at_most]
+        for name, limit, passes, words in limits:
             value = fields.get(name)
+            if not is_edited and name not in _RESIDUAL:
+                continue
             if value is None and self.strict:
                 return RowError(f"{name} was not measured", "quality")
-            if value is not None and not passes(number := _number(value), limit):
-                how = "above" if passes is operator.gt else "at most"
-                return RowError(f"{name} {number:.4g} is not {how} {limit:g}", "quality")
-        if self.residue and (left := _left_over(fields)):
-            return ResidueFound(left)
-        return None
-
-    def _limits(self) -> list[tuple[str, float, Any]]:
-        above = [(name, float(limit), operator.gt) for name, limit in self.above]
-        return above + [(name, float(limit), operator.le) for name, limit in self.at_most]
+            if value is not None and not passes(_finite(value), limit):
+                return RowError(f"{name} {_finite(value):.4g} is not {words} {limit:g}", "quality")
+        left = _describe_residue(fields) if self.residue else ""
+        return ResidueFound(left) if left else None
 
 
-def _number(score: Any) -> float:
-    """A measured score; NaN, which is neither above nor at most any limit, where it is no finite number."""
+def _finite(score: Any) -> float:
+    """A measured score; NaN, which is neither above nor at most any limit, unless it is a finite number."""
     return float(score) if isinstance(score, numbers.Real) and math.isfinite(score) else math.nan
 
 
-def _left_over(fields: Mapping[str, Any]) -> str:
-    """What is still there that must not be, in words."""
+def _describe_residue(fields: Mapping[str, Any]) -> str:
+    """What is still there and must not be, in words; "" for nothing."""
     try:
-        left = (last_attempt(fields) or {}).get("residue")
+        attempt = last_attempt(fields) or {}
     except ValueError:
         return "the row's provenance cannot be read"
-    if left:
-        return f"{left} regions were left over by the last attempt"
-    found = [n for n in _RESIDUAL if fields.get(n) is not None and not _number(fields[n]) <= 0]
-    if found and absolute(fields):
-        return f"still found: {', '.join(found)}"
-    return ""
+    if attempt.get("residue"):
+        return f"{attempt['residue']} regions were left over by the last attempt"
+    # A rewriting editor rightly shows new people and words; without a word on it, an editor counts as redacting.
+    if attempt.get("redacts") is False:
+        return ""
+    found = [n for n in _RESIDUAL if fields.get(n) is not None and not _finite(fields[n]) <= 0]
+    return f"still found: {', '.join(found)}" if found else ""
 
 
 def _withhold(row: Row, error: RowError) -> None:
@@ -134,6 +144,6 @@ def _withhold(row: Row, error: RowError) -> None:
         columns.STATUS: columns.WITHHELD,
         columns.NOTE: f"{error.code}: {error}",
         columns.REASON: error.code,
+        **dict.fromkeys(columns.SCORE),
     }
-    row.fields.update(dict.fromkeys(columns.SCORE))
     row.edited = None

@@ -29,8 +29,7 @@ from u2s_datasets.parts.metrics.face_encoders import FaceEncoder, InsightFace
 from u2s_datasets.parts.metrics.quality import clip_ratio, clip_similarity, ssim
 from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.stages import vlm_questions
-from u2s_datasets.stages.attempts import absolute
-from u2s_datasets.stages.base import Step, each, each_row, sound
+from u2s_datasets.stages.base import Step, check_backend, check_detections, each, each_row
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import Inspect
 
@@ -66,6 +65,17 @@ class Score(Step):
         people: a model that sees: `race_before` and `race_after`, for the entropy over the set.
         criteria: (name, words) of what counts as private, for the judge.
         paper_compat: the paper's definitions where they differ; see docs/metrics.md.
+
+    Input columns:
+        image: the source image.
+        anonymized_image: the edited image.
+        anonymization_status: what became of the row.
+        privacy_review: what was read in the original.
+        public_caption: what `clip_similarity` compares with the image.
+
+    Output columns:
+        columns.SCORE: every score; None for one that was not measured.
+        columns.RACE: with `people`, what a model calls the people of both images. Private.
     """
 
     inspect: Inspect | None = Inspect()
@@ -87,10 +97,7 @@ class Score(Step):
         for name, (kind, default) in NETWORKS.items():
             checks.check_instance(name, getattr(self, name), kind, f"u2s.{default.__name__}()", optional=True)
         for name in MODELS:
-            backend = getattr(self, name)
-            checks.check_instance(name, backend, Backend, checks.BACKEND, optional=True)
-            if backend is not None and not backend.sees:
-                raise SetupError(f"{name}={type(backend).__name__} takes no images; give a backend that sees")
+            check_backend(name, getattr(self, name))
         super().check()
 
     def __call__(self, batch: Mapping[str, Any], rank: int | None = None) -> Any:
@@ -114,14 +121,14 @@ class Score(Step):
                 ", ".join(sorted({spec.package for spec in lacking})),
             )
 
-    def answers(self, present: set[str]) -> tuple[str, ...]:
+    def output_columns(self, present: set[str]) -> tuple[str, ...]:
         """The score columns, and what is seen of people if a model was given for it."""
         return (*self.writes, *(columns.RACE if self.people is not None else ()))
 
     def run(self, batch: Sequence[Row]) -> None:
         """Write every score column; null where not measured."""
         for row in batch:
-            row.fields.update(dict.fromkeys(self.answers(set())))
+            row.fields.update(dict.fromkeys(self.output_columns(set())))
         live = [row for row in batch if row.edited is not None or row.fields.get(columns.ANONYMIZED_IMAGE) is not None]
         each_row(live, _decode_edited, "unreadable")
         live = [row for row in live if row.edited is not None]
@@ -148,7 +155,7 @@ class Score(Step):
         for row, found in _find_residue(batch, inspect.detectors):
             for name, category in ((columns.RESIDUAL_FACES, "face"), (columns.RESIDUAL_TEXT, "text")):
                 if category in categories:
-                    row.fields[name] = sum(d.category == category for d in row.residue or ())
+                    row.fields[name] = sum(d.category == category for d in row.remaining_detections or ())
             if "text" in categories and self.reader is None:
                 review = row.fields.get(columns.PRIVACY_REVIEW) or ()
                 before = [item["item"] for item in review if item["category"] == "text" and item["item"]]
@@ -159,14 +166,10 @@ class Score(Step):
 def _find_residue(batch: Sequence[Row], detectors: Sequence[Detector]) -> Iterator[tuple[Row, Sequence[Detection]]]:
     """The rows whose edited image was looked at, with all that was found, the weak detections too, as in the review.
 
-    After redaction `Row.residue` is what `anonymize` found in these very pixels. After rewriting it is what is left of
-    the original and not what is there now, so these rows are looked at again.
+    After redaction `anonymize` found the remaining detections in these very pixels. All others are looked at here.
     """
-    for row in batch:
-        if not absolute(row.fields):
-            row.residue = None
-    unseen = [row for row in batch if row.residue is None]
-    yield from [(row, row.residue) for row in batch if row.residue is not None]
+    unseen = [row for row in batch if row.remaining_detections is None]
+    yield from [(row, row.remaining_detections) for row in batch if row.remaining_detections is not None]
     found: list[list[Detection]] = [[] for _ in unseen]
     flagged: list[list[Detection]] = [[] for _ in unseen]
     for detector in detectors:
@@ -175,7 +178,7 @@ def _find_residue(batch: Sequence[Row], detectors: Sequence[Detector]) -> Iterat
             flagged[i] += [d for d in detections or () if d.score >= detector.flag_threshold]
     for row, all_found, residue in zip(unseen, found, flagged, strict=True):
         if row.failure is None:
-            row.residue = residue
+            row.remaining_detections = residue
             yield row, all_found
 
 
@@ -193,7 +196,7 @@ def _has_original(row: Row) -> bool:
 
 
 def _detect(detector: Detector, rows: Sequence[Row]) -> Sequence[Sequence[Detection]]:
-    return sound(detector.detect([np.asarray(row.edited) for row in rows]))
+    return check_detections(detector.detect([np.asarray(row.edited) for row in rows]))
 
 
 @contextmanager

@@ -36,8 +36,7 @@ from u2s_datasets.privacy import vispr_attributes as vispr
 from u2s_datasets.stages import profiles
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import Inspect
-from u2s_datasets.stages.model_roles import Backends
-from u2s_datasets.stages.profiles import Profile
+from u2s_datasets.stages.profiles import Backends, Profile
 
 RESAMPLES = 2_000
 
@@ -140,7 +139,7 @@ def evaluate_vispr(
         split: "train", "val" or "test"; the paper uses "test".
         profile: a profile, its name, or "package.module:NAME" of one of your own.
         detectors: names of `catalog.DETECTORS` instead of the profile's; () for its model alone.
-        backend, models: what judges instead of the profile's, if `profile` is a name; see `profiles.build`.
+        backend, models: what judges instead of the profile's, if `profile` is a name; see `ProfileChanges`.
         criteria: for `load_criteria`, instead of the profile's; the groups keep their own.
         threshold: of the model's score, in (0, 1], instead of the profile's.
         method: "choose" or "generate", see `Inspect`, instead of the profile's.
@@ -251,7 +250,7 @@ class _Question:
             row.fields = {}
             if self.categories is not None and row.found is not None:
                 row.found = [d for d in row.found if d.category in self.categories]
-        self.step.conclude(copies)
+        self.step.decide(copies)
         answers = []
         for row in copies:
             code = None
@@ -327,7 +326,7 @@ def _answer(
         for start in range(0, len(todo), batch_size):
             chunk = todo[start : start + batch_size]
             rows = [Row(str(example.path), {}) for example in chunk]
-            inspect.look(rows)  # once for all questions
+            inspect.detect(rows)  # once for all questions
             given = {question.name: question.ask(rows) for question in asked}
             answers.add(chunk, [{name: found[i] for name, found in given.items()} for i in range(len(chunk))])
             bar.update(len(chunk))

@@ -21,7 +21,7 @@ from u2s_datasets.stages import anonymize
 from u2s_datasets.stages import inspect as inspect_stage
 from u2s_datasets.stages import profiles as named_profiles
 from u2s_datasets.stages.base import Step
-from u2s_datasets.stages.profiles import NAMES, Profile
+from u2s_datasets.stages.profiles import RECIPES, Profile
 
 SEPARATOR = "__"
 _CHOICES = {
@@ -62,7 +62,7 @@ class Field:
 
 def profiles() -> tuple[str, ...]:
     """The names of the profiles."""
-    return tuple(NAMES)
+    return tuple(RECIPES)
 
 
 def fields_of(step: str, profile: str | Profile = "cpu", values: Mapping[str, Any] | None = None) -> list[Field]:

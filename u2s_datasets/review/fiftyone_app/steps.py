@@ -61,7 +61,7 @@ def run_step(
         step = dataclasses.replace(step, boxes_column=_BOXES)
     step.check()
     own = (f.RISK, f.ANONYMIZED_PATH) if isinstance(step, Anonymize) else ()
-    f.declare(dataset, c.features(step.answers(set(_present(dataset)))), own)
+    f.declare(dataset, c.features(step.output_columns(set(_present(dataset)))), own)
     folder = None
     if isinstance(step, Anonymize):
         if not (given := media or s.info_of(dataset).get("media")):
@@ -105,7 +105,7 @@ def _batch(dataset: Any, step: Step, rows: Sequence[str], boxes: dict[str, Any],
         for name, row in work.items():
             row.fields[_BOXES] = [list(box) for box in boxes.get(name, ())]
     step.run(list(work.values()))
-    answers = list(step.answers(set(_present(dataset))))
+    answers = list(step.output_columns(set(_present(dataset))))
     if c.STATUS in answers:
         answers.append(c.REASON)
         f.declare(dataset, c.features([c.REASON]), ())

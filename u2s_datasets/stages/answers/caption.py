@@ -1,4 +1,4 @@
-"""The caption answer: a privacy review, a private and a public caption, in any markdown or in JSON."""
+"""The answers that become texts: a review with two captions, in any markdown or in JSON, and an instruction."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from typing import Any
 from u2s_datasets.errors import UnparsableAnswer
 from u2s_datasets.stages.answers import markup
 
-MAX_ITEMS = 32
-MAX_ITEM_CHARS = 600
-MAX_CAPTION_WORDS = 120
-"""Hard limits, well above what the prompt asks for; beyond them an answer has run away and is asked for again."""
+# Hard limits, about twice what the prompts ask for and more; an answer beyond them is asked for again.
+MAX_ITEMS, MAX_ITEM_CHARS = 32, 600
+MAX_CAPTION_WORDS, MAX_INSTRUCTION_WORDS = 120, 90
 
+# The form that the caption prompt asks for, as a regular expression to which a backend may hold its model.
 _ITEM = r"ITEM: [^\n]+\nCATEGORY: [^\n]+\nREASON: [^\n]+"
 FORM = (
     rf"PRIVACY_REVIEW\n(none|{_ITEM}(\n\n?{_ITEM}){{0,9}})\n\n"
     r"PRIVATE_CAPTION\n[^\n]+\n\nPUBLIC_CAPTION\n[^\n]+"
 )
-"""The form that the prompt asks for, as a regular expression to which a backend may hold its model."""
 
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """One private thing that the model names. `category` and `reason` are empty where it gave none."""
+    """One private thing that the model names, with "" for a category or reason that it does not give."""
 
     category: str
     item: str
@@ -60,8 +59,11 @@ def parse_caption(text: str) -> Captions:
         UnparsableAnswer: a section is missing, given twice, empty (the review may say "none"), a refusal, an echo
             of the prompt, of several paragraphs, or longer than the limits.
     """
-    bare = markup.unfenced(markup.thought_and_answer(text)[1])
-    sections = _json_sections(bare) if bare.startswith("{") else _headed_sections(bare)
+    bare = markup.bare_answer(text)
+    if bare.startswith("{"):
+        sections = {markup.key(name): value for name, value in markup.json_object(bare).items() if value is not None}
+    else:
+        sections = _headed_sections(bare)
     for key, words in _SECTIONS.items():
         if key not in sections:
             raise UnparsableAnswer(f"the {words} is missing: give all three sections, each under its name")
@@ -70,10 +72,6 @@ def parse_caption(text: str) -> Captions:
         private=_caption(sections["privatecaption"], "private caption"),
         public=_caption(sections["publiccaption"], "public caption"),
     )
-
-
-def _json_sections(text: str) -> dict[str, Any]:
-    return {markup.key(name): value for name, value in markup.json_object(text).items() if value is not None}
 
 
 def _headed_sections(text: str) -> dict[str, Any]:
@@ -103,18 +101,16 @@ def _review(section: Any) -> tuple[ReviewItem, ...]:
     """Every line becomes part of an item, understood or not: what is lost here is not looked for in public text."""
     items: list[dict[str, str]] = []
     for entry in section if isinstance(section, list) else [section]:
-        lines = [] if isinstance(entry, dict) else str(entry).strip().splitlines()
-        items += [_entry(entry)] if isinstance(entry, dict) else _items(lines)
+        if isinstance(entry, dict):
+            fields = {name.lower(): str(value) for name, value in entry.items() if value is not None}
+            known = {name: fields.pop(name, "").strip() for name in ("category", "item", "reason")}
+            items.append(known | {"reason": " ".join(filter(None, [known["reason"], *fields.values()]))})
+        else:
+            items += _items(str(entry).strip().splitlines())
     found = tuple(dict.fromkeys(ReviewItem(i["category"].lower(), i["item"], i["reason"]) for i in items))
     if len(found) > MAX_ITEMS or any(len(f.item) + len(f.reason) > MAX_ITEM_CHARS for f in found):
         raise UnparsableAnswer("the privacy review is too long: list at most ten items, one short line each")
     return found
-
-
-def _entry(entry: dict[str, Any]) -> dict[str, str]:
-    fields = {name.lower(): str(value) for name, value in entry.items() if value is not None}
-    known = {name: fields.pop(name, "").strip() for name in ("category", "item", "reason")}
-    return known | {"reason": " ".join(filter(None, [known["reason"], *fields.values()]))}
 
 
 def _items(lines: list[str]) -> list[dict[str, str]]:
@@ -139,3 +135,34 @@ def _fields(line: str) -> Iterable[tuple[str, str]]:
         return zip((*names, *["reason"] * len(cells)), cells, strict=False)
     before, *rest = _FIELD.split(markup.unbulleted(line))
     return [("item", before), *zip((name.lower() for name in rest[::2]), rest[1::2], strict=True)]
+
+
+_LEAD = re.compile(
+    r"\A(?:(?:sure|certainly|of course|okay|ok|absolutely)\b[!,. ]+|here(?:['’]s| is| are)\b[^:\n]{0,80}:"
+    r"|(?:the )?(?:(?:final|suggested|proposed|combined|merged|edited|edit|editing|new)[ _-]?){0,2}"
+    r"(?:instructions?|captions?|modifications?|changes|edits?|output|answer|result|prompt)[*_`\"]*\s*[:：][*_`]*)\s*",
+    re.IGNORECASE,
+)
+_COUNT = re.compile(r"^\W*(?:word|token)s?[ _]?count\b.*$|^\W*\d+ (?:words|tokens)\W*$", re.IGNORECASE | re.MULTILINE)
+
+
+def parse_instruction(text: str, max_words: int = MAX_INSTRUCTION_WORDS) -> str:
+    """One line of plain words: an edit instruction or a merged caption.
+
+    Args:
+        text: the whole answer to an instruct or merge prompt.
+        max_words: the most words to accept.
+
+    Raises:
+        UnparsableAnswer: nothing is left, a refusal, an echo of the prompt, or too many words.
+    """
+    bare = markup.bare_answer(text)
+    if bare.startswith("{"):
+        values = [value for value in markup.json_object(bare).values() if isinstance(value, str)]
+        bare = values[0] if len(values) == 1 else ""
+    bare = _COUNT.sub("", bare)
+    while True:
+        shorter = _LEAD.sub("", markup.unbulleted(markup.unruled(markup.peeled(bare))).lstrip("*_`"), count=1)
+        if shorter == bare:
+            return markup.prose(bare, "text", max_words, joint=", ")
+        bare = shorter

@@ -1,4 +1,4 @@
-"""What all answers share: thinking, fences, end tokens, paired marks and bullets come off; refusals are seen.
+"""What all parsers share: thinking, fences, end tokens, paired marks and bullets come off; refusals are recognised.
 
 Nothing is folded or normalised here: a letter that only looks like another stays what it is, so that no lookalike
 becomes a word that counts. Messages are worded for the model and never repeat its answer, which is private.
@@ -13,10 +13,15 @@ from typing import Any
 from u2s_datasets.errors import UnparsableAnswer
 from u2s_datasets.parts import CUT
 
-MAX_CHARS = 8_000
-"""The longest answer, thinking apart. Whoever says more to these prompts has run away."""
+MAX_CHARS = 8_000  # of an answer without its thinking: more is never meant as an answer to these prompts
 
 BLANK = " \t\r\n"
+
+# Around a label such as "**PRIVACY_FLAG:**" and its value: opening marks, closing marks, what separates the two, and
+# marks behind that; FINAL_STOP is a full stop that ends the answer.
+OPEN, CLOSE, AFTER = r"[*_`\"'“‘\[({<]*", r"[*_`\"'”’\])}>]*", r"[*`\"'”’\])}>]*"
+SEPARATOR = r"[ \t]*(?:={1,2}>?|->|[:：→]|[-–—](?=\s)|\bis\b:?|(?=\s))"
+FINAL_STOP = re.compile(r"(?<=[\w*`\"'”’\])}>])[.。](?=[*_`\"'”’\])}>]*\Z)")
 
 _END = re.compile(r"(?:\s*(?:<\|(?:im_end|endoftext|end|eot_id)\|>|<end_of_turn>|<eos>|</s>))+\s*\Z")
 _FENCE = re.compile(r"\A```(?:json|text|txt|plaintext|yaml|markdown|md)?[ \t]*\r?\n(.*?)\r?\n?```\Z", re.DOTALL)
@@ -33,7 +38,7 @@ def thought_and_answer(text: str) -> tuple[str, str]:
     """(thinking, answer): the answer is what follows the last "</think>", without end tokens and outer blanks.
 
     Raises:
-        UnparsableAnswer: there is no answer, it was cut off, or it is far too long.
+        UnparsableAnswer: there is no answer, or it was cut off, or is far too long.
     """
     if not isinstance(text, str) or not text.strip():
         raise UnparsableAnswer("the answer is empty")
@@ -48,8 +53,13 @@ def thought_and_answer(text: str) -> tuple[str, str]:
     return thought, answer
 
 
+def bare_answer(text: str) -> str:
+    """The answer without thinking, fence or tag. Raises `UnparsableAnswer` as `thought_and_answer` does."""
+    return unfenced(thought_and_answer(text)[1])
+
+
 def unfenced(text: str) -> str:
-    """The inside of a code fence or of an answer tag, where one holds the whole text."""
+    """The inside of a code fence or an answer tag that holds the whole text; else the text."""
     text = text.strip(BLANK)
     for pattern in (_FENCE, _TAG):
         match = pattern.match(text)
@@ -59,17 +69,17 @@ def unfenced(text: str) -> str:
 
 
 def unruled(text: str) -> str:
-    """The text without lines that only draw a rule."""
+    """The text without lines that are only a rule."""
     return _RULE.sub("", text).strip(BLANK)
 
 
 def unbulleted(text: str) -> str:
-    """The text without the bullet, number or heading mark before it."""
+    """The text without a leading bullet, number or heading mark."""
     return _BULLET.sub("", text.strip(BLANK))
 
 
 def peeled(text: str) -> str:
-    """The text without the marks that stand in pairs around the whole of it, such as bold, quotes and brackets."""
+    """The text without marks in pairs around the whole of it, such as bold, quotes and brackets."""
     text = text.strip(BLANK)
     for left, right in _PAIRS:
         inner = text[len(left) : -len(right)]
@@ -113,7 +123,7 @@ def prose(text: Any, what: str, max_words: int, joint: str = " ") -> str:
     """One line of plain words.
 
     Args:
-        text: what stood in the answer's place for it; anything but a text counts as empty.
+        text: the part of an answer that should hold them; anything but text counts as empty.
         what: the word for it in messages.
         max_words: the most words to accept.
         joint: what joins its lines.
@@ -134,13 +144,19 @@ def prose(text: Any, what: str, max_words: int, joint: str = " ") -> str:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """One JSON object in which no name is given twice.
+    """One JSON object.
 
     Raises:
-        UnparsableAnswer: it is none.
+        UnparsableAnswer: it is not valid, not an object, or gives a name twice.
     """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key(name) for name, _ in pairs}) != len(pairs):
+            raise UnparsableAnswer("a name is given twice in the JSON: give each once")
+        return dict(pairs)
+
     try:
-        value = json.loads(text, object_pairs_hook=_once)
+        value = json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise UnparsableAnswer("the JSON is not valid: close every quote and bracket") from error
     if not isinstance(value, dict):
@@ -149,11 +165,5 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def key(name: str) -> str:
-    """A name by its letters alone, so that "Public caption" and "PUBLIC_CAPTION" are one."""
+    """A name reduced to its letters, so that "Public caption" and "PUBLIC_CAPTION" are the same."""
     return re.sub(r"[^a-z]", "", name.lower())
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({key(name) for name, _ in pairs}) != len(pairs):
-        raise UnparsableAnswer("a name is given twice in the JSON: give each once")
-    return dict(pairs)
