@@ -81,6 +81,7 @@ def measure_rows(job: EvaluationJob, path: Path) -> tuple[Attack, ...]:
     score = job.score
     measured = {s.name for s in summarize(job.run.stored(c.SCORE)).scores if s.n}
     if not score.paper_compat and measured.issuperset(s.name for s in SPECS.values() if s.part == "inspect"):
+        # The run's detectors looked at the pixels before they were encoded: what they found stands.
         job = dataclasses.replace(job, score=dataclasses.replace(score, inspect=None))
     encoders = {"clip": score.clip, "face": score.faces}
     with contextlib.ExitStack() as stack:
