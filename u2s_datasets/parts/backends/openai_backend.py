@@ -116,7 +116,7 @@ class OpenAIBackend(Backend):
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [
-                {"role": m.role, "content": message_content(m, "image_url", self.max_pixels, encode=_encode)}
+                {"role": m.role, "content": message_content(m, "image_url", self.max_pixels, encode=_image_url)}
                 for m in request.messages
             ],
             "max_tokens": request.max_tokens,
@@ -289,7 +289,7 @@ def _only_choice(reply: Any) -> dict[str, Any]:
     return choices[0]
 
 
-def _encode(image: Image.Image) -> dict[str, str]:
+def _image_url(image: Image.Image) -> dict[str, str]:
     """As `{"url": …}` with all of the image in it, losslessly."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")

@@ -173,7 +173,7 @@ class LoadedModel:
         padding: dict[str, Any] = {"padding": True, "padding_side": "left"}
         template = str(getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template)
         return self.processor.apply_chat_template(
-            [[self._turn(message) for message in request.messages] for request in requests],
+            [[self._to_message(message) for message in request.messages] for request in requests],
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
@@ -184,7 +184,7 @@ class LoadedModel:
             **({"processor_kwargs": padding} if self.sees else {"padding": True}),
         )
 
-    def _turn(self, message: Message) -> dict[str, Any]:
+    def _to_message(self, message: Message) -> dict[str, Any]:
         clean = partial(without_control_tokens, tokenizer=self.tokenizer)
         pixels = self.options.max_pixels
         content = message_content(message, "image", pixels, clean=clean, always_parts=self.sees)
