@@ -162,7 +162,7 @@ def test_dry_run_writes_nothing(red_folder, tmp_path):
     ("src", "options", "words"),
     [
         ("nowhere", {}, "'nowhere'.*ORG/NAME"),
-        (".", {"profile_name": "best"}, "unknown profile 'best'; use one of: cpu"),
+        (".", {"profile_name": "best"}, "unknown profile 'best'; expected one of: cpu"),
         (".", {"editor": "magic"}, "unknown editor 'magic'; expected one of: redact"),
         (".", {"detectors": ["ears"]}, "unknown detector 'ears'; expected one of: faces, text"),
         (".", {"format": "gif"}, "'gif'"),
@@ -170,7 +170,7 @@ def test_dry_run_writes_nothing(red_folder, tmp_path):
         (".", {"limit": "3"}, "limit='3'; expected an integer >= 1"),
         (".", {"limit": 2.5}, "limit=2.5; expected an integer >= 1"),
         (".", {"seed": "x"}, "seed='x'; expected an integer"),
-        (".", {"profile_name": ["cpu"]}, r"unknown profile \['cpu'\]; use one of: cpu"),
+        (".", {"profile_name": ["cpu"]}, r"unknown profile \['cpu'\]; expected one of: cpu"),
         (".", {"detectors": "face"}, "unknown detector 'face'; expected one of: faces, text"),
         (".", {"detectors": u2s.Faces()}, "detectors=.*; expected a list of names"),
         (".", {"editor": u2s.Redact}, "unknown editor <class .*Redact'>; expected one of: redact"),
