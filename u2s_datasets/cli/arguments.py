@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,9 +55,14 @@ class OptionTable:
         """Name -> field, in order."""
         return {field.name: field for field in dataclasses.fields(self.options)}
 
+    @functools.cached_property
+    def docs(self) -> dict[str, str]:
+        """Name -> what the dataclass says of it. Asked for once per option, and read from the text once."""
+        return argument_docs(self.options)
+
     def add(self, to: Any, which: Iterable[str]) -> None:
         """Add options of these names to a parser or to a group of it."""
-        fields, docs = self.fields(), argument_docs(self.options)
+        fields, docs = self.fields(), self.docs
         for name in which:
             field, (flag, how) = fields[name], self._flag(name)
             # What is not given stays None, so that the dataclass's default holds; the help shows a text or a number.
