@@ -43,7 +43,7 @@ class Instructed(Drawing):
 
 
 def batch(**texts):
-    """One flagged row that has been through the first three arrows."""
+    """One flagged row that has been through the first three steps."""
     given = {c.PRIVACY_FLAG: True, c.PRIVACY_SCORE: 1.0, c.PRIVACY_REVIEW: [], "kind": "grand_piano", **TEXTS, **texts}
     return {"image": [picture(red=True)], **{name: [value] for name, value in given.items()}}
 

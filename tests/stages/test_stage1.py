@@ -370,8 +370,8 @@ def test_on_a_dataset_in_one_map_and_in_four():
     one = ds.map(step, batched=True)
     assert one[c.EDIT_CAPTION][0] == "A person sits at a grand piano."
     assert one["label"] == [1, 0] and one.features["label"] == features["label"]
-    for arrow in (step.inspect, step.caption, step.instruct, step):
-        ds = ds.map(arrow, batched=True)
+    for one_step in (step.inspect, step.caption, step.instruct, step):
+        ds = ds.map(one_step, batched=True)
     names = [n for n in one.column_names if n not in ("image", c.ANONYMIZED_IMAGE)]
     assert {n: one[n][:] for n in names} == {n: ds[n][:] for n in names}
     assert len(one[c.PRIVACY_REVIEW][0]) == 3
