@@ -141,7 +141,7 @@ def test_an_import_that_was_cut_is_done_again_and_a_whole_one_asks(run, tmp_path
     dataset.save()
     assert len(u2s.to_fiftyone(run, "cut", tmp_path, persistent=False)) == len(private_rows(run))
     fo.Dataset("theirs")
-    with pytest.raises(u2s.SetupError, match="of something else"):
+    with pytest.raises(u2s.SetupError, match="was not made by to_fiftyone"):
         u2s.to_fiftyone(run, "theirs", tmp_path, overwrite=True)
 
 
@@ -217,7 +217,7 @@ def test_what_cannot_be_shown_is_refused(tmp_path):
     with pytest.raises(u2s.SetupError, match="no finished run in"):
         u2s.to_fiftyone(tmp_path, "x", tmp_path)
     days = Dataset.from_dict({"day": [datetime.date(2020, 1, 1)]})
-    with pytest.raises(u2s.SetupError, match="column 'day' holds date, which FiftyOne cannot keep; remove it first"):
+    with pytest.raises(u2s.SetupError, match="column 'day' holds date, which FiftyOne cannot store; remove it first"):
         u2s.to_fiftyone(days, "x", tmp_path)
     with pytest.raises(u2s.SetupError, match="'plain' was not made by to_fiftyone"):
         u2s.from_fiftyone(fo.Dataset("plain"))
