@@ -40,7 +40,7 @@ def test_the_full_ones_are_as_large_as_the_real_ones():
     [
         (["--editor", "redact"], "'redact' runs no diffusion model"),
         (["--random-weights", "huge"], "size 'huge'"),
-        (["--batch", "two"], "--batch='two'"),
+        (["--batch", "two"], "invalid --batch 'two'"),
         (["--batch", ""], "batch_sizes=[]"),
         (["--batch", "2,0"], "batch_sizes=[2, 0]"),
         (["--size", "0"], "sizes=[0]"),
