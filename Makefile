@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SRC := u2s_datasets docs/scripts tests examples fiftyone_plugin
 FIFTYONE_TESTS := $(wildcard tests/review/test_fiftyone_*.py)
-MODEL_TESTS = $(shell grep -rl --include="test_*.py" "is not installed: pip install" tests)
+MODEL_TESTS = $(shell grep -rl --include="test_*.py" "is not installed: pip install" tests) tests/parts/test_contract.py
 
 .PHONY: demo test test-slow test-models test-fiftyone test-ray test-external lint format bench clean
 
