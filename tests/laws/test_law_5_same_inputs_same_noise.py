@@ -7,7 +7,7 @@ from PIL import Image
 import u2s_datasets as u2s
 from tests.helpers.fakes import picture
 from tests.helpers.hostile_images import encoded, exif_block, photo, stored_turned
-from tests.helpers.run_files import QUICK, files_of
+from tests.helpers.run_files import QUICK, files_of, private_rows, public_rows
 from tests.helpers.steps import anonymize, pixels, stored
 from u2s_datasets import columns as c
 from u2s_datasets import images
@@ -58,3 +58,16 @@ def test_same_secret_same_bytes_for_any_number_of_workers(red_folder, tmp_path):
         runs.append(files_of(tmp_path / name))
     assert runs[0] == runs[1]
     assert not (tmp_path / "one/private/secret").exists()
+
+
+def test_a_run_and_a_single_call_plan_the_same_seeds_and_write_the_same_pixels(tmp_path):
+    photos = [picture(red=i < 2, seed=i) for i in range(3)]
+    (tmp_path / "in").mkdir()
+    for i, image in enumerate(photos):
+        image.save(tmp_path / f"in/{i}.png", compress_level=9 - i)
+    u2s.run(tmp_path / "in", tmp_path / "out", seed=7, format="png", **QUICK)
+    rows = private_rows(tmp_path / "out")
+    published = {row[c.ROW_ID]: decode(row[c.ANONYMIZED_IMAGE]).pixels for row in public_rows(tmp_path / "out")}
+    called = anonymize(photos, seed=7)
+    assert [row[c.SEED] for row in rows[:2]] == called[c.SEED][:2] and len(set(called[c.SEED][:2])) == 2
+    assert all(np.array_equal(published[row[c.ROW_ID]], pixels(called, i)) for i, row in enumerate(rows))
