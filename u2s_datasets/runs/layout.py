@@ -16,6 +16,8 @@ SHARD = re.compile(r"part-\d{5,}\.parquet")
 HALVES = {"private": "private/rows", "public": "data"}
 """Half of a shard -> the folder of its files."""
 
+REVIEWS = "private/reviews.json"
+AUDITS = ("private/audit_sample.json", "private/audit.json")
 EVALUATION = ("eval.json", "eval.md", "private/eval.json", "private/eval.md", "private/eval.parquet")
 WITHDRAWN = ("run.json", "report.html", "private/report.html", *EVALUATION)
 """What vouches for a finished run, and is removed before its rows change."""
@@ -28,7 +30,7 @@ _SHARDS = r"(data|private/rows)/part-[0-9]{5,}\.parquet"
 _REPORTS = r"run\.json|(private/)?(report\.html|eval\.(json|md))|private/eval\.parquet"
 STORED = re.compile(rf"{_SHARDS}|{_REPORTS}|private/(secret|manifest\.json)")
 """The files of a run on an object store."""
-CHANGEABLE = re.compile(rf"{_SHARDS}|{_REPORTS}|private/(manifest|reviews|audit)\.json")
+CHANGEABLE = re.compile(rf"{_SHARDS}|{_REPORTS}|private/(manifest|reviews|audit|audit_sample)\.json")
 """The files that a change to a finished run may place or remove. A folder may come from anyone, with any plan in it."""
 
 
@@ -80,7 +82,7 @@ class Layout:
     @property
     def reviews(self) -> Path:
         """What curators decided."""
-        return self.private / "reviews.json"
+        return self.root / REVIEWS
 
     @property
     def audit(self) -> Path:

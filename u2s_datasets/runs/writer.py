@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.runs import layout as names
 from u2s_datasets.runs.binding import differences
 from u2s_datasets.runs.decisions import read_decisions, withhold_rejected, without_approvals
-from u2s_datasets.runs.files import PRIVATE_MODE, PUBLIC_MODE, json_bytes, sha256, write_whole
+from u2s_datasets.runs.files import ANEW, PRIVATE_MODE, PUBLIC_MODE, json_bytes, read_json, sha256, write_whole
 from u2s_datasets.runs.identity import read_secret
 from u2s_datasets.runs.layout import Layout
 from u2s_datasets.runs.manifest import Shard, read_manifest, shards_of
+from u2s_datasets.runs.seal import KEY, BOUND, bound_files, changed_files, check_sealed, content_digest, file_digest, sealed
 from u2s_datasets.runs.shards import PUBLISHABLE, public_row, write_halves, write_parquet
-from u2s_datasets.runs.transaction import roll_forward
+from u2s_datasets.runs.transaction import Transaction, roll_forward
 from u2s_datasets.sources.addresses import is_inside, local_path, strip_credentials
 
 
@@ -44,6 +45,7 @@ class Output(Layout):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.tmp = self.private / "tmp"
+        self.files: dict[str, str] | None = {}
         self._locked: int | None = None
         self._new_secret: bytes | None = None
         with _making(root):
@@ -95,36 +97,70 @@ class Output(Layout):
         Shards whose files are missing or changed are left out, and files that belong to no shard are removed.
 
         Raises:
-            SetupError: the folder belongs to a run with another binding, which is named.
+            SetupError: the folder belongs to a run with another binding, which is named; or its reviews are not those
+                that were given, so that nobody knows what was rejected.
         """
         known = json.loads(self.manifest.read_text("utf-8")) if self.manifest.exists() else {**binding, "shards": []}
-        self._bound = {name: value for name, value in known.items() if name != "shards"}
+        self._bound = {name: value for name, value in known.items() if name not in ("shards", KEY)}
         if other := differences(self._bound, binding):
             raise SetupError(f"{str(self.root)!r} was made with another {other}")
         if self._new_secret is not None:
             self.write(self.private / "secret", self._new_secret + b"\n", PRIVATE_MODE)
+        if self.manifest.exists():
+            self.files = bound_files(known)
+            check_sealed(self.root, known, but=set(BOUND) - {names.REVIEWS} | {"private/manifest.json"})
         listed = shards_of(known)
         whole = [shard for shard in listed if self.is_whole(shard)]
-        if len(whole) < len(listed) or not self.manifest.exists():
+        lost = {*names.AUDITS, *names.EVALUATION} & set(changed_files(self.root, known))
+        if len(whole) < len(listed) or lost or not self.manifest.exists():
             self.withdraw()
-            self._forget_approvals({shard.number for shard in listed if shard not in whole})
-            self._save(whole)
+            self._forget({shard.number for shard in listed if shard not in whole}, whole, lost)
         self._sweep(whole)
         return whole
 
-    def _forget_approvals(self, shards: set[int]) -> None:
-        """What was approved or audited in these shards may be another image once they are made again."""
+    def _forget(self, again: set[int], whole: Sequence[Shard], lost: set[str]) -> None:
+        """List the whole shards alone. What was approved or audited in the others may be another image once they
+        are made again."""
         before = read_decisions(self.root)
-        after = without_approvals(before, shards)
+        after = without_approvals(before, again)
+        audits = [name for name in names.AUDITS if again or name in lost]
+        if after == before and not any((self.root / name).exists() for name in audits):
+            self._bind(dict.fromkeys(audits, ""))
+            self._save(whole)
+            return
+        change = Transaction(self.root)
+        change.remove += audits
+        self._bind(dict.fromkeys(audits, ""))
         if after != before:
-            self.write(self.reviews, json_bytes(after), PRIVATE_MODE)
-        if shards:
-            self.audit.unlink(missing_ok=True)
+            change.write(names.REVIEWS, json_bytes(after))
+            self._bind({names.REVIEWS: content_digest(names.REVIEWS, after)})
+        change.write("private/manifest.json", json_bytes(self._listed(whole)))
+        change.commit()
 
     def withdraw(self) -> None:
         """Remove what vouches for a finished run, before its rows change."""
         for name in names.WITHDRAWN:
             self.remove(name)
+        self._bind(dict.fromkeys(names.WITHDRAWN, ""))
+
+    def vouch(self, shards: Sequence[Shard], facts: Mapping[str, Any]) -> None:
+        """Write `run.json`. The manifest binds it first: a kill between the two leaves no finished run, or one whose
+        facts say the same."""
+        self._bind({"run.json": content_digest("run.json", facts)})
+        self._save(shards)
+        self.write(self.run, json_bytes(facts) + b"\n")
+
+    def bind(self, *written: str) -> None:
+        """Bind these files of a finished run as they lie there now, written by whoever holds the folder."""
+        manifest = read_json(self.manifest, needs=frozenset({"shards"}), remedy=ANEW)
+        self.files = bound_files(manifest)
+        self._bind({name: file_digest(self.root, name) for name in written})
+        self.write(self.manifest, json_bytes(sealed(manifest, self.files)), PRIVATE_MODE)
+
+    def _bind(self, digests: Mapping[str, str]) -> None:
+        """Bind files by their digests, or forget those with ""; nothing is bound in an output of an earlier version."""
+        if self.files is not None:
+            self.files = {name: digest for name, digest in {**self.files, **digests}.items() if digest}
 
     def gather(self) -> None:
         """Have every file of the run below `root`, to write the report from."""
@@ -189,8 +225,11 @@ class Output(Layout):
         self._save(done)
 
     def _save(self, shards: Sequence[Shard]) -> None:
-        entries = {**self._bound, "shards": [shard.to_json() for shard in shards]}
-        self.write(self.manifest, json_bytes(entries), PRIVATE_MODE)
+        self.write(self.manifest, json_bytes(self._listed(shards)), PRIVATE_MODE)
+
+    def _listed(self, shards: Sequence[Shard]) -> dict[str, Any]:
+        """The manifest with these shards."""
+        return sealed({**self._bound, "shards": [shard.to_json() for shard in shards]}, self.files)
 
     def write_table(self, path: Path, rows: Sequence[Mapping[str, Any]], features: Any) -> str:
         """Write these columns of rows, whole. Returns the file's SHA-256."""
@@ -208,12 +247,27 @@ class Output(Layout):
 
 
 @contextmanager
-def open_finished(folder: Path) -> Iterator[Output]:
-    """The folder of a finished run, locked. Raises `SetupError` if there is none, or another writes into it."""
+def open_finished(folder: Path, but: Collection[str] = ()) -> Iterator[Output]:
+    """The folder of a finished run, locked.
+
+    Args:
+        folder: of the run.
+        but: bound files that may be anything, since they are written anew.
+
+    Raises:
+        SetupError: there is none, another writes into it, or a bound file is missing or was changed.
+    """
     read_manifest(folder)  # before the lock, which would make a folder of what is none
     with Output(folder) as output:
-        read_manifest(folder)
+        check_sealed(folder, read_manifest(folder), but)
         yield output
+
+
+def finish_change(folder: Path) -> None:
+    """Carry out a change that was decided and cut off, if there is one. Raises as `Output`."""
+    if (folder / "private" / "next").exists():
+        with Output(folder):
+            pass
 
 
 @contextmanager
