@@ -1,6 +1,8 @@
 """What an encoded image carries beside its pixels, found by walking its segments and chunks, without Pillow.
 
-Everything that is not known to be needed for the pixels is named: an unknown chunk counts as metadata.
+Everything that is not known to be needed for three channels of eight bits is named: an unknown chunk counts as
+metadata, and so do transparency, a fourth channel and the low bytes of 16 bits, under which a whole picture fits that
+nobody sees.
 """
 
 from __future__ import annotations
@@ -11,9 +13,20 @@ from collections.abc import Iterator
 SOS, EOI = 0xDA, 0xD9
 
 _JPEG_NEEDED = {*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD} - {0xC8}
-_PNG_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"cICP"}
-_WEBP_NEEDED = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH"}
-_CHUNK_NAMES = {b"eXIf": "EXIF", b"EXIF": "EXIF", b"iCCP": "ICC", b"ICCP": "ICC", b"XMP ": "XMP"}
+_PNG_NEEDED = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"cICP"}
+_WEBP_NEEDED = {b"VP8 ", b"VP8L"}
+_TRANSPARENCY, _DEEP, _CHANNELS = "transparency", "16 bits per channel", "a fourth channel"
+_CHUNK_NAMES = {
+    b"eXIf": "EXIF",
+    b"EXIF": "EXIF",
+    b"iCCP": "ICC",
+    b"ICCP": "ICC",
+    b"XMP ": "XMP",
+    b"tRNS": _TRANSPARENCY,
+    b"ALPH": _TRANSPARENCY,
+}
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+"""Markers of a JPEG's frame header: its body is the bits per sample, the height, the width, and the channels."""
 _SEGMENT_NAMES = (
     (0xE0, b"JFXX\0", "thumbnail"),
     (0xE1, b"Exif", "EXIF"),
@@ -33,8 +46,8 @@ def metadata_in(data: bytes) -> list[str]:
     """Names what an encoded JPEG, PNG or WebP carries beside its pixels; empty means clean.
 
     Among the names: "EXIF", "XMP", "ICC", "IPTC", "comment", "thumbnail", "density", "APP11", names of chunks
-    such as "tEXt" or "pHYs", "bytes after the image's end". Bytes that are none of the three formats, or are cut
-    short, are never clean.
+    such as "tEXt" or "pHYs", "transparency", "16 bits per channel", "a fourth channel", "bytes after the image's end".
+    Bytes that are none of the three formats, or are cut short, are never clean.
 
     Args:
         data: a whole file.
@@ -95,6 +108,8 @@ def _in_jpeg(data: bytes) -> Iterator[str]:
 
 
 def _in_segment(marker: int, body: bytes) -> Iterator[str]:
+    if marker in _FRAMES:
+        yield from [_DEEP] * (body[:1] != b"\x08") + [_CHANNELS] * (body[5:6] not in (b"\1", b"\3"))
     if marker in _JPEG_NEEDED or (marker == 0xEE and body[:5] == b"Adobe" and len(body) == 12):
         return
     if marker == 0xE0 and body[:5] == b"JFIF\0":
@@ -118,6 +133,8 @@ def _in_png(data: bytes) -> Iterator[str]:
         at += 12 + length
         if at > len(data):
             break
+        if name == b"IHDR":
+            yield from [_DEEP] * (body[8:9] == b"\x10") + [_TRANSPARENCY] * (body[9:10] in (b"\4", b"\6"))
         if name == b"IEND":
             if body or len(data) > at:
                 yield _TRAILING
@@ -131,8 +148,20 @@ def _in_png(data: bytes) -> Iterator[str]:
 def _in_webp(data: bytes) -> Iterator[str]:
     chunks = list(webp_chunks(data))
     yield from (_CHUNK_NAMES.get(name, name.decode("latin-1")) for name, _ in chunks if name not in _WEBP_NEEDED)
+    if _lossless_alpha(data, chunks):
+        yield _TRANSPARENCY
     stated = 8 + int.from_bytes(data[4:8], "little")
     if not chunks or chunks[-1][1] < stated:
         yield "cut short"
     elif len(data) > chunks[-1][1]:
         yield _TRAILING
+
+
+def _lossless_alpha(data: bytes, chunks: list[tuple[bytes, int]]) -> bool:
+    """Whether a lossless WebP says that it uses its alpha: bit 28 behind the signature byte of a VP8L chunk."""
+    at = 12
+    for name, end in chunks:
+        if name == b"VP8L" and data[at + 12 : at + 13] and data[at + 12] & 0x10:
+            return True
+        at = end
+    return False

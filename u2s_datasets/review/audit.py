@@ -74,7 +74,8 @@ def publishable(known: Mapping[str, RowLocation], entries: Decisions) -> list[st
 
 
 def count(change: Change, decisions: Mapping[str, str]) -> None:
-    """In a change to the run, count judgements of drawn rows. Sending a row back counts as a leak: it was not good enough as it was.
+    """In a change to the run, count judgements of drawn rows. Sending a row back counts as a leak: it was not good
+    enough as it was.
 
     A judgement can be corrected to a leak and not from one: the bound may be too high and never too low.
     """

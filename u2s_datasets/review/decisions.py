@@ -86,7 +86,8 @@ def unresolved(folder: str | Path) -> list[str]:
 def apply_reviews(folder: str | Path) -> dict[str, Any]:
     """Take rejected rows out of a run's public shards, and write reports that are missing.
 
-    `decide` took them out already, unless another version of this package did. A kill at any moment loses nothing: the folder is either as before, or the next call finishes the change.
+    `decide` takes them out at once; those of earlier versions did not. A kill at any moment loses nothing: the folder
+    is either as before, or the next call finishes the change.
 
     Args:
         folder: of the run.
@@ -131,9 +132,7 @@ def review_again(folder: str | Path, by: str) -> dict[str, dict[str, Any]]:
         raise SetupError("by='' is empty; give the name of the reviewer")
     with open_finished(folder, but={REVIEWS, *AUDITS}) as output:
         known = locate_rows(folder)
-        asked = {
-            row: entry(PENDING, by, None, at.shard) for row, at in known.items() if at.status != c.WITHHELD
-        }
+        asked = {row: entry(PENDING, by, None, at.shard) for row, at in known.items() if at.status != c.WITHHELD}
         change = Change(output)
         change.drop(*AUDITS)
         change.write_json(REVIEWS, asked)

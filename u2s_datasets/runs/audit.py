@@ -1,8 +1,8 @@
 """An audit by eye: how many of a random sample of publishable images a reviewer found to leak, and what follows.
 
 `private/audit_sample.json` holds the audit under way, `private/audit.json` its result: {"n", "leaks", "confidence",
-"upper_bound", "reviewer", "date", "seed", "drawn"}. Reviewer, seed and drawn rows are never published: the last two tell
-which rows were seen.
+"upper_bound", "reviewer", "date", "seed", "drawn"}. Reviewer, seed and drawn rows are never published: the last two
+tell which rows were seen.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import checks
 from u2s_datasets.parts.metrics.intervals import upper_bound
 
-
 LEAST_CONFIDENCE = 0.9
 FEWEST = 30
-"""Images of the smallest sample that says anything of a larger set: not one leak among them bounds the share at 9.5%."""
+"""Images of the smallest sample that says anything of a larger set: no leak among them bounds the share at 9.5%."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def read_audit(path: Path) -> Audit | None:
     """The audit of a run; None if there was none.
 
     Raises:
-        SetupError: the file is damaged, it says what no audit can, or its bound is below the exact one of its own numbers.
+        SetupError: the file is damaged, it says what no audit can, or its bound is below that of its own numbers.
     """
     if not path.exists():
         return None
@@ -67,7 +66,7 @@ def read_audit(path: Path) -> Audit | None:
 
 
 def checked_audit(stated: dict[str, Any]) -> Audit:
-    """An audit whose numbers fit each other and say something. Raises `ValueError`, `KeyError` or `TypeError` otherwise."""
+    """An audit whose numbers fit each other and say something. Raises `ValueError`, `KeyError` or `TypeError`."""
     n, leaks, confidence, bound = (stated[name] for name in ("n", "leaks", "confidence", "upper_bound"))
     checks.check_int("n", n)
     checks.check_int("leaks", leaks, 0, n)

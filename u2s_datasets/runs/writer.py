@@ -26,7 +26,16 @@ from u2s_datasets.runs.files import ANEW, PRIVATE_MODE, PUBLIC_MODE, json_bytes,
 from u2s_datasets.runs.identity import read_secret
 from u2s_datasets.runs.layout import Layout
 from u2s_datasets.runs.manifest import Shard, read_manifest, shards_of
-from u2s_datasets.runs.seal import KEY, BOUND, bound_files, changed_files, check_sealed, content_digest, file_digest, sealed
+from u2s_datasets.runs.seal import (
+    BOUND,
+    KEY,
+    bound_files,
+    changed_files,
+    check_sealed,
+    content_digest,
+    file_digest,
+    sealed,
+)
 from u2s_datasets.runs.shards import PUBLISHABLE, public_row, write_halves, write_parquet
 from u2s_datasets.runs.transaction import Transaction, roll_forward
 from u2s_datasets.sources.addresses import is_inside, local_path, strip_credentials
