@@ -1,8 +1,6 @@
 """What an encoded image carries beside its pixels, found by walking its segments and chunks, without Pillow.
 
-Everything that is not known to be needed for three channels of eight bits is named: an unknown chunk counts as
-metadata, and so do transparency, a fourth channel and the low bytes of 16 bits, under which a whole picture fits that
-nobody sees.
+Everything that is not known to be needed for the pixels is named: an unknown chunk counts as metadata.
 """
 
 from __future__ import annotations
@@ -13,20 +11,9 @@ from collections.abc import Iterator
 SOS, EOI = 0xDA, 0xD9
 
 _JPEG_NEEDED = {*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD} - {0xC8}
-_PNG_NEEDED = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"cICP"}
-_WEBP_NEEDED = {b"VP8 ", b"VP8L"}
-_TRANSPARENCY, _DEEP, _CHANNELS = "transparency", "16 bits per channel", "a fourth channel"
-_CHUNK_NAMES = {
-    b"eXIf": "EXIF",
-    b"EXIF": "EXIF",
-    b"iCCP": "ICC",
-    b"ICCP": "ICC",
-    b"XMP ": "XMP",
-    b"tRNS": _TRANSPARENCY,
-    b"ALPH": _TRANSPARENCY,
-}
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-"""Markers of a JPEG's frame header: its body is the bits per sample, the height, the width, and the channels."""
+_PNG_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"cICP"}
+_WEBP_NEEDED = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH"}
+_CHUNK_NAMES = {b"eXIf": "EXIF", b"EXIF": "EXIF", b"iCCP": "ICC", b"ICCP": "ICC", b"XMP ": "XMP"}
 _SEGMENT_NAMES = (
     (0xE0, b"JFXX\0", "thumbnail"),
     (0xE1, b"Exif", "EXIF"),
@@ -38,6 +25,9 @@ _SEGMENT_NAMES = (
     (0, b"", "bytes between segments"),
 )
 """(marker, start of its body, name) of JPEG segments."""
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+"""Markers of a JPEG's frame header: its body is the bits per sample, height, width, and number of channels."""
+_TRANSPARENCY, _DEEP, _CHANNELS = "transparency", "more than 8 bits per channel", "other channels than grey or RGB"
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _TRAILING = "bytes after the image's end"
 
@@ -46,8 +36,8 @@ def metadata_in(data: bytes) -> list[str]:
     """Names what an encoded JPEG, PNG or WebP carries beside its pixels; empty means clean.
 
     Among the names: "EXIF", "XMP", "ICC", "IPTC", "comment", "thumbnail", "density", "APP11", names of chunks
-    such as "tEXt" or "pHYs", "transparency", "16 bits per channel", "a fourth channel", "bytes after the image's end".
-    Bytes that are none of the three formats, or are cut short, are never clean.
+    such as "tEXt" or "pHYs", "bytes after the image's end". Bytes that are none of the three formats, or are cut
+    short, are never clean.
 
     Args:
         data: a whole file.
@@ -64,6 +54,53 @@ def metadata_in(data: bytes) -> list[str]:
     else:
         names = iter(["not a JPEG, PNG or WebP"])
     return list(dict.fromkeys(names))
+
+
+def beyond_rgb(data: bytes) -> list[str]:
+    """Names what an encoded JPEG, PNG or WebP stores of its pixels beyond 8 bits of grey or RGB; empty means nothing.
+
+    A whole picture fits under alpha 0, in a fourth channel or in the low bytes of 16 bits, and nobody sees it.
+
+    Args:
+        data: a whole file.
+
+    Returns:
+        Among "transparency", "more than 8 bits per channel", "other channels than grey or RGB", each once. Other
+        formats give none; `metadata_in` refuses them.
+    """
+    if data.startswith(b"\xff\xd8"):
+        names = _beyond_jpeg(data)
+    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+        names = _beyond_png(data)
+    else:
+        names = _beyond_webp(data)
+    return list(dict.fromkeys(names))
+
+
+def _beyond_jpeg(data: bytes) -> Iterator[str]:
+    for marker, body, _ in jpeg_segments(data):
+        if marker in _FRAMES and body[:1] != b"\x08":
+            yield _DEEP
+        if marker in _FRAMES and body[5:6] not in (b"\1", b"\3"):
+            yield _CHANNELS
+
+
+def _beyond_png(data: bytes) -> Iterator[str]:
+    for name, body in png_chunks(data):
+        if name == b"IHDR" and body[8:9] == b"\x10":
+            yield _DEEP
+        if name == b"tRNS" or (name == b"IHDR" and body[9:10] in (b"\4", b"\6")):
+            yield _TRANSPARENCY
+
+
+def _beyond_webp(data: bytes) -> Iterator[str]:
+    at = 12
+    for name, end in webp_chunks(data):
+        # Bit 4 of the flags of a VP8X says alpha, and so does bit 28 behind the signature byte of a VP8L.
+        flags = data[at + 8 : at + 9] if name == b"VP8X" else data[at + 12 : at + 13] if name == b"VP8L" else b""
+        if name == b"ALPH" or (flags and flags[0] & 0x10):
+            yield _TRANSPARENCY
+        at = end
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
@@ -97,6 +134,15 @@ def webp_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
         yield name, at
 
 
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(name, body) of each chunk; ends early if the file does."""
+    at = 8
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
 def _in_jpeg(data: bytes) -> Iterator[str]:
     for marker, body, at in jpeg_segments(data):
         if marker == EOI:
@@ -108,8 +154,6 @@ def _in_jpeg(data: bytes) -> Iterator[str]:
 
 
 def _in_segment(marker: int, body: bytes) -> Iterator[str]:
-    if marker in _FRAMES:
-        yield from [_DEEP] * (body[:1] != b"\x08") + [_CHANNELS] * (body[5:6] not in (b"\1", b"\3"))
     if marker in _JPEG_NEEDED or (marker == 0xEE and body[:5] == b"Adobe" and len(body) == 12):
         return
     if marker == 0xE0 and body[:5] == b"JFIF\0":
@@ -133,8 +177,6 @@ def _in_png(data: bytes) -> Iterator[str]:
         at += 12 + length
         if at > len(data):
             break
-        if name == b"IHDR":
-            yield from [_DEEP] * (body[8:9] == b"\x10") + [_TRANSPARENCY] * (body[9:10] in (b"\4", b"\6"))
         if name == b"IEND":
             if body or len(data) > at:
                 yield _TRAILING
@@ -148,20 +190,8 @@ def _in_png(data: bytes) -> Iterator[str]:
 def _in_webp(data: bytes) -> Iterator[str]:
     chunks = list(webp_chunks(data))
     yield from (_CHUNK_NAMES.get(name, name.decode("latin-1")) for name, _ in chunks if name not in _WEBP_NEEDED)
-    if _lossless_alpha(data, chunks):
-        yield _TRANSPARENCY
     stated = 8 + int.from_bytes(data[4:8], "little")
     if not chunks or chunks[-1][1] < stated:
         yield "cut short"
     elif len(data) > chunks[-1][1]:
         yield _TRAILING
-
-
-def _lossless_alpha(data: bytes, chunks: list[tuple[bytes, int]]) -> bool:
-    """Whether a lossless WebP says that it uses its alpha: bit 28 behind the signature byte of a VP8L chunk."""
-    at = 12
-    for name, end in chunks:
-        if name == b"VP8L" and data[at + 12 : at + 13] and data[at + 12] & 0x10:
-            return True
-        at = end
-    return False

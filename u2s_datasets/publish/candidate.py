@@ -63,8 +63,11 @@ class StoredImage:
             yield "file_name", "an image has a path or a file name"
         if self.data is None or self.pixels is None:
             yield "unreadable", "an image cannot be decoded"
-        elif left := images.metadata_in(self.data):
+            return
+        if left := images.metadata_in(self.data):
             yield "metadata", f"an image holds {', '.join(left)}"
+        if hidden := images.beyond_rgb(self.data):
+            yield "alpha", f"an image stores {', '.join(hidden)}, where a picture can hide"
 
 
 @dataclass(frozen=True)

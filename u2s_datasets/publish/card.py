@@ -218,7 +218,7 @@ def _section(config: str, name: str, split: Mapping[str, Any]) -> str:
         metrics="\n\n".join(metrics) or f"Scores: {UNMEASURED}.",
         audit=_audit(split["audit"]),
         columns=table(("column", "type", "what it is"), columns),
-        kept_texts=f"{how['kept_texts_withheld']:,}{_by_column(split.get('emptied', {}))}",
+        emptied=_emptied(split),
         dropped=f"{split['dropped']:,}" if "dropped" in split else UNKNOWN,
     )
 
@@ -231,6 +231,14 @@ def _parts(parts: Sequence[Mapping[str, Any]]) -> str:
         model = (part["model"] or "no model", part["revision"] or unknown, part["licence"] or unknown)
         rows.append((part["part"], *model, settings))
     return table(("part", "model", "revision", "licence", "settings"), rows) or f"Models: {UNKNOWN}."
+
+
+def _emptied(split: Mapping[str, Any]) -> str:
+    """What of the kept columns stayed home."""
+    if "kept_emptied" not in split:  # pushed by an earlier version
+        return f"Texts of kept columns that were emptied: {UNKNOWN}."
+    counts = ", ".join(f"{code(column)} {number:,}" for column, number in split["kept_emptied"].items())
+    return f"Texts of kept columns that said something private and were emptied: {counts or 'none'}."
 
 
 def _audit(audit: Mapping[str, Any] | None) -> str:
@@ -248,11 +256,6 @@ def _titled(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     if not head and not rows:
         return md(title)
     return f"**{md(title)}**\n\n" + (table(head, rows) if head else bullets([cell for (cell,) in rows]))
-
-
-def _by_column(emptied: Mapping[str, int]) -> str:
-    """ " (2 in caption)": how many of each column."""
-    return f" ({', '.join(f'{n:,} in {md(name)}' for name, n in emptied.items())})" if emptied else ""
 
 
 def _type(feature: Any) -> str:

@@ -40,7 +40,7 @@ class DatasetSplit:
 
     Attributes:
         available: the source's columns.
-        emptied: kept column -> texts that said something private.
+        kept_emptied: kept column -> texts that said something private.
         most_audited: how many rows an audit can have looked at, once all were read.
     """
 
@@ -63,7 +63,7 @@ class DatasetSplit:
         self.available = [n for n in features if n not in (*c.PUBLIC, *c.PRIVATE, *c.REVIEW, c.UNMEASURED)]
         self.rows: int | None = data.num_rows if isinstance(data, Dataset) else None
         self.audit, self.most_audited = audit, 0
-        self.emptied: Counter[str] = Counter()
+        self.kept_emptied: Counter[str] = Counter()
         self._name, self._secret = name, secret
         self._images = [column for column, feature in features.items() if isinstance(feature, Image)]
         # Which column was anonymized stands nowhere, so an image is compared with all that may be its original.
@@ -81,11 +81,6 @@ class DatasetSplit:
         public = c.features(name for name in c.PUBLIC if name == c.ROW_ID or name in given)
         kept = {name: given[name] for name in self.kept}
         return Features(public | kept | dict.fromkeys(self.scores, Value("float64")))
-
-    @property
-    def kept_texts_withheld(self) -> int:
-        """Texts of kept columns that said something private."""
-        return self.emptied.total()
 
     def report(self) -> Report:
         """The numbers of the rows; of a stream, of those that were read."""
@@ -147,7 +142,7 @@ class DatasetSplit:
         kept = {}
         for name in self.kept:
             kept[name], stopped = identifying_text.withhold_texts(row[name], private, names)
-            self.emptied[name] += stopped
+            self.kept_emptied[name] += stopped
         scores = {name: rounded(row[name]) for name in self.scores}
         public = {name: row[name] for name in c.PUBLIC if name in row}
         return {**public, **kept, **scores, c.ROW_ID: self._row_id(number, row)}

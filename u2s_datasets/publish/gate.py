@@ -34,6 +34,7 @@ ALLOWABLE = {
 
 # What to do about each reason.
 REMEDIES = {
+    "alpha": "an image must be 8-bit RGB: store `image.convert('RGB')` without transparency, or map u2s.anonymize again",
     "audit": "audit a sample, or leave the bound out",
     "changed": "these are not the files that the run wrote: run the same `u2s anonymize` again",
     "column": "only public and kept columns may leave: take it out of data/, or name it in keep and in the run",

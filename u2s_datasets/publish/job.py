@@ -202,9 +202,7 @@ class PushJob:
             where = f"{config}/{name}: "
             left = {key: counts[key] for key in (c.WITHHELD, "rejected", "below_quality") if counts.get(key)}
             notes += [f"{where}{number:,} rows left out: {key}" for key, number in left.items()]
-            notes += [f"{where}column {column}: {n:,} texts emptied" for column, n in split.emptied.items() if n]
-            if split.kept_texts_withheld and not any(split.emptied.values()):
-                notes.append(f"{where}kept columns: {split.kept_texts_withheld:,} texts emptied")
+            notes += [f"{where}column {column}: {n:,} emptied" for column, n in split.kept_emptied.items() if n]
             notes += [f"{where}column {column} of the source is left out" for column in sorted(dropped_columns(split))]
             skipped = split.report().run.get("skipped") or {}
             notes += [f"{where}{number:,} files of the source skipped: {kind}" for kind, number in skipped.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from u2s_datasets.evaluation.report.report import Report
 
 
+UNNAMED = "(column not recorded)"
+"""Stands for the columns of a run, which counts all emptied texts as one."""
+
+
 class RunSplit:
     """A run's folder.
 
@@ -42,7 +47,7 @@ class RunSplit:
 
     Attributes:
         available: the columns that the run kept.
-        emptied: kept column -> texts that said something private; a run counts them all together.
+        kept_emptied: kept column -> texts that said something private; a run counts them all together.
         is_bound: whether the manifest binds the run's facts, reviews, audits and scores.
         most_audited: how many rows an audit can have looked at, once all were read.
     """
@@ -55,14 +60,15 @@ class RunSplit:
         kept = list(self.folder.manifest["configuration"]["kept_columns"])
         self.kept = kept if keep is None else [name for name in keep if name not in c.SCORE]
         self.scores = [name for name in keep or () if name in c.SCORE]
-        self.available, self.emptied = kept, dict[str, int]()
+        self.available = kept
         for name in self.kept:
             if name not in kept:
                 raise SetupError(f"keep={name!r} was not kept by the run, which kept {kept}; run it with --keep {name}")
         self.rows: int | None = self.run["rows"]
         self.audit = read_audit(self.folder.layout.audit)
         self.most_audited = 0
-        self.kept_texts_withheld = sum(shard.kept_texts_withheld for shard in self.folder.shards)
+        emptied = sum(shard.kept_texts_withheld for shard in self.folder.shards)
+        self.kept_emptied: Counter[str] = Counter({UNNAMED: emptied} if emptied else {})
         self._decisions = self.folder.decisions()
         self._ids: set[str] = set()
         self._wrong: set[str] = set()

@@ -68,7 +68,7 @@ def summarize(
         "allowed_columns": sorted(gate.allow & set(split.kept)),
         "audit": None if split.audit is None else split.audit.public(),
         "dropped": len(dropped_columns(split)),
-        "emptied": {name: count for name, count in sorted(split.emptied.items()) if count},
+        "kept_emptied": {name: count for name, count in sorted(split.kept_emptied.items()) if count},
         "kept": list(split.kept),
         "features": split.features.to_dict(),
         "files": [
@@ -102,7 +102,6 @@ def _describe_run(split: RunSplit, provenance: Provenance, licences: Mapping[str
         "prompts": prompt_digests(configuration),
         "code": configuration["code"],
         "versions": run["versions"],
-        "kept_texts_withheld": run["kept_texts_withheld"],
     }
 
 
@@ -120,7 +119,6 @@ def _describe_rows(
         "prompts": None,
         "code": None,
         "versions": provenance.versions,
-        "kept_texts_withheld": split.kept_texts_withheld,
     }
 
 

@@ -30,7 +30,7 @@ _REMEDIES = {
     _MANIFEST: ANEW,
     REVIEWS: "restore a copy of it, or ask for every review again with u2s.review_again(DIR, by='…')",
     **dict.fromkeys(AUDITS, "restore a copy of it, or ask for every review again with u2s.review_again(DIR, by='…')"),
-    **dict.fromkeys(EVALUATION, "run `u2s eval` again"),
+    **dict.fromkeys(EVALUATION, "remove it, or run `u2s eval` again"),
 }
 
 
@@ -81,7 +81,12 @@ def changed_files(root: Path, manifest: Mapping[str, Any]) -> list[str]:
     files = bound_files(manifest)
     if files is None:
         return []
-    found = [name for name in BOUND if file_digest(root, name) != files.get(name, "")]
+    digests = {name: file_digest(root, name) for name in BOUND}
+    found = [
+        name
+        for name, digest in digests.items()
+        if digest != files.get(name, "") and (digest or name not in EVALUATION)  # without scores it says "not measured"
+    ]
     return found if sealed(manifest, files) == dict(manifest) else [*found, _MANIFEST]
 
 
@@ -99,5 +104,6 @@ def check_sealed(root: Path, manifest: Mapping[str, Any], but: Collection[str] =
 
 def describe_change(root: Path, name: str) -> str:
     """What is wrong with a file that `changed_files` names, and the remedy."""
-    what = "was changed since the run, or by hand" if (root / name).exists() else "is missing"
+    changed = "is of other rows" if name in EVALUATION else "was changed by hand"
+    what = f"is not what was written or {changed}" if (root / name).exists() else "is missing"
     return f"{what}; {_REMEDIES.get(name, AGAIN)}"
