@@ -5,8 +5,6 @@
 Everything is imported at first use, so that `import u2s_datasets` is light.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`u2s anonymize`: its options, made from `RunOptions`, and its call of `run`."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from typing import Any

@@ -7,8 +7,6 @@ model: "inspect" inspects and captions with the vision-language model, "instruct
 of an image and what is known of it, never its pixels.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

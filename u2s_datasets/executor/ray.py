@@ -5,8 +5,6 @@ the process that called writes shards as they come, exactly as on one machine: s
 that a run that was begun here may be finished on one machine and the other way round.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import gc

@@ -3,8 +3,6 @@
 A part of somebody else needs no entry: its name is "package.module:Class".
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 from typing import Any

@@ -1,7 +1,5 @@
 """The cards: templates of `hub_cards/` filled in. What is missing is an error, or reads "not measured"."""
 
-from __future__ import annotations
-
 import re
 import string
 from collections.abc import Mapping, Sequence

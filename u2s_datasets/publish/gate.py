@@ -1,7 +1,5 @@
 """The gate in front of the build: it judges every row and lists every reason against publishing at once."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

@@ -4,8 +4,6 @@ What was built is not trusted: every file is opened again, and every image and s
 file's own metadata included.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

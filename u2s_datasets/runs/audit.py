@@ -4,8 +4,6 @@
 "upper_bound", "reviewer", "date", "seed"}. Reviewer and seed are never published: the seed tells which rows were seen.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Fourth step: rewrite what is flagged, prove that it is gone, withhold what cannot be proven."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import importlib.metadata

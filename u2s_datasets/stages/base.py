@@ -1,7 +1,5 @@
 """What the five steps share: a step is called as `step(batch, rank=None)` and returns new columns."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence

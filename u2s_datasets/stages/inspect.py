@@ -1,7 +1,5 @@
 """First step: is this image private, and where?"""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence

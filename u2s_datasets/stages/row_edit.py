@@ -1,7 +1,5 @@
 """One row's edit: what is hidden, what the editor is told, and what is left of the original (law 4)."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -3,8 +3,6 @@
 A `Score` calls one function per part that it has, each of which reads rows and writes score columns into them.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import logging

@@ -1,7 +1,5 @@
 """What the pages share: the style, the frame, counts and scope at the top, pictures, and what an evaluation adds."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -3,8 +3,6 @@
 The counts must add up, or there is no report (law 2).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

@@ -3,8 +3,6 @@
 The columns that hold images are not read at all; eight bytes per row and score stay in memory.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

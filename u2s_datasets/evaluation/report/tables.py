@@ -1,7 +1,5 @@
 """The tables of a report, and how a table is written as text, Markdown and HTML."""
 
-from __future__ import annotations
-
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

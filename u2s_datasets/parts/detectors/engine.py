@@ -5,8 +5,6 @@ the runner's spawned workers take OpenVINO, one worker per core. Both compute in
 the same input at every call.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 A third party's own is any "package.module:Class" that is a `FaceEncoder`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What of the private content survived. Pure functions on texts, embeddings and labels."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter
