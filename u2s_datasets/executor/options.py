@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Editor, checks
+from u2s_datasets.parts import checks
 
 if TYPE_CHECKING:
     from u2s_datasets.executor.pools import Pool
+    from u2s_datasets.parts import Editor
     from u2s_datasets.privacy.criteria import CriteriaLike
     from u2s_datasets.stages.profiles import Backends
 
