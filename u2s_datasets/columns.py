@@ -144,6 +144,7 @@ REASON_CODES = {
     "nothing_to_edit": "flagged, but no region is known that could be hidden",
     "boxes": "the boxes given for the row cannot be used",
     "edit_failed": "the editor failed",
+    "unproven": "flagged without a place, and no model could say whether what was flagged is gone",
     "residue": "something private was still found after the last attempt",
     "quality": "the edited image is below the quality gate",
     "encode_failed": "the result could not be written",

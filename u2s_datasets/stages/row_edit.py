@@ -51,7 +51,7 @@ class RowEdit:
         growth: category -> how its boxes grow.
         evidence: what is to be hidden.
         has_localized: whether evidence with a box flags the row by itself, so that it can be looked for again.
-        has_unlocalized: whether something without a box may be private: a model flagged the row, or named things.
+        unlocalized: what is private and has no box, in words; "" for whatever a model flagged without a name.
 
     Attributes:
         hidden: what the editor is to change, residue of earlier attempts included.
@@ -60,7 +60,8 @@ class RowEdit:
         attempts: what was done so far.
         seed: the seed of the first attempt.
         found: what detectors found in the last output.
-        flagged_again: whether the model still flags the last output; None if it was not asked.
+        flagged_again: whether a model says of the last output that it is still private; None if it was not asked.
+        judge_is_sound: whether the model that compares the row's images saw through their controls.
         residue: what is left of the original in the last output; [] if nobody looked.
         cleared: whether the model that flagged the row found nothing private in the output.
     """
@@ -71,10 +72,10 @@ class RowEdit:
         growth: Mapping[str, Grow],
         evidence: Sequence[Detection],
         has_localized: bool,
-        has_unlocalized: bool,
+        unlocalized: Sequence[str],
     ) -> None:
         self.row, self.growth = row, growth
-        self.has_localized, self.has_unlocalized = has_localized, has_unlocalized
+        self.has_localized, self.unlocalized = has_localized, unlocalized
         self.start = row.decoded.pixels
         self.prompts: dict[str, str] = {}
         self.attempts: list[EditAttempt] = []
@@ -82,9 +83,15 @@ class RowEdit:
         self.output = np.empty(0, np.uint8)
         self.found: list[Detection] = []
         self.flagged_again: bool | None = None
+        self.judge_is_sound = False
         self.residue: list[Detection] = []
         self.cleared = False
         self.hide(evidence)
+
+    @property
+    def original(self) -> Image.Image:
+        """The upright pixels before any edit."""
+        return self.row.decoded.pixels
 
     @property
     def failure(self) -> RowError | None:
@@ -196,7 +203,7 @@ class RowEdit:
 
     def _changes_everything(self, editor: Editor) -> bool:
         """Whether a rewriting editor has to change the whole image, since what is private may be anywhere in it."""
-        return not editor.redacts and (self.has_unlocalized or not self.has_localized)
+        return not editor.redacts and bool(self.unlocalized)
 
 
 def last_attempt(fields: Mapping[str, Any]) -> dict[str, Any] | None:
