@@ -5,6 +5,7 @@ What is published is built by allowlist from `PUBLIC`; a column that is not name
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +178,16 @@ def features(names: Iterable[str]) -> Features:
     types |= {name: List(Value("string")) for name in RACE}
     types |= {name: Value("float64") for name in SCORE if name not in types}
     return Features({name: types.get(name, Value("string")) for name in names})
+
+
+def is_unverified(status: str | None, provenance: str | None) -> bool:
+    """Whether a row may be published although its provenance does not say that it was verified (law 4)."""
+    if status not in (SAFE, ANONYMIZED):
+        return False
+    try:
+        return json.loads(provenance or "{}").get("verified") is not True
+    except (ValueError, AttributeError):
+        return True
 
 
 def review_item(category: str, item: str, reason: str, box: Iterable[float] | None, score: float) -> dict[str, Any]:

@@ -95,4 +95,4 @@ def test_unverified_output_says_so(photos, tmp_path, capsys):
     assert main(call) == 0
     assert "UNVERIFIED" in capsys.readouterr().out
     assert json.loads((tmp_path / "o/run.json").read_text())["verified"] is False
-    assert "not inspected again" in (tmp_path / "o/report.html").read_text().lower()
+    assert "<b>Unverified:</b>" in (tmp_path / "o/report.html").read_text()

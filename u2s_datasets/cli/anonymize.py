@@ -95,7 +95,7 @@ def _print_result(out: str, summary: dict[str, Any]) -> None:
         speed = f"{stage['rows_per_second_and_worker']} img/s each" if stage["rows_per_second_and_worker"] else ""
         mark = "  <- bottleneck" if name == rates["bottleneck"] else ""
         print(f"stage {name:<10} {stage['workers']:g} x {speed}, busy {stage['busy']:.0%}{mark}")
-    if not summary["verified"]:
-        print("\nUNVERIFIED: the output was not inspected again (--no-verify).")
+    if summary["unverified"]:
+        print(f"\nUNVERIFIED: {summary['unverified']} of the images in data/ may still show something private.")
     print(f"\nsafe to look at  {out}/report.html")
     print(f"originals beside {out}/private/report.html   (never publish private/)")

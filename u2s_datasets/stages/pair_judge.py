@@ -69,9 +69,7 @@ class PairJudge:
             for pair, still_there in zip(pairs, self._ask(pairs), strict=True):
                 if still_there is blank:
                     words = "a blank picture still shows it" if blank else "the original itself no longer shows it"
-                    pair.fail(
-                        RowError(f"the model cannot tell whether {pair.item!r} is gone: {words}", "unproven")
-                    )
+                    pair.fail(RowError(f"the model cannot tell whether {pair.item!r} is gone: {words}", "unproven"))
         for edit in alive(edits):
             edit.judge_is_sound = True
 

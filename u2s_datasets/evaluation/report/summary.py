@@ -46,6 +46,7 @@ class Summary:
         rows: rows in.
         statuses: rows per status, None where nothing was anonymized yet.
         reasons: withheld rows per reason code.
+        unverified: publishable rows that are not verified; None where no row says anything of it.
         detections: per category of `privacy_review`, (items, images). Private.
         scores: one distribution per score column that was read.
         race: "before" and "after" -> the entropy of the apparent races, where a model was asked for them.
@@ -58,6 +59,7 @@ class Summary:
     rows: int
     statuses: dict[str, int] | None
     reasons: dict[str, int]
+    unverified: int | None
     detections: dict[str, tuple[int, int]]
     scores: tuple[Distribution, ...]
     race: dict[str, RaceEntropy] = field(default_factory=dict)
@@ -106,6 +108,7 @@ def summarize(
     rows, names = 0, set(getattr(data, "names", ()))
     statuses: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    unverified: Counter[bool] = Counter()
     items: Counter[str] = Counter()
     images: Counter[str] = Counter()
     gathered = _Scores(paper_compat)
@@ -114,6 +117,7 @@ def summarize(
         names.update(batch.schema.names)
         statuses.update(values_of(batch, c.STATUS))
         reasons.update(_withheld_reasons(batch))
+        unverified.update(map(c.is_unverified, values_of(batch, c.STATUS), values_of(batch, c.PROVENANCE)))
         found = _found(batch)
         items.update(category for _, category in found)
         images.update(category for _, category in set(found))
@@ -124,6 +128,7 @@ def summarize(
         rows,
         {s: statuses[s] for s in c.STATUSES} if c.STATUS in names else None,
         dict(_ranked(reasons)),
+        unverified[True] if c.PROVENANCE in names else None,
         {name: (k, images[name]) for name, k in _ranked(items) if name != c.ERROR},
         gathered.distributions(),
         gathered.race(),
