@@ -215,7 +215,8 @@ class PoolWork:
             return [part for step in pool_steps(profile)[self.name] for part in parts_of(step)]
         redacts, backend = profile.anonymize.editor.redacts, profile.inspect.backend
         elsewhere = [] if redacts or backend is None else list(parts_of(backend))  # asked before, and not again
-        used = (profile.anonymize.editor, profile.inspect, profile.score)
+        editor, identity = profile.anonymize.editor, profile.anonymize.identity
+        used = [top for top in (editor, identity, profile.inspect, profile.score) if top is not None]
         return [part for top in used for part in parts_of(top) if part not in elsewhere]
 
     def on_gpu(self) -> bool:

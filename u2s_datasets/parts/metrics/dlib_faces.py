@@ -12,7 +12,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from u2s_datasets.errors import MissingWeights, SetupError
+from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError
 from u2s_datasets.parts import Box, Shipped, checkpoints
 from u2s_datasets.parts.checks import check_instance, check_int, check_ranges
 from u2s_datasets.parts.detectors.engine import OnnxModel, check_engine
@@ -67,7 +67,11 @@ class DlibFaces(FaceEncoder):
 
     def check(self) -> None:
         """Raise `MissingExtra`, `MissingWeights` if the wheel lacks the file, or `SetupError` for a wrong value."""
-        checkpoints.need("identity", _PACKAGE)
+        try:
+            checkpoints.need("identity", _PACKAGE)
+        except MissingExtra as error:
+            cure = "or say identity='none' (--identity none), with which faces are redacted instead of rewritten"
+            raise MissingExtra(f"{error}, {cure}") from error
         check_engine(self.engine)
         check_int("threads", self.threads, 1, 1024)
         check_int("smallest", self.smallest)
