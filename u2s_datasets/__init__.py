@@ -38,6 +38,7 @@ _LAZY = {
     "OminiControl": "parts.editors.ominicontrol",
     "Redact": "parts.editors.redact",
     "ClipEncoder": "parts.metrics.encoders",
+    "DlibFaces": "parts.metrics.dlib_faces",
     "FaceEncoder": "parts.metrics.face_encoders",
     "InsightFace": "parts.metrics.face_encoders",
     "LpipsNetwork": "parts.metrics.encoders",

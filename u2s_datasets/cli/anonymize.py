@@ -26,6 +26,7 @@ OPTIONS = OptionTable(
         "detectors": Flag(metavar="A,B", parse=arguments.some_names),
         "editor": Flag(help=f"{', '.join(catalog.EDITORS)}; default: the profile's"),
         "editor_options": Flag("--editor-option", "NAME=VALUE", arguments.settings, repeats=True),
+        "identity": Flag(metavar="NAME"),
         "label_column": Flag(metavar="NAME"),
         "verify": Flag("--no-verify", help="do not inspect the output; it is marked as unverified"),
         "models": Flag("--model", "ROLE=ID", arguments.by_role, repeats=True),

@@ -37,6 +37,7 @@ BACKENDS: dict[str, Entry] = {
 
 ENCODERS: dict[str, Entry] = {
     "clip": _entry("metrics.encoders:ClipEncoder"),
+    "dlib_faces": _entry("metrics.dlib_faces:DlibFaces"),
     "insightface": _entry("metrics.face_encoders:InsightFace"),
     "lpips": _entry("metrics.encoders:LpipsNetwork"),
     "onnx_faces": _entry("metrics.face_encoders:OnnxFaces"),

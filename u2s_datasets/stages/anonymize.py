@@ -11,6 +11,7 @@ from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError, SetupError
 from u2s_datasets.parts import Backend, Detection, Detector, Editor, checks
 from u2s_datasets.parts.editors.redact import Redact
+from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.stages.base import Step, alive, check_backend, check_detections, each, each_row, restore_failure
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.caption import Caption
@@ -39,8 +40,12 @@ class Anonymize(Step):
     and a model compares it with the original, item by item (law 10); without a model the row is withheld. The
     provenance calls a row verified only if evidence with a box was looked for again, or a model was asked.
 
+    Where faces were found, a face network looks in a rewriting editor's output for the people of the original (law 9);
+    who is recognised is residue. Without a network nobody can tell, so that faces are redacted instead of rewritten.
+
     Args:
         editor: the part that changes pixels.
+        identity: the face network, such as `u2s.DlibFaces()`, for editors that rewrite; None redacts all faces.
         inspect, caption, instruct: the earlier steps; `inspect` also verifies.
         verify: whether to inspect the output. Without it every row says so in its provenance.
         attempts: how often the editor may try, 1 or more.
@@ -81,6 +86,7 @@ class Anonymize(Step):
     """
 
     editor: Editor = Redact()
+    identity: FaceEncoder | None = None
     inspect: Inspect = Inspect()
     caption: Caption = Caption()
     instruct: Instruct = Instruct()
@@ -99,6 +105,7 @@ class Anonymize(Step):
     def check(self) -> None:
         """Raises `SetupError` for a part, format, number or prior that cannot work, then checks the parts."""
         checks.check_instance("editor", self.editor, Editor, "u2s.Redact(method='solid')")
+        checks.check_instance("identity", self.identity, FaceEncoder, "u2s.DlibFaces()", optional=True)
         for kind in (Inspect, Caption, Instruct):
             name = kind.__name__.lower()
             checks.check_instance(name, getattr(self, name), kind, f"u2s.{kind.__name__}()")
@@ -185,9 +192,12 @@ class Anonymize(Step):
         last attempt redacts what is left in its output. A row in which something is left even then is withheld.
         """
         each_row(edits, self._prepare, "error")
-        pending = alive(edits)
+        pending, settled = alive(edits), []
         for strength in range(self.attempts):
-            pending = self._attempt(pending, self.editor, strength)
+            left = self._attempt(pending, self.editor, strength)
+            settled += [edit for edit in left if edit.is_settled]
+            pending = [edit for edit in left if not edit.is_settled]
+        pending += settled
         if not _paints_boxes(self.editor):
             each_row(pending, RowEdit.redact_residue, "edit_failed")
             pending = self._attempt(alive(pending), Redact(), 0)
@@ -206,6 +216,8 @@ class Anonymize(Step):
             for detector in self.inspect.detectors:
                 self._look_again(detector, alive(edits), confined=_paints_boxes(editor))
             self._ask_a_model(alive(edits))
+            if not editor.redacts:
+                each_row(alive(edits), lambda edit: edit.recognise(self.identity), "inspect_failed")
             each_row(alive(edits), lambda edit: edit.record_residue(editor), "inspect_failed")
         return [edit for edit in alive(edits) if edit.residue]
 
@@ -271,6 +283,7 @@ class Anonymize(Step):
     def _provenance(self, row: Row, edit: RowEdit | None, is_safe: bool) -> str:
         facts = {
             "editor": None if is_safe else self.editor.config(),
+            "identity": None if is_safe or self.identity is None else self.identity.config(),
             "prior": None if is_safe or self.editor.redacts else self.prior,
             "attempts": [] if edit is None else [dataclasses.asdict(attempt) for attempt in edit.attempts],
             "verified": self.verify
