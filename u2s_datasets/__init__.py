@@ -5,8 +5,6 @@
 Everything is imported at first use, so that `import u2s_datasets` is light.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 
@@ -40,6 +38,7 @@ _LAZY = {
     "OminiControl": "parts.editors.ominicontrol",
     "Redact": "parts.editors.redact",
     "ClipEncoder": "parts.metrics.encoders",
+    "DlibFaces": "parts.metrics.dlib_faces",
     "FaceEncoder": "parts.metrics.face_encoders",
     "InsightFace": "parts.metrics.face_encoders",
     "LpipsNetwork": "parts.metrics.encoders",

@@ -16,6 +16,7 @@ TYPED = {
     "detectors": (["--detectors", "faces, text"], ["faces", "text"]),
     "editor": (["--editor", "solid"], "solid"),
     "editor_options": (["--editor-option", "cells=3", "--editor-option", "lora=A"], {"cells": 3, "lora": "A"}),
+    "identity": (["--identity", "dlib_faces"], "dlib_faces"),
     "seed": (["--seed", "0"], 0),
     "format": (["--format", "png"], "png"),
     "prior": (["--prior", "class_name"], "class_name"),

@@ -2,6 +2,7 @@
 
 import os
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,16 @@ class Rewriter(Editor):
                 output.paste(e.image.crop((*corner, int(box[2]), int(box[3]))), corner)
             outputs.append(output)
         return outputs
+
+
+@dataclass(frozen=True)
+class ByPixels(FaceEncoder):
+    """A face network that knows a face by its exact pixels: any other is a stranger."""
+
+    def embed_at(self, image: np.ndarray, boxes: Sequence[Box]) -> list[Face | None]:
+        crops = [image[int(y0) : int(y1), int(x0) : int(x1)] for x0, y0, x1, y1 in boxes]
+        seeds = [zlib.crc32(repr(crop.shape).encode() + crop.tobytes()) for crop in crops]
+        return [Face(box, np.random.default_rng(seed).normal(size=64)) for box, seed in zip(boxes, seeds, strict=True)]
 
 
 @dataclass(frozen=True)

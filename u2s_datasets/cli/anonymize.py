@@ -1,7 +1,5 @@
 """`u2s anonymize`: its options, made from `RunOptions`, and its call of `run`."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from typing import Any
@@ -28,6 +26,7 @@ OPTIONS = OptionTable(
         "detectors": Flag(metavar="A,B", parse=arguments.some_names),
         "editor": Flag(help=f"{', '.join(catalog.EDITORS)}; default: the profile's"),
         "editor_options": Flag("--editor-option", "NAME=VALUE", arguments.settings, repeats=True),
+        "identity": Flag(metavar="NAME"),
         "label_column": Flag(metavar="NAME"),
         "verify": Flag("--no-verify", help="do not inspect the output; it is marked as unverified"),
         "models": Flag("--model", "ROLE=ID", arguments.by_role, repeats=True),
@@ -97,7 +96,7 @@ def _print_result(out: str, summary: dict[str, Any]) -> None:
         speed = f"{stage['rows_per_second_and_worker']} img/s each" if stage["rows_per_second_and_worker"] else ""
         mark = "  <- bottleneck" if name == rates["bottleneck"] else ""
         print(f"stage {name:<10} {stage['workers']:g} x {speed}, busy {stage['busy']:.0%}{mark}")
-    if not summary["verified"]:
-        print("\nUNVERIFIED: the output was not inspected again (--no-verify).")
+    if summary["unverified"]:
+        print(f"\nUNVERIFIED: {summary['unverified']} of the images in data/ may still show something private.")
     print(f"\nsafe to look at  {out}/report.html")
     print(f"originals beside {out}/private/report.html   (never publish private/)")

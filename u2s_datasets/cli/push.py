@@ -1,7 +1,5 @@
 """`u2s push`: its arguments, made from `PushOptions`, and its call of `push_to_hub`. Loads nothing heavy before."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from collections.abc import Sequence

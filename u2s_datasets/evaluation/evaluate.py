@@ -1,7 +1,5 @@
 """`u2s eval`: the evaluation of a finished run, from its folder to its reports."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Mapping

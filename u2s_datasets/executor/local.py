@@ -4,8 +4,6 @@ Workers are spawned, not forked, because OpenVINO hangs in a forked child; each 
 as many of them as there are cores keep every core busy with decoding, detecting and encoding.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import multiprocessing

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Editor, checks
+from u2s_datasets.parts import checks
 
 if TYPE_CHECKING:
     from u2s_datasets.executor.pools import Pool
+    from u2s_datasets.parts import Editor
+    from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
     from u2s_datasets.privacy.criteria import CriteriaLike
     from u2s_datasets.stages.profiles import Backends
 
@@ -29,6 +31,8 @@ class ProfileOptions:
         detectors: what to look for, such as faces and text; default: the profile's.
         editor: name of an editor, or in Python one as it is; default: the profile's.
         editor_options: arguments of the editor, such as num_inference_steps=28 or lora=FILE; see docs/editors.md.
+        identity: face network that tells whether a rewritten face is still the same person, such as dlib_faces; none
+            redacts faces instead of rewriting them; default: the profile's.
         seed: seed of the run; each row's own is derived from it.
         format: auto (JPEG stays JPEG, lossless stays lossless), jpeg, png or webp.
         prior: text that a rewriting editor draws: private_caption, class_name, public_caption, edit_instruction or
@@ -53,6 +57,7 @@ class ProfileOptions:
     detectors: Sequence[str] | None = None
     editor: str | Editor | None = None
     editor_options: Mapping[str, Any] | None = None
+    identity: str | FaceEncoder | None = None
     seed: int = 0
     format: str = "auto"
     prior: str = columns.EDIT_CAPTION

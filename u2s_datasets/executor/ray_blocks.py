@@ -4,8 +4,6 @@ A table of a run has the columns "shard", "position" and "item"; a user's table 
 from pool to pool; a table of a run also has, per stage, the seconds that each row took, from which the rates come.
 """
 
-from __future__ import annotations
-
 import pickle
 import time
 from collections.abc import Iterator, Sequence

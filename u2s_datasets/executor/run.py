@@ -27,6 +27,7 @@ from u2s_datasets.images.stored import stored_size
 from u2s_datasets.parts import Editor, Part
 from u2s_datasets.parts.docstrings import documented_by
 from u2s_datasets.parts.fingerprint import code_digest
+from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.privacy.criteria import CriteriaLike
 from u2s_datasets.runs.manifest import Shard, count_rows
 from u2s_datasets.runs.object_store import output_at
@@ -54,6 +55,7 @@ def run(
     detectors: Sequence[str] | None = None,
     editor: str | Editor | None = None,
     editor_options: Mapping[str, Any] | None = None,
+    identity: str | FaceEncoder | None = None,
     backend: Backends = None,
     models: Mapping[str, str] | None = None,
     small: bool = False,

@@ -3,8 +3,6 @@
 Everything that is not known to be needed for the pixels is named: an unknown chunk counts as metadata.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -1,20 +1,24 @@
 """Whatever is configured now and loaded later: backends, detectors, editors and the networks of the metrics."""
 
-from u2s_datasets.parts.base import (
-    CUT,
-    Backend,
-    Box,
-    Category,
-    Detection,
-    Detector,
-    Edit,
-    Editor,
-    Grow,
-    Message,
-    Part,
-    Request,
-    Shipped,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from u2s_datasets.parts.base import (
+        CUT,
+        Backend,
+        Box,
+        Category,
+        Detection,
+        Detector,
+        Edit,
+        Editor,
+        Grow,
+        Message,
+        Part,
+        Request,
+        Shipped,
+    )
 
 __all__ = [
     "CUT",
@@ -31,3 +35,10 @@ __all__ = [
     "Request",
     "Shipped",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The command line's help needs none of them, nor NumPy and Pillow behind them."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("u2s_datasets.parts.base"), name)

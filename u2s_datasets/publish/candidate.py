@@ -1,7 +1,5 @@
 """One row on its way out: what would leave, and beside it what must not be said."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The cards: templates of `hub_cards/` filled in. What is missing is an error, or reads "not measured"."""
 
-from __future__ import annotations
-
 import html
 import re
 import string

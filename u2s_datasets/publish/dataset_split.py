@@ -1,7 +1,5 @@
 """A dataset that went through the steps as a split to publish."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property

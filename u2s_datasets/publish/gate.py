@@ -1,7 +1,5 @@
 """The gate in front of the build: it judges every row and lists every reason against publishing at once."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,7 +32,7 @@ ALLOWABLE = {
 
 # What to do about each reason.
 REMEDIES = {
-    "alpha": "an image must be 8-bit RGB: store `image.convert('RGB')` without transparency, or map u2s.anonymize again",
+    "alpha": "an image must be 8-bit RGB without transparency: store `image.convert('RGB')`, or map u2s.anonymize",
     "audit": "audit a sample, or leave the bound out",
     "changed": "these are not the files that the run wrote: run the same `u2s anonymize` again",
     "column": "only public and kept columns may leave: take it out of data/, or name it in keep and in the run",

@@ -3,8 +3,6 @@
 Everything goes through `huggingface_hub`. The token is given to it once and never stands in a message.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import tempfile

@@ -1,7 +1,5 @@
 """One push from the sources to the Hub: judge, build, scan, upload, and the card, which goes up last."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field

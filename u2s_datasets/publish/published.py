@@ -5,8 +5,6 @@ the rest of `u2s.json` the card repeats numbers and escaped words, and only of s
 a repository is opened, every such file is read back and searched like a new one.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Judge every row, build, read the built bytes back and search them, upload, compa
 open the repository. Any reason against it stops the whole push before the first request.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ What was built is not trusted: every file is opened again, and every image and s
 file's own metadata included.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -99,7 +97,7 @@ class FileDigest:
     git: str
 
     @classmethod
-    def of(cls, data: bytes) -> FileDigest:
+    def of(cls, data: bytes) -> "FileDigest":
         """That of these bytes."""
         git = hashlib.sha1(f"blob {len(data)}\0".encode() + data, usedforsecurity=False)
         return cls(len(data), hashlib.sha256(data).hexdigest(), git.hexdigest())

@@ -4,8 +4,6 @@ Everything here is public and is read from the run, its provenance or the built 
 the card says so.
 """
 
-from __future__ import annotations
-
 import datetime
 import importlib.metadata
 import json

@@ -1,7 +1,5 @@
 """What a public text says that is private: the rules of the run once more, and plain containment."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 

@@ -5,8 +5,6 @@ leaks; once a leak, always one), and the exact bound follows. `private/audit_sam
 `private/audit.json` its result, see `runs.audit`.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 from datetime import UTC, datetime

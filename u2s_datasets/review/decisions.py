@@ -1,7 +1,5 @@
 """Decisions of curators about the rows of a finished run: written down, counted in audits, and applied to `data/`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path

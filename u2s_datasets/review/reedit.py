@@ -4,8 +4,6 @@ The source must still be in its place. A row that cannot be made safe this time 
 review of its new image.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@
 tell which rows were seen.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import datetime
 import json

@@ -1,7 +1,5 @@
 """Changing rows of a finished run so that a kill at any moment loses nothing; see `transaction`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ A row without an entry was never sent to review. "approve" and "reject" are revi
 for) and "re-edit" (sent back) leave a row unresolved, and nothing is published before it is resolved.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

@@ -7,8 +7,6 @@ DIR/private/  (mode 0700)            rows/part-00000.parquet, secret, manifest.j
                                      reviews.json, audit_sample.json and audit.json once somebody reviewed
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

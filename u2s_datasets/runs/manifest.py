@@ -24,6 +24,7 @@ class Shard:
         number: of the shard.
         statuses: status -> rows.
         reasons: reason code -> withheld rows.
+        unverified: publishable rows that nobody has shown to be free of what was found in them.
         kept_texts_withheld: texts of kept columns that were left out.
         sha256: half ("private", "public") -> digest of its file; a shard without a publishable row has no public half.
     """
@@ -31,6 +32,7 @@ class Shard:
     number: int
     statuses: Mapping[str, int]
     reasons: Mapping[str, int]
+    unverified: int
     kept_texts_withheld: int
     sha256: Mapping[str, str]
 
@@ -51,17 +53,20 @@ class Shard:
             raise U2SError(f"shard {number} has rows of unknown status {unknown}; nothing was written")
         reasons = Counter(row[c.REASON] for row in rows if row[c.STATUS] == c.WITHHELD)
         ordered = {status: statuses[status] for status in c.STATUSES}
-        return cls(number, ordered, dict(sorted(reasons.items())), kept_texts, sha256)
+        unverified = sum(c.is_unverified(row[c.STATUS], row.get(c.PROVENANCE)) for row in rows)
+        return cls(number, ordered, dict(sorted(reasons.items())), unverified, kept_texts, sha256)
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Shard:
         """The inverse of `to_json`."""
         statuses = {status: entry[status] for status in c.STATUSES}
-        return cls(entry["shard"], statuses, entry["reasons"], entry["kept_texts_withheld"], entry["sha256"])
+        counts = entry.get("unverified", 0), entry["kept_texts_withheld"]
+        return cls(entry["shard"], statuses, entry["reasons"], *counts, entry["sha256"])
 
     def to_json(self) -> dict[str, Any]:
         """The entry as it stands in the file."""
         facts = {"shard": self.number, "rows": self.rows, **self.statuses, "reasons": dict(self.reasons)}
+        facts["unverified"] = self.unverified
         return {**facts, "kept_texts_withheld": self.kept_texts_withheld, "sha256": dict(self.sha256)}
 
 
@@ -117,4 +122,11 @@ def count_rows(shards: Sequence[Shard], rows: int) -> dict[str, Any]:
     for shard in shards:
         reasons.update(shard.reasons)
     kept_texts = sum(shard.kept_texts_withheld for shard in shards)
-    return {**statuses, "reasons": dict(sorted(reasons.items())), "kept_texts_withheld": kept_texts}
+    unverified = sum(shard.unverified for shard in shards)
+    return {
+        **statuses,
+        "reasons": dict(sorted(reasons.items())),
+        "verified": not unverified,
+        "unverified": unverified,
+        "kept_texts_withheld": kept_texts,
+    }

@@ -8,8 +8,6 @@ not bound. A manifest of an earlier version has no such entry, and nobody adds o
 been changed before.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Collection, Mapping

@@ -1,7 +1,5 @@
 """The two halves of a shard: what is private, and what of it may leave. The allowlist is applied here alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any

@@ -4,8 +4,6 @@ A `Transaction` is written whole into `private/next` first, with a plan of where
 change only ever goes forward. Whoever opens the folder to write next finishes it (`Output.__enter__`).
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

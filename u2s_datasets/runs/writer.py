@@ -7,6 +7,7 @@ bytes. A resumed run drops every shard whose files are gone or are not those tha
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -229,7 +230,7 @@ class Output(Layout):
         hashes = write_halves(write, rows, public, kept)
         if not public:
             self.remove(names.shard_place("public", number))
-        done.append(Shard(number, shard.statuses, shard.reasons, shard.kept_texts_withheld, hashes))
+        done.append(dataclasses.replace(shard, sha256=hashes))
         done.sort(key=lambda other: other.number)
         self._save(done)
 

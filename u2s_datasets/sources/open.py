@@ -4,8 +4,6 @@ A source lists its rows once, in a steady order, and reads any range of them. Im
 local parquet is read in place, so that no second copy of the originals is left in a cache.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from u2s_datasets.errors import SetupError

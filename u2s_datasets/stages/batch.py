@@ -5,8 +5,6 @@ table with typed columns, so that a batch of nulls cannot fix a wrong type. A pl
 pass it, leaves as a dict.
 """
 
-from __future__ import annotations
-
 import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence

@@ -11,6 +11,7 @@ from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Backend, Editor, Part, catalog, checks
 from u2s_datasets.parts.docstrings import documented_by
+from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.parts.weights import WEIGHTS, gigabytes, pinned
 from u2s_datasets.privacy.criteria import CriteriaLike, as_criteria
 from u2s_datasets.stages.anonymize import Anonymize
@@ -22,6 +23,7 @@ from u2s_datasets.stages.row_edit import PRIORS
 from u2s_datasets.stages.score import Score
 
 Backends = str | Mapping[str, str] | None  # what runs the language models: a name for all roles, or one per role
+NO_IDENTITY = "none"
 _GPU_SHARES = {"inspect": 0.4, "instruct": 0.2}  # of vLLM's two engines, which leave the rest of a GPU to the editor
 
 
@@ -36,6 +38,7 @@ class Recipe:
         small: other models for some roles, for smaller GPUs.
         backend: what runs the language models unless the user names something.
         editor: a name of `catalog.EDITORS`.
+        identity: a name of `catalog.ENCODERS`: the face network behind an editor that rewrites; "none" for none.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Recipe:
     small: Mapping[str, str] = field(default_factory=dict)
     backend: str = "transformers"
     editor: str = "redact"
+    identity: str = NO_IDENTITY
 
     def needs(self) -> list[str]:
         """What it takes, in lines: weights with their licences, extras, memory, and the commands that get them."""
@@ -53,8 +57,9 @@ class Recipe:
         small = {role: WEIGHTS[model] for role, model in self.small.items()}
         billions = sum(w.billions for w in models.values())
         return [
-            f"language models by {self.backend}, editor {self.editor}",
+            f"language models by {self.backend}, editor {self.editor}, faces compared by {self.identity}",
             *(f"{role:9}{w.model} ({w.billions} billion parameters): {w.licence}" for role, w in models.items()),
+            f"identity {make_identity(self.identity).weights}",
             *(f"small: {role} by {w.model} ({w.billions} billion): {w.licence}" for role, w in small.items()),
             f"a GPU with about {gigabytes(billions)} GB: computed from {billions:.1f} billion parameters in 16 bits, "
             "a fifth more for the work; not measured",
@@ -75,6 +80,7 @@ _RECIPES = (
         },
         backend="vllm",
         editor="flowedit",
+        identity="dlib_faces",
     ),
     Recipe(
         "permissive",
@@ -86,6 +92,7 @@ _RECIPES = (
         },
         small={"inspect": "Qwen/Qwen3-VL-4B-Instruct"},
         editor="flux2-klein",
+        identity="dlib_faces",
     ),
 )
 RECIPES = {recipe.name: recipe for recipe in _RECIPES}
@@ -100,6 +107,8 @@ class ProfileChanges:
             boxes, and look again at what was edited (law 4).
         editor: a name of `catalog.EDITORS` instead of the profile's own, with its own weights; or an editor as it is.
         editor_options: arguments of the editor, such as {"num_inference_steps": 28}.
+        identity: a name of `catalog.ENCODERS`, the face network that tells whether a rewritten face is still the same
+            person; "none" redacts faces instead of rewriting them; or a network as it is.
         backend: "transformers", "vllm" or the address of an OpenAI-compatible server ("http://127.0.0.1:8000/v1"),
             for both language models or by role, as in {"inspect": "vllm", "instruct": "http://…"}.
         models: weights by role instead of the profile's own: "inspect", "instruct" and "edit", each a folder, a Hub
@@ -115,6 +124,7 @@ class ProfileChanges:
     detectors: Sequence[str] | None = None
     editor: str | Editor | None = None
     editor_options: Mapping[str, Any] | None = None
+    identity: str | FaceEncoder | None = None
     backend: Backends = None
     models: Mapping[str, str] | None = None
     small: bool = False
@@ -174,6 +184,7 @@ def profile(
     detectors: Sequence[str] | None = None,
     editor: str | Editor | None = None,
     editor_options: Mapping[str, Any] | None = None,
+    identity: str | FaceEncoder | None = None,
     backend: Backends = None,
     models: Mapping[str, str] | None = None,
     small: bool = False,
@@ -201,6 +212,7 @@ def profile(
         detectors=detectors,
         editor=editor,
         editor_options=editor_options,
+        identity=identity,
         backend=backend,
         models=models,
         small=small,
@@ -240,7 +252,9 @@ def build(name: str = "cpu", **options: Any) -> Profile:
         if not any(key in _field_names(part) for part in loaded):
             raise SetupError(f"{key}={value!r}: profile {name!r} has no models that are loaded here; leave it out")
     inspect, caption, instruct = _make_text_steps(recipe, chosen, backends, settings.get("seed", 0))
-    anonymize = Anonymize(editor=editor, inspect=inspect, caption=caption, instruct=instruct, **settings)
+    identity = _choose_identity(recipe, chosen.identity, editor)
+    steps: dict[str, Any] = {"inspect": inspect, "caption": caption, "instruct": instruct}
+    anonymize = Anonymize(editor=editor, identity=identity, **steps, **settings)
     if editor.redacts and anonymize.prior in PRIORS and anonymize.prior != columns.EDIT_CAPTION:
         raise SetupError(f"prior={anonymize.prior!r}: the editor {type(editor).__name__} reads no text; leave it out")
     score = Score(inspect=inspect if anonymize.verify else None, image_column=anonymize.image_column)
@@ -279,6 +293,33 @@ def make_editor(
             raise SetupError(f"models['edit']={model!r}: the editor {given!r} has no weights to choose")
         changes["model"], changes["revision"] = pinned(model)
     return dataclasses.replace(editor, **changes | dict(options))
+
+
+def _choose_identity(recipe: Recipe, given: str | FaceEncoder | None, editor: Editor) -> FaceEncoder | None:
+    """The face network by name, as it is, or else the recipe's; None for an editor that draws no people.
+
+    What is installed changes nothing of it: a run on another machine would be another run.
+    """
+    if editor.redacts:
+        if given not in (None, NO_IDENTITY):
+            shown = repr(given) if isinstance(given, str) else type(given).__name__
+            raise SetupError(f"identity={shown}: the editor {type(editor).__name__} draws no people; leave it out")
+        return None
+    name = recipe.identity if given is None else given
+    if name == NO_IDENTITY or isinstance(name, FaceEncoder):
+        return None if isinstance(name, str) else name
+    return make_identity(name)
+
+
+def make_identity(name: str) -> FaceEncoder:
+    """The face network of this name. Raises `SetupError` for another part, or one that a name alone does not make."""
+    try:
+        made = catalog.make("encoder", name, catalog.ENCODERS)
+    except TypeError as error:
+        raise SetupError(f"identity={name!r} takes more than a name ({error}); give it in Python as it is") from error
+    if not isinstance(made, FaceEncoder):
+        raise SetupError(f"identity={name!r} embeds no faces; expected a face network, such as dlib_faces, or none")
+    return made
 
 
 def _choose_weights(recipe: Recipe, chosen: ProfileChanges) -> dict[str, str]:

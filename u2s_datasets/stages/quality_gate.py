@@ -1,7 +1,5 @@
 """The quality gate: it withholds what scores badly, or still shows what it should not."""
 
-from __future__ import annotations
-
 import math
 import numbers
 import operator

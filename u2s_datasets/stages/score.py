@@ -3,8 +3,6 @@
 A `Score` calls one function per part that it has, each of which reads rows and writes score columns into them.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import logging
@@ -173,7 +171,7 @@ def _find_residue(batch: Sequence[Row], detectors: Sequence[Detector]) -> Iterat
     found: list[list[Detection]] = [[] for _ in unseen]
     flagged: list[list[Detection]] = [[] for _ in unseen]
     for detector in detectors:
-        for i, detections in enumerate(each(unseen, functools.partial(_detect, detector), "error")):
+        for i, detections in enumerate(each(unseen, functools.partial(_detect, detector), "error", check_detections)):
             found[i] += detections or ()
             flagged[i] += [d for d in detections or () if d.score >= detector.flag_threshold]
     for row, all_found, residue in zip(unseen, found, flagged, strict=True):
@@ -196,7 +194,7 @@ def _has_original(row: Row) -> bool:
 
 
 def _detect(detector: Detector, rows: Sequence[Row]) -> Sequence[Sequence[Detection]]:
-    return check_detections(detector.detect([np.asarray(row.edited) for row in rows]))
+    return detector.detect([np.asarray(row.edited) for row in rows])
 
 
 @contextmanager

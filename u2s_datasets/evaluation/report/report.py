@@ -3,8 +3,6 @@
 The counts must add up, or there is no report (law 2).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path
@@ -28,7 +26,7 @@ from u2s_datasets.runs.origin import find_origin
 from u2s_datasets.runs.seal import check_sealed
 from u2s_datasets.runs.writer import Output, finish_change, open_finished
 
-_RUN = ("skipped", "verified", "inspected_criteria", "not_inspected")
+_RUN = ("skipped", "inspected_criteria", "not_inspected")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +53,7 @@ class Report(Summary):
             "rows": self.rows,
             **(self.statuses or dict.fromkeys(c.STATUSES)),
             "reasons": self.reasons,
+            "unverified": self.unverified,
         }
         if private:
             plain["detections"] = {k: {"items": n, "images": images} for k, (n, images) in self.detections.items()}
@@ -125,7 +124,17 @@ def count(data: Any, over: str = "all", paper_compat: bool = False, vispr: str |
     """As `report`, whether the folder's files are those that were written or not; the counts must agree."""
     known = {} if vispr is None else {"inspection": read_inspection(vispr)}
     rows = RunRows(Path(data)) if isinstance(data, (str, Path)) else DatasetRows(data)
-    names = (c.STATUS, c.REASON, c.NOTE, c.PRIVACY_FLAG, c.PRIVACY_REVIEW, *c.SCORE, *c.RACE, c.UNMEASURED)
+    names = (
+        c.STATUS,
+        c.REASON,
+        c.NOTE,
+        c.PROVENANCE,
+        c.PRIVACY_FLAG,
+        c.PRIVACY_REVIEW,
+        *c.SCORE,
+        *c.RACE,
+        c.UNMEASURED,
+    )
     summary = summarize(rows.batches(names), rows, over, paper_compat)
     beyond = {private: summary.beyond.get(private, {}) | known for private in (True, False)}
     made = Report(**vars(summary) | {"beyond": beyond})

@@ -9,8 +9,6 @@ An image that cannot be read or judged is flagged with a score of 1, as everywhe
 A group that nothing in the profile looks for is not measured.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import importlib
