@@ -31,8 +31,8 @@ def decide(
 ) -> dict[str, dict[str, Any]]:
     """Write down decisions, and count them in an audit that is under way.
 
-    A rejected row is withheld at once, and its image is taken out of `data/`: only a re-edit brings it back. The
-    reports and the evaluation, which may show it, go; `apply_reviews` writes the reports again.
+    A rejected row is withheld at once, and its image moves from `data/` to the private half; another decision takes
+    it back. The reports and the evaluation, which may show it, go; `apply_reviews` writes the reports again.
 
     Args:
         folder: of the run.
@@ -54,16 +54,20 @@ def decide(
     with open_finished(folder) as output:
         known = locate_rows(folder)
         check_rows(folder, decisions, known)
+        change = Change(output)
+        changed: dict[str, Mapping[str, Any]] = {row: REJECTED for row, word in decisions.items() if word == REJECT}
+        for row, status in change.rejected_rows().items():
+            if decisions.get(row, REJECT) != REJECT:
+                changed[row] = {c.STATUS: status, c.REASON: None, c.NOTE: None}
         new = {
             row: entry(decision, by, at, known[row].shard)
             for row, decision in decisions.items()
-            if known[row].status != c.WITHHELD
+            if known[row].status != c.WITHHELD or changed.get(row, REJECTED) is not REJECTED
         }
-        change = Change(output)
         audit.count(change, {row: decisions[row] for row in new})
         change.write_json(REVIEWS, read_decisions(folder) | new)
-        if rejected := [row for row in new if decisions[row] == REJECT]:
-            change.replace_rows(dict.fromkeys(rejected, REJECTED))
+        if changed := {row: values for row, values in changed.items() if row in new}:
+            change.replace_rows(changed)
         change.commit()
     return new
 

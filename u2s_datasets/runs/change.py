@@ -6,8 +6,9 @@ from typing import Any
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
+from u2s_datasets.runs.decisions import REJECTED
 from u2s_datasets.runs.files import ANEW, PRIVATE_MODE, PUBLIC_MODE, json_bytes, read_json, read_table
-from u2s_datasets.runs.layout import WITHDRAWN, shard_name, shard_place
+from u2s_datasets.runs.layout import HALVES, WITHDRAWN, shard_name, shard_place
 from u2s_datasets.runs.manifest import Shard, count_rows, shards_of
 from u2s_datasets.runs.seal import bound_files, content_digest, sealed
 from u2s_datasets.runs.shards import PUBLISHABLE, kept_features, public_row, write_halves
@@ -79,8 +80,8 @@ class Change(Transaction):
                 "command, which repairs it"
             )
         private = [{**row, **rows.get(row[c.ROW_ID], {})} for row in read_table(path)]
-        published = self.output.shard("public", shard.number)
-        public = _public_rows(published, private, rows)
+        stored = [self.output.shard(half, shard.number) for half in ("public", "rejected")]
+        public, rejected = _public_rows(stored, private, rows)
 
         def write(half: str, half_rows: Sequence[Mapping[str, Any]], features: Any) -> str:
             path = self.path(shard_place(half, shard.number))
@@ -88,15 +89,26 @@ class Change(Transaction):
             path.chmod(PUBLIC_MODE if half == "public" else PRIVATE_MODE)
             return digest
 
-        hashes = write_halves(write, private, public, kept_features(published) or kept)
-        if not public:
-            self.remove.append(shard_place("public", shard.number))
+        kept = next(filter(None, map(kept_features, stored)), kept)
+        hashes = write_halves(write, private, public, kept, rejected)
+        self.remove += [shard_place(half, shard.number) for half in HALVES.keys() - hashes.keys()]
         return Shard.of(shard.number, private, shard.kept_texts_withheld, hashes)
 
+    def rejected_rows(self) -> dict[str, str]:
+        """Row id -> the status that a row had before a reviewer rejected it, of those whose image is still here."""
+        listed = [shard.number for shard in shards_of(self.manifest) if "rejected" in shard.sha256]
+        tables = (read_table(self.output.shard("rejected", number), [c.ROW_ID, c.STATUS]) for number in listed)
+        return {row[c.ROW_ID]: row[c.STATUS] for table in tables for row in table}
 
-def _public_rows(path: Path, private: Sequence[Mapping[str, Any]], rows: Mapping[str, Mapping[str, Any]]) -> list[dict]:
-    """The shard's public rows after the change."""
+
+def _public_rows(
+    stored: Sequence[Path], private: Sequence[Mapping[str, Any]], rows: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The shard's public rows after the change, and those that a reviewer rejected."""
     publishable = {row[c.ROW_ID] for row in private if row[c.STATUS] in PUBLISHABLE}
+    refused = {row[c.ROW_ID] for row in private if row[c.STATUS] == c.WITHHELD and row[c.REASON] == REJECTED[c.REASON]}
     new = {i: row for i, row in rows.items() if row.get(c.ANONYMIZED_IMAGE) is not None and i in publishable}
-    old = (row for row in (read_table(path) if path.exists() else ()) if row[c.ROW_ID] in publishable - new.keys())
-    return [*old, *({**public_row(row), c.ROW_ID: i} for i, row in new.items())]
+    old = [row for path in stored if path.exists() for row in read_table(path) if row[c.ROW_ID] not in new]
+    public = [row for row in old if row[c.ROW_ID] in publishable]
+    added = [{**public_row(row), c.ROW_ID: i} for i, row in new.items()]
+    return [*public, *added], [row for row in old if row[c.ROW_ID] in refused]

@@ -72,6 +72,7 @@ def roll_forward(root: Path) -> None:
         (root / name).unlink(missing_ok=True)
     for name, place in place_of.items():  # the manifest comes last: it vouches for all the others
         if (stage / name).exists():
+            (root / place).parent.mkdir(mode=0o700, exist_ok=True)
             (stage / name).replace(root / place)
     (stage / PLAN).unlink()
     shutil.rmtree(stage)

@@ -205,7 +205,7 @@ class Output(Layout):
 
     def stored_shards(self) -> set[str]:
         """The files of shards, relative to the run's folder, listed or not."""
-        found = (f"{folder}/{path.name}" for folder in names.HALVES.values() for path in (self.root / folder).iterdir())
+        found = (f"{folder}/{path.name}" for folder in names.HALVES.values() for path in (self.root / folder).glob("*"))
         return {name for name in found if names.SHARD.fullmatch(name.rpartition("/")[2])}
 
     def add_shard(self, done: list[Shard], number: int, rows: Sequence[dict], kept: Mapping[str, Any]) -> None:
@@ -220,16 +220,22 @@ class Output(Layout):
         Raises:
             U2SError: a row has no known status; nothing is written.
         """
-        rows = withhold_rejected(self.root, rows)
+        given = rows
+        rows = withhold_rejected(self.root, given)
+        rejected = [
+            public_row(before)
+            for before, after in zip(given, rows, strict=True)
+            if after is not before and before[columns.STATUS] in PUBLISHABLE
+        ]
         shard = Shard.of(number, rows, sum(row["kept_texts_withheld"] for row in rows), {})
         public = [public_row(row) for row in rows if row[columns.STATUS] in PUBLISHABLE]
 
         def write(half: str, half_rows: Sequence[Mapping[str, Any]], features: Any) -> str:
             return self.write_table(self.shard(half, number), half_rows, features)
 
-        hashes = write_halves(write, rows, public, kept)
-        if not public:
-            self.remove(names.shard_place("public", number))
+        hashes = write_halves(write, rows, public, kept, rejected)
+        for half in names.HALVES.keys() - hashes.keys():
+            self.remove(names.shard_place(half, number))
         done.append(dataclasses.replace(shard, sha256=hashes))
         done.sort(key=lambda other: other.number)
         self._save(done)
@@ -244,6 +250,7 @@ class Output(Layout):
     def write_table(self, path: Path, rows: Sequence[Mapping[str, Any]], features: Any) -> str:
         """Write these columns of rows, whole. Returns the file's SHA-256."""
         mode = PUBLIC_MODE if path.parent == self.data else PRIVATE_MODE
+        path.parent.mkdir(mode=0o700, exist_ok=True)  # few runs have rejected rows
         with write_whole(path, self.tmp, mode) as file:
             write_parquet(file, rows, features)
         self.keep(path)
@@ -314,7 +321,7 @@ def check_free(root: Path) -> None:
     found = _entries(root)
     foreign = sorted(found - names.TOP) or sorted(found if "private" not in found else ())
     places = Layout(root)
-    for folder in (places.private, places.data, places.rows, places.private / "tmp"):
+    for folder in (places.private, *(root / half for half in names.HALVES.values()), places.private / "tmp"):
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             foreign.append(f"{folder.relative_to(root)}, which is not a folder")
     if found and not foreign:
