@@ -315,7 +315,7 @@ def md(text: Any) -> str:
 
 def code(text: Any) -> str:
     """A plain name as code, anything else as `md` shows it."""
-    return f"`{text}`" if re.fullmatch(r"[\w.:+-]{1,100}", str(text)) else md(text)
+    return f"`{text}`" if re.fullmatch(r"(?!www\.)[\w.:+-]{1,100}", str(text)) else md(text)
 
 
 _MARKUP = re.compile(r"[\\`*\[\]|#~!$]|(?<![^\W_])_|_(?![^\W_])")

@@ -85,7 +85,7 @@ def changed_files(root: Path, manifest: Mapping[str, Any]) -> list[str]:
         for name, digest in digests.items()
         if digest != files.get(name, "") and (digest or name not in EVALUATION)  # without scores it says "not measured"
     ]
-    return found if sealed(manifest, files) == dict(manifest) else [*found, _MANIFEST]
+    return found if sealed(manifest, files) == dict(manifest) else [_MANIFEST, *found]
 
 
 def check_sealed(root: Path, manifest: Mapping[str, Any], but: Collection[str] = ()) -> None:
