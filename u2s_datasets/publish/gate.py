@@ -59,7 +59,7 @@ REMEDIES = {
     "withheld": "a withheld row must have no image: something wrote into the run's output",
 }
 
-_SHOWN = 3  # rows and details named per reason
+_SHOWN, _DETAILS = 3, 10  # rows and details named per reason
 
 
 @dataclass
@@ -120,7 +120,7 @@ class PublishGate:
         """Remember a reason."""
         finding = self._findings.setdefault(code, Finding())
         finding.count += 1
-        if len(finding.details) < _SHOWN:
+        if len(finding.details) < _DETAILS:
             finding.details[detail] = None
         if row and len(finding.rows) < _SHOWN:
             finding.rows.append(row)

@@ -134,7 +134,7 @@ class RunSplit:
         for name, content in (("run.json", self.run), (REVIEWS, self._decisions)):
             if self.is_bound and content_digest(name, content) != files.get(name, content_digest(name, {})):
                 wrong[name] = None
-        for name in wrong.keys() - self._wrong:
+        for name in (name for name in wrong if name not in self._wrong):
             gate.note("changed", f"{name} {describe_change(root, name)}")
         self._wrong |= wrong.keys()
 
