@@ -1,5 +1,6 @@
 """Law 7, a killed run resumes: shards written whole, and the same bytes after any number of kills."""
 
+import contextlib
 import json
 import os
 import random
@@ -8,13 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import u2s_datasets as u2s
 from tests.helpers.fakes import picture
+from tests.helpers.published_run import ABOUT
 from tests.helpers.run_files import QUICK, files_of, public_rows
+from u2s_datasets import columns as c
+from u2s_datasets.review import audit
+from u2s_datasets.review.decisions import decide
 from u2s_datasets.runs.writer import Output
 
 ROOT = Path(__file__).parents[2]
@@ -143,3 +149,67 @@ def test_run_json_is_gone_while_shards_are_missing(six, out, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         u2s.run(six, out, **SHARDS)
     assert not [p for p in ("run.json", "report.html", "private/report.html") if (out / p).exists()]
+
+
+class _Cut:
+    """Stops a process at its nth change to the file system, as a kill would."""
+
+    def __init__(self, monkeypatch, at: int) -> None:
+        self.left = at
+        for name in ("replace", "rename", "unlink"):
+            monkeypatch.setattr(Path, name, self._counted(getattr(Path, name)))
+
+    def _counted(self, change):
+        def counted(*words, **options):
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            return change(*words, **options)
+
+        return counted
+
+
+def _rejected(out: Path) -> None:
+    decide(out, {public_rows(out)[0][c.ROW_ID]: "reject"}, by="ada", at=datetime(2026, 11, 20, tzinfo=UTC))
+
+
+def _audited(out: Path) -> None:
+    audit.draw(out, 6, seed=1, by="ada")
+
+
+@pytest.mark.parametrize("change", [_rejected, _audited])
+def test_a_decision_that_is_cut_at_any_moment_was_taken_or_not_and_the_run_can_be_pushed(
+    change, six, out, tmp_path, monkeypatch
+):
+    states, cuts = [], 0
+    while True:
+        run = Path(shutil.copytree(out, tmp_path / f"cut{cuts}"))
+        with monkeypatch.context() as patch:
+            cut = _Cut(patch, cuts)
+            with contextlib.suppress(KeyboardInterrupt):
+                change(run)
+        plan = u2s.push_to_hub(run, "org/x", dry_run=True, **ABOUT)
+        assert set(plan.reasons) <= {"unresolved"}, plan.reasons
+        shards = json.loads((run / "private/manifest.json").read_text())["shards"]
+        states.append((set(plan.reasons), sum(one["rows"] for one in shards), sum(one["withheld"] for one in shards)))
+        cuts += 1
+        if cut.left >= 0:
+            break
+    assert cuts > 5 and states[0] != states[-1]
+    assert [state for state in states if state not in (states[0], states[-1])] == []
+
+
+def test_a_run_that_is_cut_while_it_finishes_is_mended_by_the_same_command(six, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    u2s.run(six, out, **SHARDS)
+    whole = files_of(out)
+    for name in ("run.json", "report.html"):
+        (out / name).unlink()
+    for at in range(4):
+        with monkeypatch.context() as patch:
+            _Cut(patch, at)
+            with contextlib.suppress(KeyboardInterrupt):
+                u2s.run(six, out, **SHARDS)
+        u2s.run(six, out, **SHARDS)
+        assert files_of(out) == whole
+        assert u2s.push_to_hub(out, "org/x", dry_run=True, **ABOUT).reasons == {}
