@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -132,11 +133,12 @@ def _record_review(u2s: object, out: Path) -> None:
     """Reject one published row of each run, apply, and write the reports again."""
     import pyarrow.parquet as pq
 
+    from u2s_datasets.review.decisions import decide
+
     for name in ("run", "kept"):
         row = pq.read_table(sorted((out / name / "data").glob("*.parquet"))[0], columns=["row_id"])["row_id"][0].as_py()
-        entry = {"review_decision": "reject", "review_by": "ada", "review_at": "2026-11-20T16:00:00+00:00", "shard": 0}
         shutil.copytree(out / name, out / f"{name}_reviewed")
-        (out / f"{name}_reviewed" / "private" / "reviews.json").write_text(json.dumps({row: entry}))
+        decide(out / f"{name}_reviewed", {row: "reject"}, "ada", datetime(2026, 11, 20, 16, tzinfo=UTC))
         u2s.apply_reviews(out / f"{name}_reviewed")  # type: ignore[attr-defined]
 
 

@@ -347,6 +347,19 @@ def test_a_repository_that_is_opened_meanwhile_is_said_to_be_public(commit, priv
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
+def test_a_file_that_somebody_adds_meanwhile_is_not_opened_with_it(mapped, hub):
+    def added(method, path):
+        repo = hub.repos.get(REPO)
+        if path.endswith("/preupload/main") and repo is not None and "raw" not in repo.branches:
+            repo.commit("raw", {"photos/Maria.jpg": ("regular", b"photo")}, "raw photos")
+
+    hub.refuse = added
+    with pytest.raises(u2s.HubError, match="was changed by somebody while this push was at work, and stays private"):
+        push(mapped, private=False)
+    assert hub.repos[REPO].private
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
 class TestARepositorySaysOfItself:
     """A repository's own `u2s.json` may come from anybody."""
 

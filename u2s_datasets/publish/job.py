@@ -108,6 +108,7 @@ class PushJob:
         self.files: list[BuiltFile] = []
         self.scanned: dict[str, FileDigest] = {}
         self._cards: dict[str, FileDigest] = {}
+        self._searched: set[str] = set()
         self._summaries: dict[str, dict[str, dict[str, Any]]] = {}
         self._index = PrivateIndex(texts="text" not in options.allow)
 
@@ -244,6 +245,7 @@ class PushJob:
         if is_private:
             hub.check_private("at the end")
         if is_private and not options.private and address is None:
+            self._look_again(hub)
             hub.settings(private=False)
             is_private = False
         return Pushed(self.repo_id, hub.revision, commit, is_private, address, self._sizes(), hub.host)
@@ -261,14 +263,26 @@ class PushJob:
         if foreign and "foreign_files" not in self.options.allow:
             found = f"{len(foreign)} files, such as {min(foreign)!r}"
             raise Refused({"foreign_files": f"{found}; {REMEDIES['foreign_files']}"})
-        known = {digest.sha256 for digest in self.scanned.values()}
+        known = self._searched | {digest.sha256 for digest in self.scanned.values()}
         replaced = {path for path in here.shards if any(fnmatchcase(path, pattern) for pattern in self._stale())}
         for one in others:
             gone = replaced if one.revision == (hub.readable() or "main") else set()
             one.shards = {path: d for path, d in one.shards.items() if path not in gone and d not in known}
         if wrong := [finding for one in others for finding in search(hub, one, self._index)]:
             raise Refused({"foreign_files": f"{'; '.join(wrong[:10])}; {REMEDIES['foreign_files']}"})
+        self._searched |= {digest for one in others for digest in one.shards.values()}
         return here.summary, foreign
+
+    def _look_again(self, hub: HubRepository) -> None:
+        """Raise `HubError` if somebody put something into the repository while this push was at work."""
+        hub.open()
+        try:
+            self._look(hub, opened=True)
+        except Refused as error:
+            raise HubError(
+                f"{self.repo_id} was changed by somebody while this push was at work, and stays private: "
+                f"{error.reasons['foreign_files']}"
+            ) from error
 
     def _stale(self) -> list[str]:
         """Patterns of the files that this push replaces."""

@@ -59,7 +59,7 @@ def read_audit(path: Path) -> Audit | None:
         return None
     try:
         return checked_audit(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise SetupError(f"{str(path)!r} is not a valid audit ({error}); audit again, or remove it") from error
 
 
@@ -88,6 +88,9 @@ def check_confidence(confidence: Any) -> None:
 def read_audit_file(path: Path) -> dict[str, Any] | None:
     """An audit's file as it stands, under way or finished; None if there is none. Raises `SetupError` if damaged."""
     try:
-        return json.loads(path.read_text("utf-8")) if path.exists() else None
-    except ValueError as error:
-        raise SetupError(f"{str(path)!r} is not valid JSON; remove it and audit again") from error
+        found = json.loads(path.read_text("utf-8")) if path.exists() else None
+        if found is not None and not isinstance(found, dict):
+            raise ValueError("it is no object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise SetupError(f"{str(path)!r} is not valid JSON of an audit; restore a copy of it") from error
+    return found

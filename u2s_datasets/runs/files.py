@@ -79,6 +79,6 @@ def read_json(path: Path, *, needs: frozenset[str] = frozenset(), remedy: str = 
         found = json.loads(path.read_text("utf-8"))
         if not isinstance(found, dict) or not needs <= set(found):
             raise ValueError("it lacks " + ", ".join(sorted(needs)))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SetupError(f"cannot read {str(path)!r}; {remedy}") from error
     return found
