@@ -27,6 +27,7 @@ from u2s_datasets.images.stored import stored_size
 from u2s_datasets.parts import Editor, Part
 from u2s_datasets.parts.docstrings import documented_by
 from u2s_datasets.parts.fingerprint import code_digest
+from u2s_datasets.parts.metrics.encoders import MetricNetwork
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.privacy.criteria import CriteriaLike
 from u2s_datasets.runs.files import json_bytes
@@ -36,7 +37,8 @@ from u2s_datasets.runs.writer import Output, check_apart
 from u2s_datasets.sources.base import Item, Source
 from u2s_datasets.sources.open import open_source
 from u2s_datasets.stages import profiles
-from u2s_datasets.stages.profiles import Backends, Profile
+from u2s_datasets.stages.changes import Backends
+from u2s_datasets.stages.profiles import Profile
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -66,6 +68,9 @@ def run(
     threshold: float | None = None,
     method: str | None = None,
     groups: tuple[str, ...] | str | None = None,
+    scores: Mapping[str, str | MetricNetwork] | None = None,
+    above: Mapping[str, float] | None = None,
+    at_most: Mapping[str, float] | None = None,
     seed: int = 0,
     format: str = "auto",
     verify: bool = True,
