@@ -26,6 +26,7 @@ from u2s_datasets.parts.metrics.identity import find_survivors, known_faces
 from u2s_datasets.parts.metrics.privacy import overlap, unit
 
 ENCODER = u2s.DlibFaces()
+LFW = skimage.data.lfw_subset()  # (200, 25, 25), of which the first 100 are faces
 SIZES = ((0, 16), (16, 24), (24, 48), (48, 10_000))  # shorter sides of faces in pixels
 Altered = tuple[np.ndarray, Box]
 
@@ -51,7 +52,8 @@ def _mirror(image: np.ndarray, box: Box) -> Altered:
 
 
 def _jpeg(image: np.ndarray, box: Box) -> Altered:
-    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 20])[1], cv2.IMREAD_COLOR), box
+    stored = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 20])[1]
+    return np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR)), box
 
 
 def _half(image: np.ndarray, box: Box) -> Altered:
@@ -155,7 +157,8 @@ def rows_of_copies(faces: list[Known]) -> Iterator[str]:
     for name, alter in ALTERED.items():
         values: list[tuple[float, float]] = []
         for known in faces:
-            (face,) = ENCODER.embed_at(*(lambda image, box: (image, [box]))(*alter(known.image, known.box)))
+            image, box = alter(known.image, known.box)
+            (face,) = ENCODER.embed_at(image, [box])
             values.append((known.size, -1.0 if face is None else float(unit([face.embedding])[0] @ known.embedding)))
         cells = [rates(cosine for size, cosine in values if low <= size < high) for low, high in SIZES]
         yield f"| {name} | {' | '.join(cells)} |"
@@ -163,13 +166,13 @@ def rows_of_copies(faces: list[Known]) -> Iterator[str]:
 
 def sheet(numbers: Iterable[int]) -> tuple[np.ndarray, list[Box]]:
     """A picture of faces of `lfw_subset` in a row, 100 pixels each, and their boxes as our detector finds them."""
-    tiles = [(skimage.data.lfw_subset()[n] * 255).clip(0, 255).astype(np.uint8) for n in numbers]
+    tiles = [(LFW[n] * 255).clip(0, 255).astype(np.uint8) for n in numbers]
     grey = np.hstack([np.pad(cv2.resize(t, (100, 100), interpolation=cv2.INTER_CUBIC), 24, mode="edge") for t in tiles])
     image = np.repeat(grey[:, :, None], 3, axis=2)
     return image, [d.box for d in ENCODER.detector.detect([image])[0]]
 
 
-def five_by_five(trials: int = 400) -> str:
+def five_by_five(trials: int = 200) -> str:
     """How often five strangers pass for one of five people although their places are taken by others."""
     random, false, seconds = np.random.default_rng(0), [0, 0], [0.0, 0.0]
     for _ in range(trials):
