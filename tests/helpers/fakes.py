@@ -141,6 +141,8 @@ class Rewriter(Editor):
 class ByPixels(FaceEncoder):
     """A face network that knows a face by its exact pixels: any other is a stranger."""
 
+    smallest: int = 16
+
     def embed_at(self, image: np.ndarray, boxes: Sequence[Box]) -> list[Face | None]:
         crops = [image[int(y0) : int(y1), int(x0) : int(x1)] for x0, y0, x1, y1 in boxes]
         seeds = [zlib.crc32(repr(crop.shape).encode() + crop.tobytes()) for crop in crops]
