@@ -3,6 +3,7 @@
 import pytest
 
 import u2s_datasets as u2s
+from tests.helpers.container import container, run_inside
 from tests.helpers.fakes import Broken, Careless, RedSquares, Touchy, picture, some_pictures
 from tests.helpers.hostile_images import write_hostile
 from tests.helpers.run_files import private_rows, public_rows
@@ -120,6 +121,29 @@ def test_a_row_that_kills_its_worker_is_withheld_and_the_others_are_done(tmp_pat
     assert (facts["safe"], facts["anonymized"], facts["withheld"]) == (4, 6, 2)
     dead = [row[c.SOURCE] for row in private_rows(tmp_path / "out") if row[c.STATUS] == c.WITHHELD]
     assert dead == ["03.png", "07.png"]
+
+
+def hungry_run(tmp_path, detector, workers):
+    """Eight pictures for which the detector takes much memory, in a group of 1,000 MiB, by the command line."""
+    folder = some_pictures(tmp_path / "in", blue=range(8), number=8)  # two chunks
+    call = ["-m", "u2s_datasets.cli.main", "anonymize", str(folder), "--out", str(tmp_path / "out"), "-q"]
+    with container(1000 * 2**20) as group:
+        return run_inside(group, *call, "--detectors", f"tests.helpers.fakes:{detector}", "--num-proc", str(workers))
+
+
+def test_a_death_for_want_of_memory_is_no_verdict_and_fewer_workers_do_the_rows(tmp_path):
+    done = hungry_run(tmp_path, "Hungry", workers=2)
+    assert done.returncode == 0, done.stderr
+    assert "going on with num_proc=1" in done.stderr and "=1.0 GiB" in done.stderr
+    assert [row[c.STATUS] for row in private_rows(tmp_path / "out")] == [c.SAFE] * 8
+
+
+def test_a_run_that_lacks_memory_for_one_worker_stops_and_blames_no_row(tmp_path):
+    done = hungry_run(tmp_path, "Starving", workers=2)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("u2s: one worker alone runs out of memory (") and "--num-proc 1" in last
+    assert private_rows(tmp_path / "out") == [] and not (tmp_path / "out/run.json").exists()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
