@@ -89,7 +89,7 @@ def _find_image_column(features: Features, wanted: str | None, location: str) ->
     if wanted is not None:
         if wanted not in features:
             raise SetupError(f"{location!r} has no column {wanted!r}; the columns are {list(features)}")
-        if wanted not in holding and not _holds_text(features[wanted]):
+        if not may_hold_images(features[wanted]):
             can = f"; those that can are {holding}" if holding else ""
             raise SetupError(f"the column {wanted!r} of {location!r} cannot hold images or their paths{can}")
         return wanted
@@ -101,6 +101,11 @@ def _find_image_column(features: Features, wanted: str | None, location: str) ->
         f"{location!r} has {'no' if not holding else 'several'} image columns; the columns are {list(features)}; "
         "name one with --image-column"
     )
+
+
+def may_hold_images(feature: Any) -> bool:
+    """Whether a column of this type may hold images, or paths of images."""
+    return _holds_images(feature) or _holds_text(feature)
 
 
 def _holds_images(feature: Any) -> bool:
