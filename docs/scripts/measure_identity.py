@@ -5,8 +5,6 @@ FOLDER holds labels.jsonl, a line for each picture: {"file": "a.jpg", "faces": [
 100 faces of scikit-image's `lfw_subset`, which no threshold was chosen by, are measured as well.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -8,8 +8,6 @@ Sources: https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel
 and proc_pid_mountinfo(5).
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import resource

@@ -1,7 +1,5 @@
 """A folder's metadata.csv or metadata.jsonl: which row belongs to which file. No row is dropped, none is guessed."""
 
-from __future__ import annotations
-
 import logging
 import posixpath
 import re

@@ -3,8 +3,6 @@
 A file's ClassLabel numbers its names in an order of its own: 0 may be a cat here and a dog in the next file.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any

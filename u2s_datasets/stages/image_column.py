@@ -3,8 +3,6 @@
 A single value that is no image among others that are is a row's own fault, and withholds that row.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from contextlib import suppress
