@@ -48,6 +48,7 @@ _LAZY = {
     "load_criteria": "privacy.criteria",
     "Profile": "stages.profiles",
     "apply_reviews": "review.decisions",
+    "review_again": "review.decisions",
     "from_fiftyone": "review.fiftyone_app.convert",
     "to_fiftyone": "review.fiftyone_app.convert",
     "profile": "stages.profiles",

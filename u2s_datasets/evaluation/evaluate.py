@@ -17,10 +17,12 @@ from u2s_datasets.evaluation.report.run_rows import RunRows
 from u2s_datasets.evaluation.report.summary import check_over
 from u2s_datasets.parts import Part, catalog
 from u2s_datasets.parts.metrics.definitions import FEW, SPECS
+from u2s_datasets.runs.change import Change
 from u2s_datasets.runs.files import PRIVATE_MODE, PUBLIC_MODE
+from u2s_datasets.runs.layout import EVALUATION
 from u2s_datasets.runs.manifest import read_manifest
 from u2s_datasets.runs.origin import find_origin
-from u2s_datasets.runs.writer import Output
+from u2s_datasets.runs.writer import open_finished
 from u2s_datasets.sources.open import open_source
 from u2s_datasets.stages.score import MODELS, NETWORKS, Score, make_network
 
@@ -138,12 +140,15 @@ def evaluate_run(
     score.check()
     source = find_origin(read_manifest(root), to_show=True) if original is None else open_source(original)
     find = None if source is None else source.original
-    with Output(root) as output:
-        output.evaluated.unlink(missing_ok=True)
+    with open_finished(root, but=EVALUATION) as output:
+        change = Change(output)
+        change.drop(*EVALUATION)
+        change.commit()
         job = EvaluationJob(RunRows(root), score, find, over, seed)
         scores = output.tmp / output.evaluated.name
         attacks, controls = measure_rows(job, scores), measure_controls(job)
         scores.replace(output.evaluated)
+        output.bind("private/eval.parquet")
         evaluation = Evaluation(attacks, controls, absent, inspection)
         beyond = {private: evaluation.plain(private) for private in (True, False)}
         found = dataclasses.replace(report(root, over, score.paper_compat), beyond=beyond)
@@ -151,6 +156,7 @@ def evaluate_run(
         for private, folder, mode in ((True, output.private, PRIVATE_MODE), (False, root, PUBLIC_MODE)):
             output.write(folder / "eval.json", made.to_json(private).encode(), mode)
             output.write(folder / "eval.md", found.to_markdown(private).encode(), mode)
+        output.bind("eval.json", "private/eval.json")
         write_reports(output, original=find)
     return made
 

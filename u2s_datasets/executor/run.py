@@ -30,7 +30,6 @@ from u2s_datasets.parts.fingerprint import code_digest
 from u2s_datasets.parts.metrics.encoders import MetricNetwork
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.privacy.criteria import CriteriaLike
-from u2s_datasets.runs.files import json_bytes
 from u2s_datasets.runs.manifest import Shard, count_rows
 from u2s_datasets.runs.object_store import output_at
 from u2s_datasets.runs.writer import Output, check_apart
@@ -133,7 +132,7 @@ def _run(src: str | Path, out: str | Path, options: RunOptions) -> dict[str, Any
         shards = output.resume(plan.binding(key))
         rates = plan.work(output, shards, key)
         summary = {**plan.summary(), **count_rows(shards, plan.rows), "rates": rates}
-        _finish(output, source, summary)
+        _finish(output, source, shards, summary)
     return summary
 
 
@@ -149,11 +148,11 @@ def _check_required(source: Source, chosen: Profile) -> None:
             raise SetupError(f"label_column={name!r} is not a kept column; name it in --keep as well")
 
 
-def _finish(output: Output, source: Source, summary: dict[str, Any]) -> None:
+def _finish(output: Output, source: Source, shards: list[Shard], summary: dict[str, Any]) -> None:
     """Write `run.json` and the reports, or nothing that vouches for the run."""
     from u2s_datasets.evaluation.report.report import write_reports
 
-    output.write(output.run, json_bytes(summary) + b"\n")
+    output.vouch(shards, summary)
     output.gather()
     try:
         write_reports(output, original=source.original)  # it counts the rows once more, in the files themselves

@@ -20,9 +20,11 @@ from u2s_datasets.evaluation.report.summary import Original, Summary, summarize
 from u2s_datasets.evaluation.report.tables import html_table, join_tables, markdown_table, report_tables, text_table
 from u2s_datasets.parts.metrics.definitions import FEW
 from u2s_datasets.runs.files import PRIVATE_MODE
+from u2s_datasets.runs.layout import Layout
 from u2s_datasets.runs.manifest import read_manifest
 from u2s_datasets.runs.origin import find_origin
-from u2s_datasets.runs.writer import Output
+from u2s_datasets.runs.seal import check_sealed
+from u2s_datasets.runs.writer import Output, finish_change, open_finished
 
 _RUN = ("skipped", "inspected_criteria", "not_inspected")
 
@@ -107,8 +109,19 @@ def report(data: Any, over: str = "all", paper_compat: bool = False, vispr: str 
 
     Raises:
         U2SError: rows in are not safe + anonymized + withheld, or a folder's files disagree about them.
-        SetupError: `data` is neither, or `vispr` is not such a result.
+        SetupError: `data` is neither, a file of the folder is missing or was changed by hand, or `vispr` is not such a
+            result.
     """
+    if isinstance(data, (str, Path)):
+        root = Path(data).expanduser()
+        finish_change(root)
+        if Layout(root).manifest.exists():
+            check_sealed(root, read_manifest(root))
+    return count(data, over, paper_compat, vispr)
+
+
+def count(data: Any, over: str = "all", paper_compat: bool = False, vispr: str | Path | None = None) -> Report:
+    """As `report`, whether the folder's files are those that were written or not; the counts must agree."""
     known = {} if vispr is None else {"inspection": read_inspection(vispr)}
     rows = RunRows(Path(data)) if isinstance(data, (str, Path)) else DatasetRows(data)
     names = (
@@ -140,7 +153,7 @@ def write_reports(output: Output, original: Original | None = None, max_images: 
         max_images: pictures in the public gallery.
         seed: seed of the gallery's sample.
     """
-    made = report(output.root)
+    made = count(output.root)
     public = made.to_html(max_images=max_images, seed=seed)
     private = made.to_html(private=True, original=original)
     output.write(output.private / "report.html", private.encode(), PRIVATE_MODE)
@@ -155,5 +168,5 @@ def rewrite_reports(out: str | Path) -> None:
     """
     root = Path(out).expanduser()
     source = find_origin(read_manifest(root), to_show=True)
-    with Output(root) as output:
+    with open_finished(root) as output:
         write_reports(output, original=None if source is None else source.original)
