@@ -90,5 +90,5 @@ def test_what_no_machine_can_hold_is_refused(pipeline, nodes, given, message):
 @pytest.mark.parametrize("values", [[["a.png"]], [3], ["a grey cat", "two dogs"]])
 def test_a_column_of_a_users_table_that_can_hold_no_image_is_a_fault_of_the_call(values):
     blocks = UserBlocks(Pipeline(u2s.profile("cpu"), b""))
-    with pytest.raises(u2s.SetupError, match="column 'image' holds .*, not images"):
+    with pytest.raises(u2s.SetupError, match=r"column 'image' holds .*, not images"):
         blocks.rows(pa.table({"image": values}))
