@@ -172,6 +172,7 @@ def mapped(ds, kind: str | None, stream: bool) -> list[str]:
     return [row[c.STATUS] for row in (made if stream else made.with_format(None))]
 
 
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning")  # of datasets' own formatter
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("width", [96, 120])
 @pytest.mark.parametrize("kind", [None, "numpy", "pandas", "arrow", "torch", "jax", "polars", "tf"])
