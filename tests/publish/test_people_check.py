@@ -1,4 +1,7 @@
-"""A push asks once more whether a flagged image still shows a person of its original, where the network is here."""
+"""A push asks once more whether a flagged image still shows a person of its original, where the network is here.
+
+The Makefile finds these tests by the words "is not installed: pip install".
+"""
 
 import importlib.util
 
