@@ -92,15 +92,16 @@ After a rewriting editor a face network (`u2s.Anonymize(identity=u2s.DlibFaces()
 original is still there (law 9); `u2s push` asks again. There are two questions, and so two cosines:
 
 - `same`, {DlibFaces.same}, is loose: is the face that stands at a face's place the same person? One comparison a face.
-- `same_elsewhere`, {DlibFaces.same_elsewhere}, is strict: is a face anybody else of the original? Everybody is
-  compared with everybody. A push asks by it alone.
+- `same_elsewhere`, {DlibFaces.same_elsewhere}, is strict: is a face anybody else of the original? All are compared with
+  all. A push asks by it alone.
 
 Faces below `smallest`, {DlibFaces.smallest} pixels at the shorter side, and those in which the network reads no
 landmarks, cannot be told: they are redacted, and never pass for another person. The original is embedded mirrored, too.
 
 Measured on 2026-11-30 by `python docs/scripts/measure_identity.py FOLDER` on 159 faces of real photos, many of them
 masked or small, and, below, on faces by which no threshold was chosen. Each cell: recognised by the loose threshold /
-by the strict one, of how many; shifts and blurs are in sides of the face. For strangers that is the rate of false alarms, for all others the higher the better.
+by the strict one, of how many. For strangers that is the rate of false alarms, for all others the higher the better.
+Shifts and blurs are in sides of the face.
 
 | 159 faces | 0 to 16 px | 16 to 24 px | 24 to 48 px | 48 px and more |
 |---|---|---|---|---|

@@ -59,7 +59,7 @@ def _try_identity() -> str:
         return str(error)
     except (U2SError, OSError, RuntimeError) as error:
         return f"FAILS: {error}"
-    return "works"
+    return "loads"
 
 
 def _try_detectors() -> int:
