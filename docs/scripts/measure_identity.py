@@ -89,10 +89,10 @@ ALTERED: dict[str, Callable[[np.ndarray, Box], Altered]] = {
     "JPEG 20": _jpeg,
     "half size and back": _half,
     "dark (× 0.4)": _dark,
-    "shifted by 15% of the face": _shift,
+    "shifted by 15%": _shift,
     "turned by 12°": _turn,
     "noise, σ 25": _noise,
-    "blurred, σ 6% of the face": _blur,
+    "blurred, σ 6%": _blur,
 }
 
 

@@ -1,5 +1,6 @@
 """What a profile is made of, what it says is missing, and how many processes share its models; no model is loaded."""
 
+import importlib.util
 import pickle
 import re
 from pathlib import Path
@@ -85,6 +86,30 @@ def test_roles_take_other_weights_and_engines():
     assert build("permissive", editor="solid", dtype="float32").anonymize.editor.method == "solid"
 
 
+def test_a_profile_names_its_face_network_whatever_is_installed():
+    for name in ("paper", "permissive"):
+        assert build(name).anonymize.identity == u2s.DlibFaces()
+        assert build(name, identity="none").anonymize.identity is None
+        assert build(name, editor="solid").anonymize.identity is None
+    own = u2s.DlibFaces(smallest=24)
+    assert build("cpu", editor=Rewriter(), identity=own).anonymize.identity is own
+    assert build("cpu", editor=Rewriter()).anonymize.identity is None
+    assert build("cpu", identity="none").anonymize.identity is None
+    ready = build("paper").with_engine("openvino")
+    assert ready.anonymize.identity.engine == ready.anonymize.identity.detector.engine == "openvino"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("face_recognition_models") is not None, reason="the extra is installed")
+def test_a_missing_face_network_stops_the_run_and_names_the_remedy_and_the_alternative():
+    for name in ("paper", "permissive"):
+        with pytest.raises(SetupError, match="--identity none") as caught:
+            u2s.profile(name)
+        assert "pip install 'u2s_datasets[identity]'" in str(caught.value)
+        with pytest.raises(SetupError) as caught:
+            u2s.profile(name, identity="none")
+        assert "[identity]" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -108,6 +133,11 @@ def test_roles_take_other_weights_and_engines():
         (("cpu", {"threshold": 0.3}), "threshold=0.3: profile 'cpu' has no language models"),
         (("cpu", {"method": "generate"}), "method='generate': profile 'cpu' has no language models"),
         (("cpu", {"groups": "paper"}), "groups='paper': profile 'cpu' has no language models"),
+        (("cpu", {"identity": "dlib_faces"}), "identity='dlib_faces': the editor Redact draws no people; leave it out"),
+        (("cpu", {"identity": u2s.DlibFaces()}), "identity=DlibFaces: the editor Redact draws no people"),
+        (("paper", {"identity": "clip"}), "identity='clip' embeds no faces; expected a face network"),
+        (("paper", {"identity": "face"}), "unknown encoder 'face'; expected one of"),
+        (("paper", {"identity": "onnx_faces"}), "identity='onnx_faces' takes more than a name"),
         (("paper", {"criteria": "smells"}), "unknown criterion 'smells'"),
         (("paper", {"criteria": ()}), "criteria=() asks for nothing"),
         (("paper", {"threshold": 0.3, "method": "generate"}), "threshold is for method='choose'"),

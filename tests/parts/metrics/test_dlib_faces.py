@@ -56,6 +56,12 @@ def test_a_missing_extra_names_the_remedy_and_the_alternative():
 
 
 @needs_network
+def test_the_strict_threshold_is_not_the_loose_one():
+    with pytest.raises(SetupError, match=r"same_elsewhere=0.9 is below same=0.92"):
+        u2s.DlibFaces(same_elsewhere=0.9).check()
+
+
+@needs_network
 def test_the_numbers_are_dlib_s_by_both_engines():
     dlib = pytest.importorskip("dlib", reason="dlib is not installed: pip install dlib-bin")
     theirs = dlib.face_recognition_model_v1(str(u2s.DlibFaces()._file()))
