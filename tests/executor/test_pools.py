@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import pyarrow as pa
 import pytest
 
 import u2s_datasets as u2s
 from tests.helpers.fakes import RedSquares, Rewriter
 from u2s_datasets.executor.pipeline import Pipeline
 from u2s_datasets.executor.pools import complete_pools, size_pools
+from u2s_datasets.executor.ray_blocks import UserBlocks
 from u2s_datasets.parts.backends.scripted import Scripted
 
 
@@ -83,3 +85,10 @@ def test_models_share_what_gpus_there_are(nodes, workers, share):
 def test_what_no_machine_can_hold_is_refused(pipeline, nodes, given, message):
     with pytest.raises(u2s.SetupError, match=message):
         size_pools(pipeline, complete_pools(pipeline.profile, given), nodes, 0.25)
+
+
+@pytest.mark.parametrize("values", [[["a.png"]], [3], ["a grey cat", "two dogs"]])
+def test_a_column_of_a_users_table_that_can_hold_no_image_is_a_fault_of_the_call(values):
+    blocks = UserBlocks(Pipeline(u2s.profile("cpu"), b""))
+    with pytest.raises(u2s.SetupError, match=r"column 'image' holds .*, not images"):
+        blocks.rows(pa.table({"image": values}))

@@ -46,6 +46,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 WRONG: dict[str, dict[str, Any]] = {
     "faces": {"flag_threshold": 7, "scales": (), "engine": "steam", "threads": 0},
     "text": {"flag_threshold": 60, "max_scale": 0, "engine": "steam", "grow": math.nan},
+    "dlib_faces": {"same": 1.5, "same_elsewhere": 0.1, "smallest": 0, "engine": "steam", "threads": 0},
     "openai": {"timeout": 0, "retries": -1, "max_pixels": "many"},
     "transformers": {"dtype": "int3", "attention": "none", "batch_size": 0},
     "vllm": {"dtype": "int3", "max_images": 0, "gpu_memory_utilization": 1.5},

@@ -1,5 +1,6 @@
 """What a profile is made of, what it says is missing, and how many processes share its models; no model is loaded."""
 
+import importlib.util
 import pickle
 import re
 from pathlib import Path
@@ -85,6 +86,30 @@ def test_roles_take_other_weights_and_engines():
     assert build("permissive", editor="solid", dtype="float32").anonymize.editor.method == "solid"
 
 
+def test_a_profile_names_its_face_network_whatever_is_installed():
+    for name in ("paper", "permissive"):
+        assert build(name).anonymize.identity == u2s.DlibFaces()
+        assert build(name, identity="none").anonymize.identity is None
+        assert build(name, editor="solid").anonymize.identity is None
+    own = u2s.DlibFaces(smallest=24)
+    assert build("cpu", editor=Rewriter(), identity=own).anonymize.identity is own
+    assert build("cpu", editor=Rewriter()).anonymize.identity is None
+    assert build("cpu", identity="none").anonymize.identity is None
+    ready = build("paper").with_engine("openvino")
+    assert ready.anonymize.identity.engine == ready.anonymize.identity.detector.engine == "openvino"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("face_recognition_models") is not None, reason="the extra is installed")
+def test_a_missing_face_network_stops_the_run_and_names_the_remedy_and_the_alternative():
+    for name in ("paper", "permissive"):
+        with pytest.raises(SetupError, match="--identity none") as caught:
+            u2s.profile(name)
+        assert "pip install 'u2s_datasets[identity]'" in str(caught.value)
+        with pytest.raises(SetupError) as caught:
+            u2s.profile(name, identity="none")
+        assert "[identity]" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -108,6 +133,11 @@ def test_roles_take_other_weights_and_engines():
         (("cpu", {"threshold": 0.3}), "threshold=0.3: profile 'cpu' has no language models"),
         (("cpu", {"method": "generate"}), "method='generate': profile 'cpu' has no language models"),
         (("cpu", {"groups": "paper"}), "groups='paper': profile 'cpu' has no language models"),
+        (("cpu", {"identity": "dlib_faces"}), "identity='dlib_faces': the editor Redact draws no people; leave it out"),
+        (("cpu", {"identity": u2s.DlibFaces()}), "identity=DlibFaces: the editor Redact draws no people"),
+        (("paper", {"identity": "clip"}), "identity='clip' embeds no faces; expected a face network"),
+        (("paper", {"identity": "face"}), "unknown encoder 'face'; expected one of"),
+        (("paper", {"identity": "onnx_faces"}), "identity='onnx_faces' takes more than a name"),
         (("paper", {"criteria": "smells"}), "unknown criterion 'smells'"),
         (("paper", {"criteria": ()}), "criteria=() asks for nothing"),
         (("paper", {"threshold": 0.3, "method": "generate"}), "threshold is for method='choose'"),
@@ -235,3 +265,61 @@ def test_the_table_of_instruction_editors_is_that_of_the_code():
         assert f"| `{name}` | `{weights.model}` | {weights.licence} | {weights.billions} billion |" in page
     for name, family in FAMILIES.items():
         assert re.search(rf"`{name}`.* \| {family.steps} \|", page)
+
+
+# --- the gate
+
+
+def test_a_profile_gates_by_what_it_measures_and_says_no_more():
+    assert (build("cpu").gate.above, build("cpu").gate.at_most) == ((), ())
+    for name in ("paper", "permissive"):
+        made = build(name)
+        assert (made.gate.above, made.gate.at_most) == ((("clip_ratio", 0.7),), (("faces_same", 0),))
+        assert made.gate.strict and all(made.score.measures(s) for s, _ in (*made.gate.above, *made.gate.at_most))
+        assert made.score.faces == made.anonymize.identity  # one network, loaded once
+
+
+def test_limits_are_the_user_s_own():
+    made = build("cpu", above={"ssim": 0.3}, scores={"clip": "org/clip"}, at_most={})
+    assert (made.gate.above, made.gate.at_most) == ((("ssim", 0.3),), ())
+    assert (made.score.clip.model, made.score.faces) == ("org/clip", None)
+    assert build("paper", scores={}).gate.at_most == ()
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (
+            {"above": {"clip_ratio": 0.7}},
+            r"above=\{'clip_ratio': …\}: nothing here measures it; give scores=\{'clip': ''",
+        ),
+        ({"at_most": {"vlm_score": 0.7}}, "nothing here measures it"),
+        ({"at_most": {"beauty": 0.7}}, "unknown score 'beauty'; expected one of: "),
+        ({"above": {"ssim": float("nan")}}, "invalid limit nan of ssim"),
+        ({"scores": {"beauty": ""}}, "unknown network 'beauty'; expected one of: clip, lpips, faces"),
+        ({"scores": {"faces": "clip"}}, r"scores\['faces'\]"),
+        ({"scores": {"clip": 3}}, r"scores\['clip'\]"),
+        ({"scores": "clip"}, "invalid scores='clip'; expected networks"),
+    ],
+)
+def test_a_limit_that_nothing_measures_is_refused(options, words):
+    with pytest.raises(SetupError, match=words):
+        build("cpu", **options)
+
+
+def test_the_command_takes_limits(tmp_path, photos, capsys):
+    call = [
+        "anonymize",
+        str(photos / "people"),
+        "--out",
+        str(tmp_path / "o"),
+        "--detectors",
+        "faces",
+        "--num-proc",
+        "1",
+    ]
+    assert main([*call, "--above", "clip_ratio=0.7"]) == 2
+    assert main([*call, "--above", "ssim"]) == 2
+    assert "invalid --above 'ssim'; expected SCORE=NUMBER" in capsys.readouterr().err
+    assert main([*call, "--above", "ssim=1"]) == 0  # nothing that was edited is exactly as it was
+    assert "quality" in capsys.readouterr().out

@@ -14,6 +14,8 @@ from u2s_datasets.sources.addresses import local_path, strip_credentials
 _GROUPS = {
     "profile_name": "what is done",
     "models": "models, for profiles that have some",
+    "scores": "what an edited image must score",
+    "seed": "how it is edited",
     "split": "what is read",
     "secret": "how it is run",
 }
@@ -34,6 +36,9 @@ OPTIONS = OptionTable(
         "criteria": Flag(metavar="A,B", parse=arguments.criteria),
         "threshold": Flag(metavar="T"),
         "groups": Flag(metavar="A,B", parse=arguments.groups),
+        "scores": Flag("--score", "NETWORK[=WEIGHTS]", arguments.networks, repeats=True),
+        "above": Flag(metavar="SCORE=VALUE", parse=arguments.limits, repeats=True),
+        "at_most": Flag(metavar="SCORE=VALUE", parse=arguments.limits, repeats=True),
         "image_column": Flag(metavar="NAME"),
         "keep": Flag(metavar="A,B", parse=lambda _, value: arguments.names(value)),
         "allow": Flag(metavar="A,B", parse=lambda _, value: arguments.names(value)),
@@ -45,7 +50,10 @@ OPTIONS = OptionTable(
         "pools": Flag("--pool", "STAGE:NAME=VALUE,…", arguments.pools, repeats=True),
     },
 )
-_NAMES = [name for name in OPTIONS.fields() if name != "progress"]  # --quiet is its opposite, and more
+_NAMES = [
+    "profile_name",
+    *(name for name in OPTIONS.fields() if name not in ("profile_name", "progress")),  # --quiet is the opposite
+]
 
 
 def add(commands: Any, help_class: Any) -> None:

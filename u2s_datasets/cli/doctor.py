@@ -6,7 +6,7 @@ import os
 import platform
 import re
 
-from u2s_datasets.errors import U2SError
+from u2s_datasets.errors import MissingExtra, U2SError
 
 _MODULES = {"open_clip_torch": "open_clip", "ray[data]": "ray"}
 
@@ -21,7 +21,9 @@ def examine() -> int:
         cure = f"pip install 'u2s_datasets[{extra}]'"
         print(f"  extra {extra:9}", f"missing {', '.join(missing)}: {cure}" if missing else "ready")
     print(f"accelerator: {_accelerator()}")
-    return _try_detectors()
+    failed = _try_detectors()
+    print(f"  DlibFaces, which tells people apart: {_try_identity()}")
+    return failed
 
 
 def _extras() -> dict[str, list[str]]:
@@ -43,6 +45,19 @@ def _accelerator() -> str:
 
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return ", ".join(names) or "none that torch can use"
+
+
+def _try_identity() -> str:
+    """Load the face network, whose absence keeps nothing from working but the rewriting of faces."""
+    from u2s_datasets.parts.metrics.dlib_faces import DlibFaces
+
+    try:
+        _ = DlibFaces().loaded
+    except MissingExtra as error:
+        return str(error)
+    except (U2SError, OSError, RuntimeError) as error:
+        return f"FAILS: {error}"
+    return "loads"
 
 
 def _try_detectors() -> int:

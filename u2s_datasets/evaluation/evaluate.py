@@ -24,7 +24,7 @@ from u2s_datasets.runs.manifest import read_manifest
 from u2s_datasets.runs.origin import find_origin
 from u2s_datasets.runs.writer import open_finished
 from u2s_datasets.sources.open import open_source
-from u2s_datasets.stages.score import MODELS, NETWORKS, Score
+from u2s_datasets.stages.score import MODELS, NETWORKS, Score, make_network
 
 _MODEL = "a model that sees: --vlm (such as InternVL3.5-8B-HF, Apache-2.0)"
 
@@ -189,14 +189,8 @@ def _scores_by(field: str) -> list[str]:
 
 def make_parts(clip: str | None, lpips: str | None, faces: str | None, vlm: str | None) -> dict[str, Part]:
     """The parts that these arguments of the command line name; see `u2s eval --help`."""
-    parts: dict[str, Part] = {}
-    if clip:
-        parts["clip"] = catalog.make("encoder", "clip", catalog.ENCODERS, model=clip)
-    if lpips:
-        parts["lpips"] = catalog.make("encoder", "lpips", catalog.ENCODERS, trunk=lpips)
-    if faces:
-        name, options = ("onnx_faces", {"file": faces}) if faces.endswith(".onnx") else (faces, {})
-        parts["faces"] = catalog.make("encoder", name, catalog.ENCODERS, **options)
+    named = {"clip": clip, "lpips": lpips, "faces": faces}
+    parts: dict[str, Part] = {field: make_network(field, given) for field, given in named.items() if given}
     if vlm:
         address, _, model = vlm.partition("#")
         remote = {"model": model, "base_url": address}

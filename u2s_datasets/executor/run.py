@@ -27,6 +27,7 @@ from u2s_datasets.images.stored import stored_size
 from u2s_datasets.parts import Editor, Part
 from u2s_datasets.parts.docstrings import documented_by
 from u2s_datasets.parts.fingerprint import code_digest
+from u2s_datasets.parts.metrics.encoders import MetricNetwork
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.privacy.criteria import CriteriaLike
 from u2s_datasets.runs.manifest import Shard, count_rows
@@ -35,7 +36,8 @@ from u2s_datasets.runs.writer import Output, check_apart
 from u2s_datasets.sources.base import Item, Source
 from u2s_datasets.sources.open import open_source
 from u2s_datasets.stages import profiles
-from u2s_datasets.stages.profiles import Backends, Profile
+from u2s_datasets.stages.changes import Backends
+from u2s_datasets.stages.profiles import Profile
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -65,6 +67,9 @@ def run(
     threshold: float | None = None,
     method: str | None = None,
     groups: tuple[str, ...] | str | None = None,
+    scores: Mapping[str, str | MetricNetwork] | None = None,
+    above: Mapping[str, float] | None = None,
+    at_most: Mapping[str, float] | None = None,
     seed: int = 0,
     format: str = "auto",
     verify: bool = True,
@@ -255,14 +260,14 @@ class RunPlan:
         if ranges:
             output.withdraw()
         pipeline = Pipeline(self.profile, secret, self.source.kept)
-        workers = self.options.num_proc or default_number(self.on_gpu)
+        workers = self._workers(pipeline, left)
         began, first_rows, writing = time.monotonic(), None, 0.0
         # This imports `datasets`, which takes seconds: now, and not at the first shard, while the workers wait.
         columns.features(columns.PUBLIC)
         collected: dict[int, list[dict[str, Any]]] = {number: [] for number in ranges}
         disable = not self.options.progress
         with tqdm(total=self.rows, initial=self.rows - left, unit="img", disable=disable, smoothing=0.05) as bar:
-            for number, rows in self._results(pipeline, list(ranges.values()), min(workers, max(1, left))):
+            for number, rows in self._results(pipeline, list(ranges.values()), workers):
                 first_rows = first_rows or time.monotonic()
                 collected[number] += rows
                 bar.update(len(rows))
@@ -277,20 +282,22 @@ class RunPlan:
             "seconds": round(seconds, 3),
             "rows_per_second": round(left / seconds, 3) if left else None,
             "seconds_to_first_rows": round(first_rows - began, 3) if first_rows else None,
-            "workers": workers,
+            "workers": workers.number,
         }
         return rates if self.engine is None else rates | self.engine.summary(writing, left)
 
+    def _workers(self, pipeline: Pipeline, left: int) -> Workers[int, Item, dict[str, Any]]:
+        """Worker processes, none of which is started yet, for as many rows as are left."""
+        number = min(self.options.num_proc or default_number(self.on_gpu), max(1, left))
+        return Workers(pipeline, pipeline.crashed, number, here=self.options.num_proc == 1)
+
     def _results(
-        self, pipeline: Pipeline, ranges: Sequence[RowRange], workers: int
+        self, pipeline: Pipeline, ranges: Sequence[RowRange], workers: Workers[int, Item, dict[str, Any]]
     ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """(shard, its next rows), from whatever drives the run."""
         if self.engine is not None:
             return self.engine.map(pipeline, self.source, ranges)
-        pool: Workers[int, Item, dict[str, Any]] = Workers(
-            pipeline, pipeline.crashed, workers, here=self.options.num_proc == 1
-        )
-        return pool.map(self._chunks(ranges))
+        return workers.map(self._chunks(ranges))
 
     def _chunks(self, ranges: Sequence[RowRange]) -> Iterator[tuple[int, list[Item]]]:
         for rows in ranges:

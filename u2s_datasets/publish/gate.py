@@ -12,6 +12,7 @@ from u2s_datasets.parts.checks import check_float
 from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.publish import text_check
 from u2s_datasets.publish.candidate import ROW_ID, Candidate
+from u2s_datasets.publish.people_check import PeopleCheck
 from u2s_datasets.publish.provenance import ProvenanceTally, is_verified
 from u2s_datasets.runs.audit import FEWEST, Audit
 from u2s_datasets.runs.decisions import APPROVE, REJECT
@@ -22,6 +23,7 @@ ALLOWABLE = {
     "foreign_files": "the repository held files that this program did not write",
     "originals": "published bytes were not compared with the originals, which were not at hand",
     "quality": "a score that the quality gate asks for was not measured",
+    "recognised": "flagged images in which a face network recognises a person of the original were let through",
     "text": "public texts that the leak rules stopped were let through",
     "unbound": "the run is of a version that did not bind its facts, reviews, audits and scores to its rows: the facts "
     "here are those of the rows, and reviews, audits and scores are taken as they stand in its folder",
@@ -46,6 +48,7 @@ REMEDIES = {
     "original": "an original may never leave: run again with another --format, such as webp",
     "originals": "put the source back in its place",
     "quality": "map u2s.score with that metric first, or leave it out of the quality gate",
+    "recognised": "edit these rows again, or withhold them",
     "repository": "push into a private repository, or say private=False (--public)",
     "row_id": "a row id must be 32 hex digits and unique",
     "status": "expected safe, anonymized or withheld",
@@ -111,6 +114,7 @@ class PublishGate:
         self.measured: Counter[str] = Counter()
         self._findings: dict[str, Finding] = {}
         self._row_ids: set[str] = set()
+        self._people = PeopleCheck()
         for name, worst in self.quality.items():
             if name not in SPECS:
                 raise SetupError(f"unknown score quality={name!r}; expected one of: {', '.join(SPECS)}")
@@ -208,7 +212,11 @@ class PublishGate:
                 self.note("originals", "an original is missing", row.row_id)
             elif original.data == image.data:
                 self.note("original", "an image is its original, byte for byte", row.row_id)
-            if not row.flagged or original.pixels is None or not same.untouched(original.pixels, image.pixels):
+            if not row.flagged or original.pixels is None:
+                continue
+            if self._people.recognises(row.review, original.pixels, image.pixels):
+                self.note("recognised", "a flagged image still shows a person of its original", row.row_id)
+            if not same.untouched(original.pixels, image.pixels):
                 continue
             if same.digest(original.pixels) == same.digest(image.pixels):
                 self.note("original", "a flagged image has its original's pixels", row.row_id)

@@ -15,6 +15,7 @@ from u2s_datasets.evaluation.report.report import Report
 from u2s_datasets.evaluation.report.tables import Table, evaluation_tables, number_tables
 from u2s_datasets.parts.catalog import category_of, known_detectors
 from u2s_datasets.parts.fingerprint import code_digest
+from u2s_datasets.parts.metrics.dlib_faces import DlibFaces
 from u2s_datasets.parts.weights import WEIGHTS
 from u2s_datasets.publish.build import Builder, BuiltFile
 from u2s_datasets.publish.dataset_split import DatasetSplit
@@ -128,7 +129,7 @@ def list_parts(config: Any, versions: Mapping[str, str], licences: Mapping[str, 
         versions: package -> version.
         licences: model id -> licence, as the user states them.
     """
-    shipped = {type(part).__name__: part.shipped for part in known_detectors() if part.shipped}
+    shipped = {type(part).__name__: part.shipped for part in (*known_detectors(), DlibFaces()) if part.shipped}
     for part in {json.dumps(p, sort_keys=True): p for p in _part_configs(config)}.values():
         name, model, revision = part["part"], part.get("model"), part.get("revision")
         known = WEIGHTS.get(str(model))

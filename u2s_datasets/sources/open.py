@@ -53,7 +53,8 @@ def open_source(
         allow: kept columns that may pass although they look identifying.
 
     Raises:
-        SetupError: no such source, split or column, a source without rows, or a kept column that may not be published.
+        SetupError: no such source, split or column, a source without rows or images, or a kept column that may not be
+            published.
     """
     path = local_path(src)
     address = str(path) if path is not None and "://" in src else src
@@ -68,5 +69,6 @@ def open_source(
         raise SetupError(f"no file or folder {address!r}; a dataset on the Hub is written ORG/NAME")
     if not len(source):
         raise SetupError(f"{source.location!r} holds no row; give a source with images")
+    source.check_images()
     check_kept(source.kept, source.kept_values, allow)
     return source

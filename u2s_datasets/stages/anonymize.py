@@ -188,8 +188,8 @@ class Anonymize(Step):
         """Edit rows until nothing is left in them of what was private (law 4). Here stands the order of it all.
 
         The regions of an edit are hidden from its start, then its prompts are set. Every attempt lets the editor work,
-        accepts its output and records what is left, which the next attempt hides as well. After any other editor a
-        last attempt redacts what is left in its output. A row in which something is left even then is withheld.
+        accepts its output and records what is left, which the next attempt hides as well. After any other editor
+        further attempts redact what is left in its output. A row in which something is left even then is withheld.
         """
         each_row(edits, self._prepare, "error")
         pending, settled = alive(edits), []
@@ -200,7 +200,8 @@ class Anonymize(Step):
         pending += settled
         if not _paints_boxes(self.editor):
             each_row(pending, RowEdit.redact_residue, "edit_failed")
-            pending = self._attempt(alive(pending), Redact(), 0)
+            for _ in range(self.attempts):  # what is hidden may show what stood half behind it
+                pending = self._attempt(alive(pending), Redact(), 0)
         for edit in pending:
             kinds = sorted({detection.category for detection in edit.residue})
             edit.fail(ResidueFound(f"still found after {len(edit.attempts)} attempts: {', '.join(kinds)}"))

@@ -66,9 +66,7 @@ class Step(Part):
     def check(self) -> None:
         """Check every part of this step; several errors are raised as one."""
         values = [v for value in vars(self).values() for v in (value if isinstance(value, tuple) else (value,))]
-        errors = [error for part in values if isinstance(part, Part) for error in _setup_errors(part)]
-        if errors:
-            raise together(errors) from errors[0]
+        check_parts(*(part for part in values if isinstance(part, Part)))
 
 
 @dataclass(frozen=True)
@@ -127,6 +125,12 @@ def _setup_errors(part: Part) -> list[SetupError]:
     except SetupError as error:
         return [error]
     return []
+
+
+def check_parts(*parts: Part) -> None:
+    """Check every part; several errors are raised as one."""
+    if errors := [error for part in parts for error in _setup_errors(part)]:
+        raise together(errors) from errors[0]
 
 
 def check_backend(name: str, backend: Any, must_see: bool = True) -> None:

@@ -15,6 +15,7 @@ from u2s_datasets.errors import EditFailed, ResidueFound, RowError
 from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor, Grow
 from u2s_datasets.parts.editors.redact import regions
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
+from u2s_datasets.parts.metrics.privacy import overlap
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.people import FaceMemory, People
 from u2s_datasets.stages.residue import WHOLE_IMAGE, find_residue, whole_image
@@ -23,6 +24,7 @@ from u2s_datasets.stages.residue import WHOLE_IMAGE, find_residue, whole_image
 CLASS_NAME = "class_name"
 PRIORS = (columns.PRIVATE_CAPTION, CLASS_NAME, columns.PUBLIC_CAPTION, columns.EDIT_INSTRUCTION, columns.EDIT_CAPTION)
 
+SAME_REGION = 0.5  # intersection over union from which two detections in the same pixels are of the same thing
 USER = "user"  # category of boxes that the user gave: any detector may find something in them
 
 
@@ -62,6 +64,7 @@ class RowEdit:
         attempts: what was done so far.
         seed: the seed of the first attempt.
         found: what detectors found in the last output.
+        accepted: what detectors found in a rewriting editor's output and is not the original's.
         people: who of the original is still recognised in the last output.
         flagged_again: whether a model says of the last output that it is still private; None if it was not asked.
         judge_is_sound: whether the model that compares the row's images saw through their controls.
@@ -85,6 +88,7 @@ class RowEdit:
         self.seed: int | None = None
         self.output = np.empty(0, np.uint8)
         self.found: list[Detection] = []
+        self.accepted: list[Detection] = []
         self.people = People([])
         self._faces: FaceMemory | None = None
         self.flagged_again: bool | None = None
@@ -193,7 +197,7 @@ class RowEdit:
         """Set the residue from what detectors and the model say of the output, to be hidden by a further attempt."""
         original = self.row.array
         hidden = [*self.hidden, *([whole_image(original)] if self._changes_everything(editor) else [])]
-        left = find_residue(self.found, original, self.output, hidden, editor.redacts, editor.obeys_boxes)
+        left = find_residue(self._unaccepted(), original, self.output, hidden, editor.redacts, editor.obeys_boxes)
         left += self.people.left
         if self.flagged_again:
             left.append(whole_image(original))
@@ -204,6 +208,14 @@ class RowEdit:
         self.attempts[-1] = dataclasses.replace(self.attempts[-1], residue=len(self.residue))
         if self.residue:
             self.hide([*self.hidden, *self.residue])
+
+    def _unaccepted(self) -> list[Detection]:
+        """What was found, without new people and new words, whose pixels redaction beside them leaves as they are."""
+        return [
+            d
+            for d in self.found
+            if not any(d.category == one.category and overlap(d.box, one.box) >= SAME_REGION for one in self.accepted)
+        ]
 
     def redact_residue(self) -> None:
         """Prepare the last attempt after any other editor: its own output, in which what is left is hidden.
@@ -217,6 +229,7 @@ class RowEdit:
             )
         assert self.row.edited is not None
         self.start = self.row.edited
+        self.accepted = [d for d in self.found if all(d.box != left.box for left in self.residue)]
         self.hide(self.residue)
 
     def _changes_everything(self, editor: Editor) -> bool:

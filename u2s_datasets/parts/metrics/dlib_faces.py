@@ -37,10 +37,10 @@ class DlibFaces(FaceEncoder):
     Of that wheel one file is read, and none of its code: its import needs `pkg_resources`, which setuptools no longer
     has, and its model of 68 landmarks is not for commercial use. The landmarks are those of our own detector.
 
-    Embeddings are dlib's own, 128 numbers of a length of about 1.4. dlib compares them by Euclidean distance; by
-    cosine they tell people apart as well, as measured (docs/metrics.md), so the thresholds are cosines as for every
-    network. All faces have much in common in them: strangers are at 0.87 on average, which is not to be read as
-    another network's cosine.
+    Embeddings are dlib's own, 128 numbers of a length of about 1.4. dlib compares them by Euclidean distance. By
+    cosine they tell people apart as well, so the thresholds are cosines as for every network, chosen on real photos
+    (docs/metrics.md). All faces have much in common in them: most strangers are at 0.87 or so, which would be one
+    person by another network.
 
     Args:
         detector: finds the faces and their landmarks.
@@ -74,6 +74,8 @@ class DlibFaces(FaceEncoder):
         check_int("threads", self.threads, 1, 1024)
         check_int("smallest", self.smallest)
         check_ranges(self, same=(0.5, 1), same_elsewhere=(0.5, 1))
+        if self.same_elsewhere < self.same:
+            raise SetupError(f"same_elsewhere={self.same_elsewhere!r} is below same={self.same!r}; expected it or more")
         check_instance("detector", self.detector, Faces, "u2s.Faces()")
         self.detector.check()
         if not self._file().is_file():

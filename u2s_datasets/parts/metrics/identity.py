@@ -14,6 +14,8 @@ from u2s_datasets.parts import Box
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.parts.metrics.privacy import OVERLAP, overlap, unit
 
+_SAME_READING = 0.5  # intersection over union of two boxes from which their crops show the same
+
 
 @dataclass(frozen=True)
 class KnownFace:
@@ -78,8 +80,8 @@ def find_survivors(
     """Who of an original's people an edited image still shows.
 
     Every face that was found in it is compared with every one of the original: with those at its own place by
-    `encoder.same`, with all others by `encoder.same_elsewhere`. The places of the original's faces are read as well,
-    so that it takes more than a detector that overlooks a face.
+    `encoder.same`, with all others by `encoder.same_elsewhere`. Where nothing was found at the place of an original's
+    face, that place is read all the same: a face that one detector overlooks is a face.
 
     Args:
         encoder: the network that made `originals`.
@@ -92,7 +94,8 @@ def find_survivors(
         ValueError: an embedding is zero or not finite.
     """
     at_place = encoder.same if same is None else same
-    places = list(dict.fromkeys([*found, *(known.box for known in originals)]))
+    unseen = [known.box for known in originals if all(overlap(known.box, box) < _SAME_READING for box in found)]
+    places = [*dict.fromkeys(found), *unseen]
     survived, unread, unknown = [], [], []
     for box, face in zip(places, encoder.embed_at(image, places), strict=True):
         here = [known for known in originals if overlap(known.box, box) >= OVERLAP]
