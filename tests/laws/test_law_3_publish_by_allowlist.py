@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, Features, Image
+from datasets import ClassLabel, Dataset, Features, Image
 from huggingface_hub import DatasetCard, constants
 from PIL import Image as Pil
 
@@ -283,6 +283,17 @@ def test_no_text_of_a_user_becomes_markup_in_the_card(text, mapped):
         bad = {**ABOUT, fact: [text] if fact == "task_categories" else text}
         plan = u2s.push_to_hub(mapped, REPO, dry_run=True, **bad)
         assert plan.reasons.get("facts") or not _live(plan.card)
+
+
+@pytest.mark.parametrize("name", [MARKUP[0], MARKUP[1], MARKUP[6], MARKUP[8]])
+def test_no_name_of_a_class_becomes_markup_in_the_head_of_the_card(name, mapped):
+    named = mapped.cast_column("label", ClassLabel(names=[name, "cup"]))
+    assert (
+        "holds HTML, a line break"
+        in u2s.push_to_hub(named, REPO, dry_run=True, keep=["label"], **ABOUT).reasons["kept"]
+    )
+    fair = mapped.cast_column("label", ClassLabel(names=["5 < 6 & *", "чашка"]))
+    assert not u2s.push_to_hub(fair, REPO, dry_run=True, keep=["label"], **ABOUT).reasons
 
 
 def test_a_long_text_takes_no_long_time(mapped):

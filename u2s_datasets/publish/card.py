@@ -93,11 +93,13 @@ def dataset_card(repo_id: str, about: About, summary: Mapping[str, Any]) -> str:
 
 
 def _with_head(data: CardData, body: str, kind: type[RepoCard]) -> str:
-    """A card with its head in YAML. Raises `ValueError` if a text in the head would end it, or is not read back."""
+    """A card with its head in YAML. Raises `SetupError` if a text in it is not read back as it is."""
     text = f"---\n{data.to_yaml()}\n---\n\n{body}"
     card = kind(text, ignore_metadata_errors=False)
     if card.text.strip() != body.strip() or card.data.to_dict() != data.to_dict():
-        raise ValueError("a text in the card's head breaks it")
+        raise SetupError(
+            "a text in the card's head breaks it; take line breaks and control characters out of class names"
+        )
     return text
 
 

@@ -1,9 +1,13 @@
 """The gate in front of the build: it judges every row and lists every reason against publishing at once."""
 
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import ClassLabel
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
@@ -63,6 +67,21 @@ REMEDIES = {
 }
 
 _SHOWN, _DETAILS = 3, 10  # rows and details named per reason
+
+
+_UNFIT = re.compile(r"<[/!?A-Za-z]|[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
+
+
+def _names(feature: Any) -> Iterator[str]:
+    """The names of classes and fields in a feature, at any depth."""
+    if isinstance(feature, Mapping):
+        for name, inner in feature.items():
+            yield name
+            yield from _names(inner)
+    elif isinstance(feature, ClassLabel):
+        yield from feature.names or ()
+    elif hasattr(feature, "feature"):
+        yield from _names(feature.feature)
 
 
 @dataclass
@@ -162,6 +181,11 @@ class PublishGate:
             self.note("audit", f"the audit looked at {audit.n:,} images; expected {fewest:,} or more")
         elif audit.upper_bound > highest:
             self.note("audit", f"the audit's bound is {audit.upper_bound:.2%}, above {highest:.2%}")
+
+    def judge_names(self, features: Any) -> None:
+        """Note names of classes, columns and fields that would be markup in the head of a card, which repeats them."""
+        if any(_UNFIT.search(name) for name in _names(features)):
+            self.note("kept", "a name of a class or a column holds HTML, a line break or a control character")
 
     def admits(self, row: Candidate) -> bool:
         """Whether a row leaves if nothing stops the push. Notes every reason against it."""

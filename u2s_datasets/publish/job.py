@@ -136,6 +136,7 @@ class PushJob:
         spool = self._spools / config / name
         builder = Builder(self.data, spool, config, name, split.features, options.max_shard_size)
         split.judge(gate)
+        gate.judge_names(split.features)
         self._index.words += split.secrets()
         hidden = not options.progress
         for row in tqdm(split.candidates(), total=split.rows, unit="img", disable=hidden, smoothing=0.05):
