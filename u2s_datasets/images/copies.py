@@ -16,6 +16,7 @@ rewritings on real photos, measured by `docs/scripts/measure_copies.py`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -43,6 +44,8 @@ _CLOSER_TURNS, _CLOSER_SCALES = (-6, 0, 6), (0.945, 1.0, 1.058)  # half a coarse
 _LIKELIEST = 12  # places that are compared closely
 _REACH, _LEAST_REACH = 0.5, 18.0  # around a box, as a share of its side and in pixels
 _WHOLE = 128  # pixels of the longer side at which pictures are compared as a whole
+_THUMBNAIL, _SHIFT = 32, 4  # side of a remembered picture, and by how much it may have moved
+_ANOTHER, _MORE_THAN_OWN = 0.6, 0.2  # correlation with another's picture, and above that of one's own with it
 _RIM = 8  # grid pixels around a patch that filters may read
 _ASPECT, _PIECES = 2.5, 4  # longer boxes are judged in so many pieces of this aspect
 
@@ -254,12 +257,22 @@ def find_copies(before: np.ndarray, after: np.ndarray, boxes: Sequence[Box], pla
     moves: list[Motion] = []
     if inside and not _background_stays(before, after, inside):
         moves = whole_moves(before, after)
+        turned = list(_turned(before, inside))
+        if any(stays_in_place(pixels, after, box) for pixels, boxes in turned for box in boxes if _can_be_proven(box)):
+            return [True] * len(boxes)
     return [box is None or any(_is_copied(before, after, p, places, moves) for p in _pieces(box)) for box in clipped]
 
 
 def stays_in_place(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
-    """Whether what stood in a box stands there still, shifted by no more than compression and resizing do."""
-    return _stays(_Template(before, box, _MIDDLE), _Template(before, box, _FINE), after)
+    """Whether what stood in a box stands there still, to one grid pixel; False for a flat box.
+
+    Args:
+        before, after: (H, W, 3) uint8 RGB of one size.
+        box: inside the picture.
+    """
+    return not _is_flat(before, box) and _stays(
+        _Template(before, box, _MIDDLE), _Template(before, box, _FINE), after
+    )
 
 
 def whole_moves(before: np.ndarray, after: np.ndarray, most: int = 2) -> list[Motion]:
@@ -281,20 +294,42 @@ def whole_moves(before: np.ndarray, after: np.ndarray, most: int = 2) -> list[Mo
     ]
 
 
+def _turned(pixels: np.ndarray, boxes: Sequence[Box]) -> Iterator[tuple[np.ndarray, list[Box]]]:
+    """A picture and its boxes after a quarter turn, stretched to its old size again: both ways, also mirrored."""
+    height, width = pixels.shape[:2]
+    turned = cv2.resize(np.ascontiguousarray(pixels.transpose(1, 0, 2)), (width, height), interpolation=cv2.INTER_AREA)
+    across, down = width / height, height / width
+    moved = [(y0 * across, x0 * down, y1 * across, x1 * down) for x0, y0, x1, y1 in boxes]
+    for left in (False, True):
+        for top in (False, True):
+            yield (
+                np.ascontiguousarray(turned[:: -1 if top else 1, :: -1 if left else 1]),
+                [
+                    (
+                        width - x1 if left else x0,
+                        height - y1 if top else y0,
+                        width - x0 if left else x1,
+                        height - y0 if top else y1,
+                    )
+                    for x0, y0, x1, y1 in moved
+                ],
+            )
+
+
 def _is_copied(
     before: np.ndarray, after: np.ndarray, box: Box, places: Sequence[Box], moves: Sequence[Motion]
 ) -> bool:
     side = _side(box)
-    if side < LEAST_SIDE:
+    if not _can_be_proven(box):
         return True
+    if _is_flat(before, box):
+        return False
     if side > 2 * _FINE:  # no grid is finer, and smaller pictures are faster
         zoom = 2 * _FINE / side
         before, after, box = _resized(before, zoom), _resized(after, zoom), _times(box, zoom)
         places = [_times(place, zoom) for place in places]
         moves = [replace(move, place=(move.place[0] * zoom, move.place[1] * zoom)) for move in moves]
     middle, fine = _Template(before, box, _MIDDLE), _Template(before, box, _FINE)
-    if float(middle.window.pixels.std(axis=(0, 1)).max()) < FLAT:
-        return False
     if _stays(middle, fine, after) or _slid(middle, after):
         return True
     coarse = _Template(before, box, _COARSE)
@@ -391,6 +426,15 @@ def _exceeds(likeness: Likeness, thresholds: dict[str, tuple[float, ...]], side:
     return any(value >= np.interp(side, _SIDES, thresholds[name]) for name, value in likeness.items())
 
 
+def _can_be_proven(box: Box) -> bool:
+    return _side(box) >= LEAST_SIDE
+
+
+def _is_flat(pixels: np.ndarray, box: Box) -> bool:
+    x0, y0, x1, y1 = (int(v) for v in (*np.floor(box[:2]), *np.ceil(box[2:])))
+    return bool(pixels[y0:y1, x0:x1].std(axis=(0, 1)).max() < FLAT)
+
+
 def _side(box: Box) -> float:
     """The square root of a box's area."""
     return float(np.sqrt((box[2] - box[0]) * (box[3] - box[1])))
@@ -434,3 +478,53 @@ def _background_stays(before: np.ndarray, after: np.ndarray, boxes: Sequence[Box
         return False
     difference = np.abs(before[::step, ::step].astype(np.int16) - after[::step, ::step])
     return float(np.median(difference.max(axis=2)[outside])) < 8
+
+
+class Originals:
+    """Small copies of originals, by which an output is known that shows another row's picture.
+
+    Args:
+        most: how many are kept; the oldest go first.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._known: deque[np.ndarray] = deque(maxlen=most)
+
+    def add(self, pixels: np.ndarray) -> None:
+        """Remember an original, (H, W, 3) uint8 RGB."""
+        self._known.append(_unit(_thumbnail(pixels)[:, _SHIFT:-_SHIFT, _SHIFT:-_SHIFT]))
+
+    def shows_another(self, original: np.ndarray, output: np.ndarray) -> bool:
+        """Whether an output is like a remembered picture that its own original is not like: whole, also mirrored,
+        turned by quarters, recoloured, or shifted by an eighth.
+
+        Args:
+            original, output: (H, W, 3) uint8 RGB of one size.
+        """
+        if not self._known:
+            return False
+        known = np.stack(self._known)
+        like_output, like_own = _likenesses(output, known), _likenesses(original, known)
+        return bool(((like_output >= _ANOTHER) & (like_output >= like_own + _MORE_THAN_OWN)).any())
+
+
+def _likenesses(pixels: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """(N,): the highest correlation of a picture, in each of eight positions, with each remembered one."""
+    small = cv2.resize(pixels, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+    found = np.zeros(len(known))
+    for quarters in range(4):
+        for mirrored in (False, True):
+            turned = np.rot90(small[:, ::-1] if mirrored else small, quarters)
+            masks = np.ones((1, *known.shape[2:]), np.float32)
+            likeness = _slide(_thumbnail(np.ascontiguousarray(turned)), known, masks)
+            np.maximum(found, likeness.max(axis=(0, 1)), out=found)
+    return found
+
+
+def _thumbnail(pixels: np.ndarray) -> np.ndarray:
+    small = cv2.resize(pixels, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
+    return edges(small.astype(np.float32))
+
+
+def _unit(feature: np.ndarray) -> np.ndarray:
+    return feature / (np.linalg.norm(feature) + 1e-6)

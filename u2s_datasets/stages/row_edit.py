@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError
 from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor, Grow
-from u2s_datasets.parts.editors.redact import regions
+from u2s_datasets.parts.editors.redact import Redact, regions
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.residue import WHOLE_IMAGE, find_residue, whole_image
 
@@ -171,7 +171,7 @@ class RowEdit:
         """Set the residue from what detectors and the model say of the output, to be hidden by a further attempt."""
         original = self.row.array
         hidden = [*self.hidden, *([whole_image(original)] if self._changes_everything(editor) else [])]
-        left = find_residue(self.found, original, self.output, hidden, editor.redacts, editor.obeys_boxes)
+        left = find_residue(self.found, original, self.output, hidden, editor.redacts, type(editor) is Redact)
         if self.flagged_again:
             left.append(whole_image(original))
         self.cleared = self.flagged_again is False
