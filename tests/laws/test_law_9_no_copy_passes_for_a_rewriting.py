@@ -138,7 +138,7 @@ def test_a_lying_editor_never_gets_its_copy_published(lie):
 
 def rewritten(pixels: np.ndarray, box: tuple[float, ...], how: str) -> np.ndarray:
     """A face replaced by something else at its place, hair and ears included."""
-    x0, y0, x1, y1 = (round(v) for v in images.grow_head(box))
+    x0, y0, x1, y1 = (round(v) for v in images.clip_box(images.grow_head(box), pixels.shape[1::-1]))
     after, size = pixels.copy(), (x1 - x0, y1 - y0)
     if how == "inpainted":
         mask = np.zeros(pixels.shape[:2], np.uint8)

@@ -28,6 +28,8 @@ from u2s_datasets.images.geometry import Box, clip_box
 
 LEAST_SIDE = 12.0
 """Pixels, square root of a box's area. Below it nothing can be proven, and every box counts as copied."""
+MAX_DETAIL = 0.6
+"""Correlation of the finest band from which a box still shows its original's detail."""
 FLAT = 1.5
 """Grey levels of standard deviation. A box that varies less shows nothing that could be copied."""
 
@@ -273,6 +275,25 @@ def stays_in_place(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
     return not _is_flat(before, box) and _stays(
         _Template(before, box, _MIDDLE), _Template(before, box, _FINE), after
     )
+
+
+def detail_stays(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
+    """Whether the finest band of a box is that of the original; fills, even blurred or pixelated ones, lack it.
+
+    Args:
+        before, after: (H, W, 3) uint8 RGB of one size.
+        box: inside the picture.
+    """
+    x0, y0, x1, y1 = (int(v) for v in (*np.floor(box[:2]), *np.ceil(box[2:])))
+    old, new = (p[y0:y1, x0:x1].astype(np.float32) - cv2.blur(p[y0:y1, x0:x1], (3, 3)) for p in (before, after))
+    scale = float(np.sqrt((old**2).sum() * (new**2).sum()))
+    return scale > 0 and abs(float((old * new).sum())) / scale >= MAX_DETAIL
+
+
+def likeness_in_place(before: np.ndarray, after: np.ndarray) -> float:
+    """Correlation of the edges of two whole pictures where they are, (H, W, 3) uint8 RGB, in [0, 1]."""
+    known = _thumbnail(before)[None, :, _SHIFT:-_SHIFT, _SHIFT:-_SHIFT]
+    return float(_slide(_thumbnail(after), known, np.ones((1, *known.shape[2:]), np.float32)).max())
 
 
 def whole_moves(before: np.ndarray, after: np.ndarray, most: int = 2) -> list[Motion]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from PIL.Image import Image
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.errors import UnreadableImage
+from u2s_datasets.images import Box
 from u2s_datasets.images.stored import stored_bytes
 
 
@@ -86,6 +88,20 @@ class Candidate:
     def originals(self) -> tuple[StoredImage, ...]:
         """Everything that the row's image is compared with."""
         return tuple(StoredImage(stored) for stored in (self.original, *self.others))
+
+    @property
+    def private_boxes(self) -> list[Box]:
+        """Where its review says that something private is, in pixels of the upright original."""
+        return [tuple(item["box"]) for item in self.review if item.get("box")]
+
+    @property
+    def is_blurred(self) -> bool:
+        """Whether its provenance says that it was redacted by averaging: shapes stay, detail goes."""
+        try:
+            editor = json.loads(self.public.get(c.PROVENANCE) or "{}").get("editor") or {}
+        except (ValueError, AttributeError):
+            return False
+        return isinstance(editor, dict) and editor.get("method") in ("blur", "pixelate")
 
     @property
     def row_id(self) -> str:

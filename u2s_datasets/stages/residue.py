@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from rapidfuzz import fuzz
 
@@ -18,7 +17,6 @@ from u2s_datasets.parts import Box, Detection
 MIN_CHANGE = 10.0  # mean absolute change of a changed region, in grey levels; JPEG at quality 75 changes fewer
 MAX_CORRELATION = 0.95  # of a changed region; above it is what it was, brighter or paler, as after an autoencoder
 MIN_WORD_RATIO = 60.0  # rapidfuzz ratio, 0 to 100, from which a word of the output counts as one of the original
-MAX_DETAIL = 0.6  # correlation of the finest band inside a redacted box
 TILES = 4  # per side of a whole image
 
 WHOLE_IMAGE = "image"  # category of an image that was flagged without a box, and came back as it was
@@ -83,9 +81,8 @@ def is_hidden(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
         return True
     if (pair[0] != pair[1]).any(axis=2).mean() <= 0.5:
         return False
-    # Any fill, blurred or pixelated ones too, lacks the finest band; a picture that is off by one keeps it.
-    old, new = (crop.astype(np.float32) - cv2.blur(crop, (3, 3)) for crop in pair)
-    return abs(correlation(old, new)) < MAX_DETAIL
+    clipped = clip_box(box, (before.shape[1], before.shape[0]))
+    return clipped is not None and not copies.detail_stays(before, after, clipped)  # a picture off by one keeps it
 
 
 def is_hidden_by_others(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
