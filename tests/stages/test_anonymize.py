@@ -95,7 +95,6 @@ def test_a_change_of_tone_is_no_rewriting():
         after = after.astype(np.uint8)
         assert np.abs(before.astype(int) - after).mean() > 10
         assert residue.find_residue([], before, after, [box], absolute=False) == [box]
-    assert residue.find_residue([], before, np.roll(before, 40, axis=1), [box], absolute=False) == []
 
 
 def test_some_changed_pixels_prove_nothing_of_a_program_that_looks_for_itself():
@@ -103,7 +102,7 @@ def test_some_changed_pixels_prove_nothing_of_a_program_that_looks_for_itself():
     before = data.astronaut()
     after = np.asarray(Image.open(io.BytesIO(images.encode(Image.fromarray(before), "jpeg"))))
     box = Detection("face", (170.0, 70.0, 280.0, 190.0), 1.0)
-    assert residue.find_residue([], before, after, [box], absolute=True, obeys_boxes=False) == [box]
+    assert residue.find_residue([], before, after, [box], absolute=True, ours=False) == [box]
 
 
 def test_a_picture_flagged_as_a_whole_that_comes_back_as_it_was_is_withheld():
@@ -259,9 +258,10 @@ def test_a_review_that_cannot_be_read_withholds_its_row_alone(review, score):
 
 
 def test_nothing_shows_that_a_box_outside_the_image_is_gone():
-    before, after = np.asarray(picture()), 255 - np.asarray(picture())
+    before = np.asarray(picture())
+    after = np.full_like(before, 255)
     outside, thin = (500.0, 500.0, 600.0, 600.0), (10.2, 10.0, 10.4, 30.0)
-    for hidden in (residue.is_painted, residue.has_changed):
+    for hidden in (residue.is_hidden, residue.has_changed):
         assert not hidden(before, after, outside)
         assert hidden(before, after, thin) and not hidden(before, before, thin)
 

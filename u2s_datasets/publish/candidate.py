@@ -1,5 +1,6 @@
 """One row on its way out: what would leave, and beside it what must not be said."""
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from PIL.Image import Image
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.errors import UnreadableImage
+from u2s_datasets.images import Box
 from u2s_datasets.images.stored import stored_bytes
 
 ROW_ID = re.compile(r"[0-9a-f]{32}")
@@ -118,6 +120,20 @@ class Candidate:
     def originals(self) -> tuple[StoredImage, ...]:
         """Everything that the row's image is compared with."""
         return tuple(StoredImage(stored) for stored in (self.original, *self.others))
+
+    @property
+    def private_boxes(self) -> list[Box]:
+        """Where its review says that something private is, in pixels of the upright original."""
+        return [tuple(item["box"]) for item in self.review if item.get("box")]
+
+    @property
+    def is_blurred(self) -> bool:
+        """Whether its provenance says that it was redacted by averaging: shapes stay, detail goes."""
+        try:
+            editor = json.loads(self.public.get(c.PROVENANCE) or "{}").get("editor") or {}
+        except (ValueError, AttributeError):
+            return False
+        return isinstance(editor, dict) and editor.get("method") in ("blur", "pixelate")
 
     @property
     def row_id(self) -> str:

@@ -1,7 +1,5 @@
 """Whether a flagged row still shows a person of its original, asked once more before it leaves (law 9)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any

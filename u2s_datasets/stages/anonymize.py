@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError, SetupError
+from u2s_datasets.images import copies
 from u2s_datasets.parts import Backend, Detection, Detector, Editor, checks
 from u2s_datasets.parts.editors.redact import Redact
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
@@ -21,6 +22,7 @@ from u2s_datasets.stages.pair_judge import PairJudge
 from u2s_datasets.stages.residue import WHOLE_IMAGE
 from u2s_datasets.stages.row_edit import CLASS_NAME, PRIORS, USER, RowEdit, check_review_boxes, user_detections
 
+RECENT = 512  # originals that an output of a rewriting editor is compared with, as small copies of 9 kB in memory
 FORMATS = ("auto", *images.ENCODED_FORMATS)
 
 
@@ -188,11 +190,14 @@ class Anonymize(Step):
         """Edit rows until nothing is left in them of what was private (law 4). Here stands the order of it all.
 
         The regions of an edit are hidden from its start, then its prompts are set. Every attempt lets the editor work,
-        accepts its output and records what is left, which the next attempt hides as well. After any other editor
+        accepts its output and records what is left, which the next attempt hides as well. Where a rewriting editor
+        gave a row the picture of another, all rows are edited alone and judged alone (law 9). After any other editor
         further attempts redact what is left in its output. A row in which something is left even then is withheld.
         """
         each_row(edits, self._prepare, "error")
         pending, settled = alive(edits), []
+        if not self.editor.redacts:
+            each_row(pending, lambda edit: _recent_originals().add(edit.row.array), "error")
         for strength in range(self.attempts):
             left = self._attempt(pending, self.editor, strength)
             settled += [edit for edit in left if edit.is_settled]
@@ -208,11 +213,9 @@ class Anonymize(Step):
 
     def _attempt(self, edits: Sequence[RowEdit], editor: Editor, strength: int) -> list[RowEdit]:
         """Edit, accept and look again; the rows in which something is left."""
-        outputs = each(
-            edits, lambda es: editor.edit([edit.to_edit(editor, self.seed, strength) for edit in es]), "edit_failed"
-        )
-        # A row whose edit failed has no output here; its first reason stands.
-        each_row(edits, lambda edit, output: edit.accept(output, editor, strength), "edit_failed", outputs)
+        self._edit_and_accept(edits, editor, strength)
+        if not editor.redacts and any(map(_shows_another, alive(edits))):
+            self._edit_alone(alive(edits), editor, strength)
         if self.verify:
             for detector in self.inspect.detectors:
                 self._look_again(detector, alive(edits), confined=_paints_boxes(editor))
@@ -221,6 +224,20 @@ class Anonymize(Step):
                 each_row(alive(edits), lambda edit: edit.recognise(self.identity), "inspect_failed")
             each_row(alive(edits), lambda edit: edit.record_residue(editor), "inspect_failed")
         return [edit for edit in alive(edits) if edit.residue]
+
+    def _edit_and_accept(self, edits: Sequence[RowEdit], editor: Editor, strength: int) -> None:
+        outputs = each(
+            edits, lambda es: editor.edit([edit.to_edit(editor, self.seed, strength) for edit in es]), "edit_failed"
+        )
+        # A row whose edit failed has no output here; its first reason stands.
+        each_row(edits, lambda edit, output: edit.accept(output, editor, strength), "edit_failed", outputs)
+
+    def _edit_alone(self, edits: Sequence[RowEdit], editor: Editor, strength: int) -> None:
+        """Edit each row of a batch by itself, since the editor mixed rows up; withhold what is still another's."""
+        for edit in edits:
+            self._edit_and_accept([edit], editor, strength)
+            if edit.failure is None and _shows_another(edit):
+                edit.fail(ResidueFound("the editor gave another row's picture, also when it had this row alone"))
 
     def _prepare(self, edit: RowEdit) -> None:
         """Set the prompts. Redaction hides boxes; what has none needs a model to ask again after any edit."""
@@ -307,6 +324,16 @@ class Anonymize(Step):
 def _own_version() -> str:
     """Cached: finding and parsing the package's metadata takes a thirtieth of a small photo's whole time."""
     return importlib.metadata.version("u2s_datasets")
+
+
+@functools.cache
+def _recent_originals() -> copies.Originals:
+    """Those that this process edited last, whatever batch they were in: an editor may keep what it saw."""
+    return copies.Originals(RECENT)
+
+
+def _shows_another(edit: RowEdit) -> bool:
+    return _recent_originals().shows_another(edit.row.array, edit.output)
 
 
 def _paints_boxes(editor: Editor) -> bool:

@@ -1,7 +1,7 @@
-"""Law 4: what an edit left behind.
+"""Laws 4 and 9: what an edit left behind.
 
 After redaction any face or word that is still found is residue. A rewriting editor rightly shows new people and new
-words, so there residue is what is still the original's: a face whose pixels hardly changed, a word that survived.
+words, so there residue is what is still the original's: a region that is a copy of what it was, a word that survived.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from rapidfuzz import fuzz
 
-from u2s_datasets.images import clip_box
+from u2s_datasets.images import clip_box, copies
 from u2s_datasets.parts import Box, Detection
 
 MIN_CHANGE = 10.0  # mean absolute change of a changed region, in grey levels; JPEG at quality 75 changes fewer
@@ -26,7 +26,7 @@ def find_residue(
     after: np.ndarray,
     hidden: Sequence[Detection],
     absolute: bool,
-    obeys_boxes: bool = True,
+    ours: bool = True,
 ) -> list[Detection]:
     """The residue of an edit: what was found in the output, and what the editor was to change and did not.
 
@@ -35,24 +35,31 @@ def find_residue(
         before, after: (H, W, 3) uint8 RGB pixels of the same shape.
         hidden: detections in the original whose regions were to be changed; `whole_image` for all of it.
         absolute: everything that is found is residue (redaction).
-        obeys_boxes: the editor painted the boxes that it was given; of any other, some changed pixels prove nothing.
+        ours: the editor is this package's own redaction, which paints boxes; of others less is believed.
     """
     if absolute:
-        is_gone = is_painted if obeys_boxes else has_changed
+        is_gone = is_hidden if ours else is_hidden_by_others
         return [*found, *(d for d in hidden if not is_gone(before, after, d.box))]
     words = [d.text.casefold() for d in hidden if d.text]
-    left = [
-        d
-        for d in hidden
-        if not (has_changed_anywhere(before, after) if d.category == WHOLE_IMAGE else has_changed(before, after, d.box))
-    ]
     survivors = [
         d
         for d in found
         if d.text and any(fuzz.partial_ratio(d.text.casefold(), word) >= MIN_WORD_RATIO for word in words)
     ]
     unchanged = [d for d in found if d not in survivors and not has_changed(before, after, d.box)]
-    return [*left, *survivors, *unchanged]
+    return [*_not_rewritten(before, after, hidden, found), *survivors, *unchanged]
+
+
+def _not_rewritten(
+    before: np.ndarray, after: np.ndarray, hidden: Sequence[Detection], found: Sequence[Detection]
+) -> list[Detection]:
+    """What a rewriting editor was to change and is not proven to have changed (law 9)."""
+    whole = [d for d in hidden if d.category == WHOLE_IMAGE and not has_changed_anywhere(before, after)]
+    placed = [d for d in hidden if d.category != WHOLE_IMAGE]
+    left = [d for d in placed if not has_changed(before, after, d.box)]
+    changed = [d for d in placed if d not in left]
+    copied = copies.find_copies(before, after, [d.box for d in changed], [d.box for d in found])
+    return [*whole, *left, *(d for d, is_copy in zip(changed, copied, strict=True) if is_copy)]
 
 
 def whole_image(pixels: np.ndarray) -> Detection:
@@ -60,12 +67,28 @@ def whole_image(pixels: np.ndarray) -> Detection:
     return Detection(WHOLE_IMAGE, (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0])), 1.0)
 
 
-def is_painted(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
-    """Whether most pixels of a box differ from before, or were of one colour; False for a box outside the image."""
+def is_hidden(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
+    """Whether redaction hid a box: most of its pixels differ from before, and none of their detail is left.
+
+    True also for a box that was of one colour; False for one outside the image.
+    """
     pair = _crops(before, after, box)
     if pair is None:
         return False
-    return bool(np.ptp(pair[0], axis=(0, 1)).max() == 0 or (pair[0] != pair[1]).any(axis=2).mean() > 0.5)
+    if np.ptp(pair[0], axis=(0, 1)).max() == 0:
+        return True
+    if (pair[0] != pair[1]).any(axis=2).mean() <= 0.5:
+        return False
+    clipped = clip_box(box, (before.shape[1], before.shape[0]))
+    return clipped is not None and not copies.detail_stays(before, after, clipped)  # a picture off by one keeps it
+
+
+def is_hidden_by_others(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
+    """Whether a redacting editor of others hid a box: as `is_hidden`, it really changed, and is no copy in place."""
+    if not (is_hidden(before, after, box) and has_changed(before, after, box)):
+        return False
+    clipped = clip_box(box, (before.shape[1], before.shape[0]))
+    return clipped is not None and not copies.stays_in_place(before, after, clipped)
 
 
 def has_changed(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
@@ -91,10 +114,11 @@ def correlation(old: np.ndarray, new: np.ndarray) -> float:
 
 
 def has_changed_anywhere(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether a sixteenth of an image, or more, really changed: one of 4 × 4 tiles."""
+    """Whether a sixteenth of an image, or more, really changed and did not just move: one of 4 × 4 tiles."""
     height, width = before.shape[0] / TILES, before.shape[1] / TILES
     corners = [(x * width, y * height) for x in range(TILES) for y in range(TILES)]
-    return any(has_changed(before, after, (x, y, x + width, y + height)) for x, y in corners)
+    tiles = [(x, y, x + width, y + height) for x, y in corners]
+    return any(has_changed(before, after, t) and not copies.find_copies(before, after, [t])[0] for t in tiles)
 
 
 def _crops(before: np.ndarray, after: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray] | None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError
 from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor, Grow
-from u2s_datasets.parts.editors.redact import regions
+from u2s_datasets.parts.editors.redact import Redact, regions
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.parts.metrics.privacy import overlap
 from u2s_datasets.stages.batch import Row
@@ -197,7 +197,7 @@ class RowEdit:
         """Set the residue from what detectors and the model say of the output, to be hidden by a further attempt."""
         original = self.row.array
         hidden = [*self.hidden, *([whole_image(original)] if self._changes_everything(editor) else [])]
-        left = find_residue(self._unaccepted(), original, self.output, hidden, editor.redacts, editor.obeys_boxes)
+        left = find_residue(self._unaccepted(), original, self.output, hidden, editor.redacts, type(editor) is Redact)
         left += self.people.left
         if self.flagged_again:
             left.append(whole_image(original))

@@ -1,0 +1,289 @@
+"""Law 9, no copy passes for a rewriting: what stood in a detection must not come back, however it was changed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+import u2s_datasets as u2s
+from tests.helpers.steps import pixels
+from u2s_datasets import columns as c
+from u2s_datasets import images
+from u2s_datasets.images import copies
+from u2s_datasets.parts import Detection, Detector, Edit, Editor
+from u2s_datasets.stages import residue
+from u2s_datasets.stages.inspect import Inspect
+
+FACE = (170.0, 70.0, 280.0, 190.0)  # of the astronaut, tight
+ASTRONAUT = skimage.data.astronaut()
+HALF = np.ascontiguousarray(cv2.resize(ASTRONAUT, (256, 256), interpolation=cv2.INTER_AREA))
+SIZES = {1: FACE, 2: tuple(v / 2 for v in FACE), 4: tuple(v / 4 for v in FACE)}
+
+
+def smaller(pixels: np.ndarray, times: int) -> np.ndarray:
+    """A picture of 1 / times the size: its face of 115 px gets 57 or 29."""
+    side = 512 // times
+    return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def warped(pixels: np.ndarray, turn: float = 0.0, scale: float = 1.0, perspective: float = 0.0) -> np.ndarray:
+    """Turned and zoomed about the middle, seen from aside."""
+    side = pixels.shape[0]
+    matrix = np.vstack([cv2.getRotationMatrix2D((side / 2, side / 2), turn, scale), [0, 0, 1]])
+    square = np.array([[0, 0], [side, 0], [side, side], [0, side]], np.float32)
+    aside = square + np.array([[1, 1], [-0.3, 0.5], [0, 0], [0, -1]], np.float32) * perspective * side
+    matrix = cv2.getPerspectiveTransform(square, aside) @ matrix
+    return cv2.warpPerspective(pixels, matrix, (side, side), borderMode=cv2.BORDER_REFLECT)
+
+
+def noisy(pixels: np.ndarray, deviation: float = 40.0) -> np.ndarray:
+    noise = np.random.default_rng(1).normal(0, deviation, pixels.shape)
+    return np.clip(pixels + noise, 0, 255).astype(np.uint8)
+
+
+def sharpened(pixels: np.ndarray) -> np.ndarray:
+    return cv2.addWeighted(pixels, 4, cv2.GaussianBlur(pixels, (0, 0), 2), -3, 0)
+
+
+def hue_turned(pixels: np.ndarray) -> np.ndarray:
+    hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+    hsv[..., 0] = (hsv[..., 0].astype(int) + 60) % 180
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def mixed(pixels: np.ndarray) -> np.ndarray:
+    cat = cv2.resize(skimage.data.chelsea(), pixels.shape[1::-1])
+    return cv2.addWeighted(pixels, 0.5, cat, 0.5, 0)
+
+
+def colour_map(name: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda pixels: cv2.applyColorMap(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), name)
+
+
+LIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    **{f"shifted by {by}": lambda p, by=by: np.roll(p, (by, by), (0, 1)) for by in (1, 2, 4, 8, 16)},
+    "mirrored": lambda p: p[:, ::-1],
+    "upside down": lambda p: p[::-1],
+    **{f"turned by {by}": lambda p, by=by: warped(p, by) for by in (5, -15, 30, 90, 180)},
+    **{f"zoomed by {by}": lambda p, by=by: warped(p, scale=by) for by in (0.75, 1.05, 1.3)},
+    "perspective": lambda p: warped(p, perspective=0.08),
+    "transposed": lambda p: p.transpose(1, 0, 2),
+    "inverted": lambda p: 255 - p,
+    "dark": lambda p: (255 * (p / 255) ** 2.5).astype(np.uint8),
+    "posterised": lambda p: p // 64 * 64 + 32,
+    "solarised": lambda p: np.where(p < 128, p, 255 - p),
+    "grey": lambda p: np.repeat(p[..., 1:2], 3, axis=2),
+    "red alone": lambda p: p * np.array([1, 0, 0], np.uint8),
+    "channels swapped": lambda p: p[..., ::-1],
+    "hue turned": hue_turned,
+    "jet": colour_map(cv2.COLORMAP_JET),
+    "rainbow": colour_map(cv2.COLORMAP_HSV),
+    "sharpened": sharpened,
+    "blurred": lambda p: cv2.GaussianBlur(p, (0, 0), p.shape[0] / 100),
+    "noisy": noisy,
+    "shifted and noisy": lambda p: noisy(np.roll(p, 6, 1), 25),
+    "mirrored and inverted": lambda p: 255 - p[:, ::-1],
+    "half a cat": mixed,
+    "half black": lambda p: p // 2,
+    "faint": lambda p: (120 + p / 16).astype(np.uint8),
+}
+
+
+@dataclass(frozen=True)
+class AstronautsFace(Detector):
+    """Knows where the astronaut's face is, and finds none in what an editor made of it."""
+
+    categories = ("face",)
+    flag_threshold: float = 0.5
+    times: int = 1
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        known = smaller(ASTRONAUT, self.times)
+        return [[Detection("face", SIZES[self.times], 0.9)] if np.array_equal(i, known) else [] for i in images]
+
+
+@dataclass(frozen=True)
+class Lying(Editor):
+    """A rewriting editor that gives the original back, changed in one way."""
+
+    how: str = ""
+
+    def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
+        return [Image.fromarray(np.ascontiguousarray(LIES[self.how](np.asarray(e.image)))) for e in edits]
+
+
+@pytest.mark.parametrize("times", SIZES)
+@pytest.mark.parametrize("lie", LIES)
+def test_a_copy_is_found_whatever_was_done_to_it(lie, times):
+    before = smaller(ASTRONAUT, times)
+    after = np.ascontiguousarray(LIES[lie](before))
+    face = Detection("face", SIZES[times], 1.0)
+    assert residue.find_residue([], before, after, [face], absolute=False) == [face]
+
+
+@pytest.mark.parametrize("lie", ["shifted by 8", "mirrored", "inverted", "noisy", "half a cat", "turned by 30"])
+def test_a_lying_editor_never_gets_its_copy_published(lie):
+    """Its picture is redacted at its face and elsewhere a copy: the same person is nowhere to be seen."""
+    step = u2s.Anonymize(inspect=Inspect(detectors=(AstronautsFace(times=2),)), editor=Lying(lie), format="png")
+    answer = step({"image": [Image.fromarray(HALF)]})
+    if answer[c.STATUS] == [c.ANONYMIZED]:
+        assert copies.find_copies(HALF, pixels(answer, 0), [SIZES[2]]) == [False]
+    else:
+        assert answer[c.STATUS] == [c.WITHHELD]
+
+
+def rewritten(pixels: np.ndarray, box: tuple[float, ...], how: str) -> np.ndarray:
+    """A face replaced by something else at its place, hair and ears included."""
+    x0, y0, x1, y1 = (round(v) for v in images.clip_box(images.grow_head(box), pixels.shape[1::-1]))
+    after, size = pixels.copy(), (x1 - x0, y1 - y0)
+    if how == "inpainted":
+        mask = np.zeros(pixels.shape[:2], np.uint8)
+        mask[y0:y1, x0:x1] = 1
+        return cv2.inpaint(pixels, mask, 3, cv2.INPAINT_TELEA)
+    other = {
+        "cat": skimage.data.chelsea()[40:240, 100:330],
+        "gravel": np.repeat(skimage.data.gravel()[..., None], 3, 2),
+    }
+    after[y0:y1, x0:x1] = cv2.resize(other[how], size, interpolation=cv2.INTER_AREA)
+    return after
+
+
+@pytest.mark.parametrize("times", SIZES)
+@pytest.mark.parametrize("how", ["cat", "gravel", "inpainted"])
+def test_a_rewriting_passes(how, times):
+    before, face = smaller(ASTRONAUT, times), Detection("face", SIZES[times], 1.0)
+    after = rewritten(before, SIZES[times], how)
+    assert residue.find_residue([], before, after, [face], absolute=False) == []
+
+
+def test_half_a_face_is_a_copy_too():
+    after = rewritten(ASTRONAUT, FACE, "cat")
+    after[:130] = ASTRONAUT[:130]
+    assert copies.find_copies(ASTRONAUT, after, [FACE]) == [True]
+
+
+def test_a_face_that_went_where_another_was_found_is_a_copy():
+    after = rewritten(ASTRONAUT, FACE, "gravel")
+    x0, y0, x1, y1 = (int(v) for v in FACE)
+    after[360:480, 380:490] = ASTRONAUT[y0:y1, x0:x1]
+    assert copies.find_copies(ASTRONAUT, after, [FACE]) == [False]  # nobody looks so far away unasked
+    assert copies.find_copies(ASTRONAUT, after, [FACE], [(375, 350, 495, 485)]) == [True]
+
+
+def test_of_what_is_too_small_nothing_is_proven():
+    box = (200.0, 100.0, 210.0, 112.0)
+    after = rewritten(ASTRONAUT, box, "gravel")
+    assert copies.find_copies(ASTRONAUT, after, [box, (600, 600, 700, 700)]) == [True, True]
+
+
+def test_a_line_of_text_is_judged_in_pieces():
+    page = np.full((80, 400, 3), 255, np.uint8)
+    cv2.putText(page, "Margaret Hollis 81", (20, 48), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (0, 0, 0), 2)
+    other = np.full_like(page, 255)
+    cv2.putText(other, "Unknown of Nowhere", (20, 48), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (0, 0, 0), 2)
+    box = (18.0, 22.0, 310.0, 56.0)
+    part = other.copy()
+    part[:, :110] = page[:, :110]
+    assert copies.find_copies(page, np.roll(page, 7, 0), [box]) == [True]
+    assert copies.find_copies(page, part, [box]) == [True]
+
+
+# Rows of others
+
+
+@dataclass(frozen=True)
+class Swapping(Editor):
+    """Gives every row the picture of another: the next of its batch, or one that it was given before."""
+
+    remembers: bool = False
+    seen: list[Image.Image] = field(default_factory=list, compare=False)
+    honest_alone: bool = False
+
+    def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
+        given = [e.image for e in edits]
+        self.seen.extend(given)
+        if len(edits) == 1 and self.honest_alone:
+            return [Image.fromarray(rewritten(np.asarray(given[0]), e.boxes[0], "gravel")) for e in edits]
+        source = self.seen[: len(given)] if self.remembers else given[1:] + given[:1]
+        return [image.resize(e.image.size) for image, e in zip(source, edits, strict=True)]
+
+
+@dataclass(frozen=True)
+class Middle(Detector):
+    """Finds something in the middle of whatever it sees first, and nothing when it looks again."""
+
+    categories = ("face",)
+    flag_threshold: float = 0.5
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+        sizes = [(i.shape[1], i.shape[0]) for i in images]
+        return [[Detection("face", (0.4 * w, 0.3 * h, 0.6 * w, 0.6 * h), 0.9)] for w, h in sizes]
+
+    def residue(self, images, edited):
+        return [[] for _ in images]
+
+
+PICTURES = [
+    Image.fromarray(getattr(skimage.data, name)()).convert("RGB").resize((240, 180))
+    for name in ("astronaut", "chelsea", "coffee", "rocket")
+]
+STEP = {"inspect": Inspect(detectors=(Middle(),)), "format": "png"}
+
+
+def test_another_row_s_picture_is_withheld():
+    answer = u2s.Anonymize(editor=Swapping(), **STEP)({"image": PICTURES[:3]})
+    assert answer[c.STATUS] == [c.WITHHELD] * 3 or all(note.startswith("residue") for note in answer[c.NOTE])
+
+
+def test_rows_that_were_mixed_up_are_edited_again_alone():
+    answer = u2s.Anonymize(editor=Swapping(honest_alone=True), **STEP)({"image": PICTURES[:3]})
+    assert answer[c.STATUS] == [c.ANONYMIZED] * 3
+    for i, before in enumerate(PICTURES[:3]):
+        corner = np.abs(pixels(answer, i)[:20, :20].astype(int) - np.asarray(before)[:20, :20])
+        assert corner.max() == 0  # its own background
+
+
+def test_a_picture_of_an_earlier_batch_is_withheld():
+    step = u2s.Anonymize(editor=Swapping(remembers=True), **STEP)
+    step({"image": PICTURES[:2]})
+    assert step({"image": PICTURES[2:]})[c.STATUS] == [c.WITHHELD] * 2
+
+
+# Redaction
+
+
+@dataclass(frozen=True)
+class OffByOne(Editor):
+    """Claims to redact, and changes every pixel of its boxes by one grey level."""
+
+    redacts = True
+
+    def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
+        return [Image.fromarray(np.where(np.asarray(e.image) < 255, np.asarray(e.image) + 1, 254)) for e in edits]
+
+
+def test_a_box_whose_pixels_changed_by_one_is_not_hidden():
+    batch = {"image": [Image.fromarray(HALF)], "mine": [[list(SIZES[2])]]}
+    answer = u2s.Anonymize(
+        inspect=Inspect(detectors=(AstronautsFace(times=4),)), editor=OffByOne(), boxes_column="mine"
+    )(batch)
+    assert answer[c.STATUS] == [c.WITHHELD]
+
+
+@pytest.mark.parametrize("by", [1, 3, 9, 30])
+def test_off_by_a_little_is_not_hidden(by):
+    after = np.where(HALF < 128, HALF + by, HALF - by).astype(np.uint8)
+    face = Detection("user", SIZES[2], 1.0)
+    assert residue.find_residue([], HALF, after, [face], absolute=True) == [face]
+
+
+@pytest.mark.parametrize("method", ("inpaint", "solid", "pixelate", "blur"))
+@pytest.mark.parametrize("times", SIZES)
+def test_what_this_package_redacts_is_hidden(method, times):
+    before, box = smaller(ASTRONAUT, times), SIZES[times]
+    (after,) = u2s.Redact(method=method).edit([Edit(Image.fromarray(before), boxes=(box,), seed=1)])
+    assert residue.find_residue([], before, np.asarray(after), [Detection("face", box, 1.0)], absolute=True) == []
