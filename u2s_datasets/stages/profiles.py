@@ -42,7 +42,7 @@ class Recipe:
         backend: what runs the language models unless the user names something.
         editor: a name of `catalog.EDITORS`.
         identity: a name of `catalog.ENCODERS`: the face network behind an editor that rewrites; "none" for none.
-        scores: networks that measure, as in `ProfileChanges`.
+        scores: networks that measure, as in `ProfileChanges`; the face network measures, too.
     """
 
     name: str
@@ -86,7 +86,7 @@ _RECIPES = (
         backend="vllm",
         editor="flowedit",
         identity="dlib_faces",
-        scores={"clip": "", "faces": "dlib_faces"},
+        scores={"clip": ""},
     ),
     Recipe(
         "permissive",
@@ -99,7 +99,7 @@ _RECIPES = (
         small={"inspect": "Qwen/Qwen3-VL-4B-Instruct"},
         editor="flux2-klein",
         identity="dlib_faces",
-        scores={"clip": "", "faces": "dlib_faces"},
+        scores={"clip": ""},
     ),
 )
 RECIPES = {recipe.name: recipe for recipe in _RECIPES}
@@ -210,7 +210,8 @@ def build(name: str = "cpu", **options: Any) -> Profile:
     anonymize = Anonymize(editor=editor, identity=identity, **steps, **settings)
     if editor.redacts and anonymize.prior in PRIORS and anonymize.prior != columns.EDIT_CAPTION:
         raise SetupError(f"prior={anonymize.prior!r}: the editor {type(editor).__name__} reads no text; leave it out")
-    networks: dict[str, Any] = _make_networks(recipe.scores if chosen.scores is None else chosen.scores)
+    own = {**recipe.scores, **({} if identity is None else {"faces": identity})}
+    networks: dict[str, Any] = _make_networks(own if chosen.scores is None else chosen.scores)
     looks_on = anonymize.inspect if anonymize.verify else None
     score = Score(inspect=looks_on, image_column=anonymize.image_column, **networks)
     return Profile(name, anonymize, score, _make_gate(chosen, score))
