@@ -144,7 +144,10 @@ def rewritten(pixels: np.ndarray, box: tuple[float, ...], how: str) -> np.ndarra
         mask = np.zeros(pixels.shape[:2], np.uint8)
         mask[y0:y1, x0:x1] = 1
         return cv2.inpaint(pixels, mask, 3, cv2.INPAINT_TELEA)
-    other = {"cat": skimage.data.chelsea()[40:240, 100:330], "gravel": np.repeat(skimage.data.gravel()[..., None], 3, 2)}
+    other = {
+        "cat": skimage.data.chelsea()[40:240, 100:330],
+        "gravel": np.repeat(skimage.data.gravel()[..., None], 3, 2),
+    }
     after[y0:y1, x0:x1] = cv2.resize(other[how], size, interpolation=cv2.INTER_AREA)
     return after
 

@@ -17,7 +17,7 @@ rewritings on real photos, measured by `docs/scripts/measure_copies.py`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -37,7 +37,6 @@ _SIDES = (14.0, 20.0, 32.0, 48.0)  # pixels, the sides for which thresholds are 
 _IN_PLACE = {"edges": (0.47, 0.42, 0.42, 0.44), "tones": (0.70, 0.60, 0.58, 0.45), "details": (0.48, 0.44, 0.35, 0.28)}
 _SLID = {"tones": (0.86, 0.76, 0.70, 0.66), "details": (0.66, 0.58, 0.50, 0.42)}
 _MOVED = {"edges": (0.80, 0.77, 0.64, 0.62), "tones": (0.90, 0.86, 0.78, 0.75), "details": (0.80, 0.72, 0.54, 0.46)}
-_PART = {"edges": 0.75, "details": 0.70}  # of a quarter of a box, in place
 
 _COARSE, _MIDDLE, _FINE = 12, 24, 48  # side of a box in grid pixels, at most; never above its own
 _TURNS = tuple(range(0, 360, 12))
@@ -203,7 +202,9 @@ class _Template:
         """
         patch = window.patch(motion.place, motion.matrix / seen.scale, self.radius + _RIM + slack)
         return {
-            name: float(_slide(_without_rim(_FEATURES[name](patch)), self.feature(name)[None], self.upright[None]).max())
+            name: float(
+                _slide(_without_rim(_FEATURES[name](patch)), self.feature(name)[None], self.upright[None]).max()
+            )
             for name in names
         }
 
@@ -272,9 +273,7 @@ def stays_in_place(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
         before, after: (H, W, 3) uint8 RGB of one size.
         box: inside the picture.
     """
-    return not _is_flat(before, box) and _stays(
-        _Template(before, box, _MIDDLE), _Template(before, box, _FINE), after
-    )
+    return not _is_flat(before, box) and _stays(_Template(before, box, _MIDDLE), _Template(before, box, _FINE), after)
 
 
 def detail_stays(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
@@ -337,9 +336,7 @@ def _turned(pixels: np.ndarray, boxes: Sequence[Box]) -> Iterator[tuple[np.ndarr
             )
 
 
-def _is_copied(
-    before: np.ndarray, after: np.ndarray, box: Box, places: Sequence[Box], moves: Sequence[Motion]
-) -> bool:
+def _is_copied(before: np.ndarray, after: np.ndarray, box: Box, places: Sequence[Box], moves: Sequence[Motion]) -> bool:
     side = _side(box)
     if not _can_be_proven(box):
         return True
@@ -392,7 +389,9 @@ def _everywhere(
     for x0, y0, x1, y1 in places:
         centre, scale = ((x0 + x1) / 2, (y0 + y1) / 2), _side((x0, y0, x1, y1)) / coarse.side
         if max(abs(centre[0] - coarse.centre[0]), abs(centre[1] - coarse.centre[1])) > reach:
-            yield from _coarse(coarse, after, centre, reach / 2, (-24, -12, 0, 12, 24), (scale / 1.15, scale, scale * 1.15))
+            yield from _coarse(
+                coarse, after, centre, reach / 2, (-24, -12, 0, 12, 24), (scale / 1.15, scale, scale * 1.15)
+            )
     for move in moves:
         offset = move.matrix @ (np.array(coarse.centre) - np.array(size) / 2)
         centre = (move.place[0] + float(offset[0]), move.place[1] + float(offset[1]))
@@ -443,7 +442,7 @@ def _has_moved(middle: _Template, fine: _Template, after: np.ndarray, start: Mot
     return _exceeds(fine.likeness(fine.look(after, start), start, start, ["details"], 3), _MOVED, middle.side)
 
 
-def _exceeds(likeness: Likeness, thresholds: dict[str, tuple[float, ...]], side: float) -> bool:
+def _exceeds(likeness: Likeness, thresholds: Mapping[str, tuple[float, ...]], side: float) -> bool:
     return any(value >= np.interp(side, _SIDES, thresholds[name]) for name, value in likeness.items())
 
 

@@ -103,14 +103,21 @@ def _aligned(before: np.ndarray, after: np.ndarray, motion: copies.Motion) -> np
 def _is_even(before: np.ndarray, after: np.ndarray) -> bool:
     """Whether no block differs by much more than most, once tones and colours are brought back."""
     old, new = (cv2.GaussianBlur(p.astype(np.float32), (0, 0), _SMOOTH) / 255 for p in (before, after))
-    grey = old @ np.array([0.299, 0.587, 0.114], np.float32)
+    if _colour(new) < 0.3 * _colour(old):  # what was made grey is compared in grey
+        old = (old @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
     known = np.concatenate([new, new**2, new**3, np.ones_like(new[..., :1])], axis=2).reshape(-1, 10)
+    target = old.reshape(-1, old.shape[2])
     step = max(len(known) // 20000, 1)
-    weights = np.linalg.lstsq(known[::step], grey.reshape(-1)[::step], rcond=None)[0]
-    left = 255 * np.abs(grey - (known @ weights).reshape(grey.shape))
+    weights = np.linalg.lstsq(known[::step], target[::step], rcond=None)[0]
+    left = 255 * np.abs(target - known @ weights).max(axis=1).reshape(old.shape[:2])
     rim = max(round(0.06 * min(left.shape)), 1)  # moving a picture loses its rim
     blocks = _blocks(left[rim:-rim, rim:-rim])
     return float(blocks.max()) < UNTOUCHED + _MORE_THAN_MOST * float(np.median(blocks))
+
+
+def _colour(pixels: np.ndarray) -> float:
+    """How far from grey a picture is, on average."""
+    return float((pixels.max(axis=2) - pixels.min(axis=2)).mean())
 
 
 def largest_block(before: Image.Image, after: Image.Image) -> float:
