@@ -50,7 +50,10 @@ def untouched(before: Image.Image, after: Image.Image) -> bool:
     """
     if before.size == after.size and largest_block(before, after) < UNTOUCHED:
         return True
-    return any(_is_even(*pair) for pair in _brought_back(np.asarray(before), np.asarray(after.resize(before.size))))
+    # Enlarged again, a small copy lacks the detail of its original: they are compared at the smaller size.
+    largest = min(_LARGEST, max(before.size), max(after.size))
+    pictures = np.asarray(before.convert("RGB")), np.asarray(after.convert("RGB").resize(before.size))
+    return any(_is_even(*pair) for pair in _brought_back(*pictures, largest))
 
 
 def left_in_place(before: Image.Image, after: Image.Image, boxes: Sequence[Box], blurred: bool = False) -> bool:
@@ -68,9 +71,9 @@ def left_in_place(before: Image.Image, after: Image.Image, boxes: Sequence[Box],
     return any(stays(old, new, box) for box in clipped if box is not None)
 
 
-def _brought_back(before: np.ndarray, after: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of grey pictures at the likeliest positions of the output, (H, W) float32, smaller than `_LARGEST`."""
-    zoom = min(_LARGEST / max(before.shape[:2]), 1.0)
+def _brought_back(before: np.ndarray, after: np.ndarray, largest: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of uint8 pictures at the likeliest positions of the output, with a longer side of `largest` pixels."""
+    zoom = largest / max(before.shape[:2])
     size = round(before.shape[1] * zoom), round(before.shape[0] * zoom)
     before, after = (cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (before, after))
     turns = [np.rot90(after[:, ::step], quarters) for step in (1, -1) for quarters in range(4)]
