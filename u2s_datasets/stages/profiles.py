@@ -210,8 +210,8 @@ def build(name: str = "cpu", **options: Any) -> Profile:
     anonymize = Anonymize(editor=editor, identity=identity, **steps, **settings)
     if editor.redacts and anonymize.prior in PRIORS and anonymize.prior != columns.EDIT_CAPTION:
         raise SetupError(f"prior={anonymize.prior!r}: the editor {type(editor).__name__} reads no text; leave it out")
-    own = {**recipe.scores, **({} if identity is None else {"faces": identity})}
-    networks: dict[str, Any] = _make_networks(own if chosen.scores is None else chosen.scores)
+    usual: dict[str, Any] = {**recipe.scores, **({} if identity is None else {"faces": identity})}
+    networks: dict[str, Any] = _make_networks(usual if chosen.scores is None else chosen.scores)
     looks_on = anonymize.inspect if anonymize.verify else None
     score = Score(inspect=looks_on, image_column=anonymize.image_column, **networks)
     return Profile(name, anonymize, score, _make_gate(chosen, score))
