@@ -115,8 +115,8 @@ Shifts and blurs are in sides of the face.
 | blurred, σ 6% | 76.5% / 44.12% of 34 | 61.5% / 23.08% of 26 | 28.4% / 1.49% of 67 | 12.5% / 0.00% of 32 |
 
 Strangers in scikit-image's `lfw_subset` (100 faces of 25 × 25 pixels, enlarged): 2.9% / 0.04% of 4,753 pairs. Five of
-these against five others, 400 times: 0.2% have a false alarm by the strict threshold at other places, 16.2% by either;
-then the editor tries again, and what remains is redacted.
+these against five others, 200 times: none has a false alarm by the strict threshold at other places, 12.0% one by
+either; then the editor tries again, and what remains is redacted.
 
 - Noise and blur hide a person from this network before they hide her from people. Whether pixels are a copy is
   another question, and asked as well.

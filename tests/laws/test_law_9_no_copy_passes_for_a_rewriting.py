@@ -1,5 +1,6 @@
 """Law 9, no copy passes for a rewriting: what stood in a detection must not come back, however it was changed."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.images import copies
 from u2s_datasets.parts import Detection, Detector, Edit, Editor
+from u2s_datasets.publish.candidate import Candidate
+from u2s_datasets.publish.gate import PublishGate
 from u2s_datasets.stages import residue
 from u2s_datasets.stages.inspect import Inspect
 
@@ -287,3 +290,68 @@ def test_what_this_package_redacts_is_hidden(method, times):
     before, box = smaller(ASTRONAUT, times), SIZES[times]
     (after,) = u2s.Redact(method=method).edit([Edit(Image.fromarray(before), boxes=(box,), seed=1)])
     assert residue.find_residue([], before, np.asarray(after), [Detection("face", box, 1.0)], absolute=True) == []
+
+
+# Pushes
+
+
+def compressed(pixels: np.ndarray, quality: int) -> np.ndarray:
+    stored = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(stored, cv2.IMREAD_COLOR)
+
+
+WHOLE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    **{f"quality {q}": lambda p, q=q: compressed(p, q) for q in (5, 10, 30)},
+    "brightened": lambda p: np.clip(p * 0.8 + 40, 0, 255).astype(np.uint8),
+    "mirrored": lambda p: p[:, ::-1],
+    "turned": lambda p: p[::-1, ::-1],
+    "a quarter": lambda p: np.rot90(p),
+    "one pixel smaller": lambda p: cv2.resize(p, (p.shape[1] - 1, p.shape[0] - 1), interpolation=cv2.INTER_AREA),
+    "half as large": lambda p: cv2.resize(p, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
+    "mirrored and small": lambda p: compressed(p[::2, ::-2], 30),
+    "inverted": lambda p: 255 - p,
+    "noisy": noisy,
+}
+
+
+def as_image(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee"])
+@pytest.mark.parametrize("change", WHOLE)
+def test_a_flagged_original_that_was_changed_as_a_whole_does_not_leave(change, name):
+    before = getattr(skimage.data, name)()[:384, :512]
+    row = candidate(before, WHOLE[change](before))
+    gate = PublishGate()
+    gate.admits(row)
+    assert "untouched" in gate.reasons()
+
+
+@pytest.mark.parametrize("method", ["inpaint", "solid", "pixelate", "blur"])
+@pytest.mark.parametrize("quality", [60, 90])
+def test_a_picture_whose_face_was_hidden_leaves(method, quality):
+    edit = Edit(Image.fromarray(ASTRONAUT), boxes=(FACE,), seed=3)
+    (after,) = u2s.Redact(method=method).edit([edit])
+    gate = PublishGate()
+    gate.admits(candidate(ASTRONAUT, compressed(np.asarray(after), quality), method=method))
+    assert gate.reasons() == {}
+
+
+def test_a_face_that_stayed_does_not_leave_with_something_else_hidden():
+    after = ASTRONAUT.copy()
+    after[400:480, 20:100] = 128
+    gate = PublishGate()
+    gate.admits(candidate(ASTRONAUT, compressed(after, 30)))
+    assert "untouched" in gate.reasons()
+
+
+def candidate(before: np.ndarray, after: np.ndarray, method: str = "inpaint") -> Candidate:
+    public = {
+        c.ROW_ID: "0" * 32,
+        c.ANONYMIZED_IMAGE: {"bytes": images.encode(as_image(after), "png"), "path": None},
+        c.PROVENANCE: json.dumps({"editor": {"part": "Redact", "method": method}}),
+    }
+    review = [c.review_item("face", "", "a detector", FACE, 0.9)]
+    original = {"bytes": images.encode(as_image(before), "png"), "path": None}
+    return Candidate(public, c.ANONYMIZED, True, review, original=original)

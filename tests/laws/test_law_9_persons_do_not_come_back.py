@@ -16,6 +16,7 @@ import skimage.data
 from PIL import Image
 
 import u2s_datasets as u2s
+from tests.helpers.fakes import Rewriter
 from tests.helpers.people import crowd, needs_network
 from u2s_datasets import columns as c
 from u2s_datasets.parts import Edit, Editor
@@ -115,10 +116,10 @@ def test_without_a_face_network_faces_are_redacted_instead_of_rewritten():
 
 def test_a_row_without_faces_needs_no_face_network():
     things = Image.fromarray(skimage.data.coffee())
-    step = u2s.Anonymize(editor=Draws("recoloured"), inspect=FACES, boxes_column="boxes", format="png", attempts=1)
+    step = u2s.Anonymize(editor=Rewriter(), inspect=FACES, boxes_column="boxes", format="png", attempts=1)
     answer = step({"image": [things], "boxes": [[[100, 100, 200, 200]]]})
     (attempt,) = json.loads(answer[c.PROVENANCE][0])["attempts"]
-    assert (attempt["editor"], attempt["residue"]) == ("Draws", 0)
+    assert (attempt["editor"], attempt["residue"]) == ("Rewriter", 0)
 
 
 def test_redaction_asks_no_face_network():

@@ -43,8 +43,8 @@ def test_who_is_recognised_may_be_gone_at_the_next_attempt_and_who_was_never_kno
 
 def test_redaction_of_one_face_leaves_its_new_neighbour():
     """The detector still finds the neighbour beside what is hidden. He is nobody of the original."""
-    edit = RowEdit(Row(Image.fromarray(BEFORE), {}), {}, [LEFT, RIGHT], True, False)
-    drawn = 255 - BEFORE
+    edit = RowEdit(Row(Image.fromarray(BEFORE), {}), {}, [LEFT, RIGHT], True, [])
+    drawn = np.random.default_rng(1).integers(0, 255, BEFORE.shape, dtype=np.uint8)
     drawn[10:40, 10:40] = BEFORE[10:40, 10:40]
     edit.accept(Image.fromarray(drawn), u2s.FaceAnonSimple(), 0)
     edit.found = [LEFT, RIGHT]

@@ -180,7 +180,8 @@ class Workers(Generic[Key, Item, Result]):
         try:
             return [alone._alone(item) for item in items]
         finally:
-            alone.close()
+            if alone is not self:
+                alone.close()
 
     def _alone(self, item: Item) -> Result:
         try:

@@ -15,7 +15,7 @@ rewritings on real photos, measured by `docs/scripts/measure_copies.py`.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -35,7 +35,6 @@ _SIDES = (14.0, 20.0, 32.0, 48.0)  # pixels, the sides for which thresholds are 
 _IN_PLACE = {"edges": (0.47, 0.42, 0.42, 0.44), "tones": (0.70, 0.60, 0.58, 0.45), "details": (0.48, 0.44, 0.35, 0.28)}
 _SLID = {"tones": (0.86, 0.76, 0.70, 0.66), "details": (0.66, 0.58, 0.50, 0.42)}
 _MOVED = {"edges": (0.80, 0.77, 0.64, 0.62), "tones": (0.90, 0.86, 0.78, 0.75), "details": (0.80, 0.72, 0.54, 0.46)}
-_PART = {"edges": 0.75, "details": 0.70}  # of a quarter of a box, in place
 
 _COARSE, _MIDDLE, _FINE = 12, 24, 48  # side of a box in grid pixels, at most; never above its own
 _TURNS = tuple(range(0, 360, 12))
@@ -441,7 +440,7 @@ def _has_moved(middle: _Template, fine: _Template, after: np.ndarray, start: Mot
     return _exceeds(fine.likeness(fine.look(after, start), start, start, ["details"], 3), _MOVED, middle.side)
 
 
-def _exceeds(likeness: Likeness, thresholds: dict[str, tuple[float, ...]], side: float) -> bool:
+def _exceeds(likeness: Likeness, thresholds: Mapping[str, tuple[float, ...]], side: float) -> bool:
     return any(value >= np.interp(side, _SIDES, thresholds[name]) for name, value in likeness.items())
 
 

@@ -48,7 +48,10 @@ def untouched(before: Image.Image, after: Image.Image) -> bool:
     """
     if before.size == after.size and largest_block(before, after) < UNTOUCHED:
         return True
-    return any(_is_even(*pair) for pair in _brought_back(np.asarray(before), np.asarray(after.resize(before.size))))
+    # Enlarged again, a small copy lacks the detail of its original: they are compared at the smaller size.
+    largest = min(_LARGEST, max(before.size), max(after.size))
+    pictures = np.asarray(before.convert("RGB")), np.asarray(after.convert("RGB").resize(before.size))
+    return any(_is_even(*pair) for pair in _brought_back(*pictures, largest))
 
 
 def left_in_place(before: Image.Image, after: Image.Image, boxes: Sequence[Box], blurred: bool = False) -> bool:
@@ -66,9 +69,9 @@ def left_in_place(before: Image.Image, after: Image.Image, boxes: Sequence[Box],
     return any(stays(old, new, box) for box in clipped if box is not None)
 
 
-def _brought_back(before: np.ndarray, after: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of grey pictures at the likeliest positions of the output, (H, W) float32, smaller than `_LARGEST`."""
-    zoom = min(_LARGEST / max(before.shape[:2]), 1.0)
+def _brought_back(before: np.ndarray, after: np.ndarray, largest: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of uint8 pictures at the likeliest positions of the output, with a longer side of `largest` pixels."""
+    zoom = largest / max(before.shape[:2])
     size = round(before.shape[1] * zoom), round(before.shape[0] * zoom)
     before, after = (cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (before, after))
     turns = [np.rot90(after[:, ::step], quarters) for step in (1, -1) for quarters in range(4)]
@@ -101,14 +104,21 @@ def _aligned(before: np.ndarray, after: np.ndarray, motion: copies.Motion) -> np
 def _is_even(before: np.ndarray, after: np.ndarray) -> bool:
     """Whether no block differs by much more than most, once tones and colours are brought back."""
     old, new = (cv2.GaussianBlur(p.astype(np.float32), (0, 0), _SMOOTH) / 255 for p in (before, after))
-    grey = old @ np.array([0.299, 0.587, 0.114], np.float32)
+    if _colour(new) < 0.3 * _colour(old):  # what was made grey is compared in grey
+        old = (old @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
     known = np.concatenate([new, new**2, new**3, np.ones_like(new[..., :1])], axis=2).reshape(-1, 10)
+    target = old.reshape(-1, old.shape[2])
     step = max(len(known) // 20000, 1)
-    weights = np.linalg.lstsq(known[::step], grey.reshape(-1)[::step], rcond=None)[0]
-    left = 255 * np.abs(grey - (known @ weights).reshape(grey.shape))
+    weights = np.linalg.lstsq(known[::step], target[::step], rcond=None)[0]
+    left = 255 * np.abs(target - known @ weights).max(axis=1).reshape(old.shape[:2])
     rim = max(round(0.06 * min(left.shape)), 1)  # moving a picture loses its rim
     blocks = _blocks(left[rim:-rim, rim:-rim])
     return float(blocks.max()) < UNTOUCHED + _MORE_THAN_MOST * float(np.median(blocks))
+
+
+def _colour(pixels: np.ndarray) -> float:
+    """How far from grey a picture is, on average."""
+    return float((pixels.max(axis=2) - pixels.min(axis=2)).mean())
 
 
 def largest_block(before: Image.Image, after: Image.Image) -> float:

@@ -1,14 +1,44 @@
-"""Law 9 for one row's edit: the people of the original must not come back in what a rewriting editor drew."""
+"""Law 9, persons: which face network is asked, and who of one row's original is left in what an editor drew."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from u2s_datasets.parts import Box, Detection
+from u2s_datasets.errors import SetupError
+from u2s_datasets.parts import Box, Detection, Editor, catalog
 from u2s_datasets.parts.detectors.faces import FACE
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.parts.metrics.identity import KnownFace, find_survivors, known_faces
+
+NO_IDENTITY = "none"
+
+
+def choose_identity(default: str, given: str | FaceEncoder | None, editor: Editor) -> FaceEncoder | None:
+    """The face network by name, as it is, or else the profile's; None for an editor that draws no people.
+
+    What is installed changes nothing of it: a run on another machine would be another run.
+    """
+    if editor.redacts:
+        if given not in (None, NO_IDENTITY):
+            shown = repr(given) if isinstance(given, str) else type(given).__name__
+            raise SetupError(f"identity={shown}: the editor {type(editor).__name__} draws no people; leave it out")
+        return None
+    name = default if given is None else given
+    if name == NO_IDENTITY or isinstance(name, FaceEncoder):
+        return None if isinstance(name, str) else name
+    return make_identity(name)
+
+
+def make_identity(name: str) -> FaceEncoder:
+    """The face network of this name. Raises `SetupError` for another part, or one that a name alone does not make."""
+    try:
+        made = catalog.make("encoder", name, catalog.ENCODERS)
+    except TypeError as error:
+        raise SetupError(f"identity={name!r} takes more than a name ({error}); give it in Python as it is") from error
+    if not isinstance(made, FaceEncoder):
+        raise SetupError(f"identity={name!r} embeds no faces; expected a face network, such as dlib_faces, or none")
+    return made
 
 
 class People(NamedTuple):

@@ -22,11 +22,11 @@ from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.changes import Backends, ProfileChanges
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
+from u2s_datasets.stages.people import NO_IDENTITY, choose_identity, make_identity
 from u2s_datasets.stages.quality_gate import Gate
 from u2s_datasets.stages.row_edit import PRIORS
 from u2s_datasets.stages.score import Score, make_network
 
-NO_IDENTITY = "none"
 _GPU_SHARES = {"inspect": 0.4, "instruct": 0.2}  # of vLLM's two engines, which leave the rest of a GPU to the editor
 
 
@@ -42,7 +42,7 @@ class Recipe:
         backend: what runs the language models unless the user names something.
         editor: a name of `catalog.EDITORS`.
         identity: a name of `catalog.ENCODERS`: the face network behind an editor that rewrites; "none" for none.
-        scores: networks that measure, as in `ProfileChanges`.
+        scores: networks that measure, as in `ProfileChanges`; the face network measures, too.
     """
 
     name: str
@@ -86,7 +86,7 @@ _RECIPES = (
         backend="vllm",
         editor="flowedit",
         identity="dlib_faces",
-        scores={"clip": "", "faces": "dlib_faces"},
+        scores={"clip": ""},
     ),
     Recipe(
         "permissive",
@@ -99,7 +99,7 @@ _RECIPES = (
         small={"inspect": "Qwen/Qwen3-VL-4B-Instruct"},
         editor="flux2-klein",
         identity="dlib_faces",
-        scores={"clip": "", "faces": "dlib_faces"},
+        scores={"clip": ""},
     ),
 )
 RECIPES = {recipe.name: recipe for recipe in _RECIPES}
@@ -205,12 +205,13 @@ def build(name: str = "cpu", **options: Any) -> Profile:
         if not any(key in _field_names(part) for part in loaded):
             raise SetupError(f"{key}={value!r}: profile {name!r} has no models that are loaded here; leave it out")
     inspect, caption, instruct = _make_text_steps(recipe, chosen, backends, settings.get("seed", 0))
-    identity = _choose_identity(recipe, chosen.identity, editor)
+    identity = choose_identity(recipe.identity, chosen.identity, editor)
     steps: dict[str, Any] = {"inspect": inspect, "caption": caption, "instruct": instruct}
     anonymize = Anonymize(editor=editor, identity=identity, **steps, **settings)
     if editor.redacts and anonymize.prior in PRIORS and anonymize.prior != columns.EDIT_CAPTION:
         raise SetupError(f"prior={anonymize.prior!r}: the editor {type(editor).__name__} reads no text; leave it out")
-    networks: dict[str, Any] = _make_networks(recipe.scores if chosen.scores is None else chosen.scores)
+    usual: dict[str, Any] = {**recipe.scores, **({} if identity is None else {"faces": identity})}
+    networks: dict[str, Any] = _make_networks(usual if chosen.scores is None else chosen.scores)
     looks_on = anonymize.inspect if anonymize.verify else None
     score = Score(inspect=looks_on, image_column=anonymize.image_column, **networks)
     return Profile(name, anonymize, score, _make_gate(chosen, score))
@@ -248,33 +249,6 @@ def make_editor(
             raise SetupError(f"models['edit']={model!r}: the editor {given!r} has no weights to choose")
         changes["model"], changes["revision"] = pinned(model)
     return dataclasses.replace(editor, **changes | dict(options))
-
-
-def _choose_identity(recipe: Recipe, given: str | FaceEncoder | None, editor: Editor) -> FaceEncoder | None:
-    """The face network by name, as it is, or else the recipe's; None for an editor that draws no people.
-
-    What is installed changes nothing of it: a run on another machine would be another run.
-    """
-    if editor.redacts:
-        if given not in (None, NO_IDENTITY):
-            shown = repr(given) if isinstance(given, str) else type(given).__name__
-            raise SetupError(f"identity={shown}: the editor {type(editor).__name__} draws no people; leave it out")
-        return None
-    name = recipe.identity if given is None else given
-    if name == NO_IDENTITY or isinstance(name, FaceEncoder):
-        return None if isinstance(name, str) else name
-    return make_identity(name)
-
-
-def make_identity(name: str) -> FaceEncoder:
-    """The face network of this name. Raises `SetupError` for another part, or one that a name alone does not make."""
-    try:
-        made = catalog.make("encoder", name, catalog.ENCODERS)
-    except TypeError as error:
-        raise SetupError(f"identity={name!r} takes more than a name ({error}); give it in Python as it is") from error
-    if not isinstance(made, FaceEncoder):
-        raise SetupError(f"identity={name!r} embeds no faces; expected a face network, such as dlib_faces, or none")
-    return made
 
 
 def _make_networks(given: Mapping[str, str | MetricNetwork]) -> dict[str, MetricNetwork]:

@@ -190,8 +190,8 @@ class RowEdit:
 
     @property
     def is_settled(self) -> bool:
-        """Whether all that is left are faces of which no further attempt could show whose they are."""
-        return self.people.is_final and set(self.residue) <= set(self.people.left)
+        """Whether faces are left of which no further attempt could show whose they are, so that they are redacted."""
+        return self.people.is_final and all(d.category != WHOLE_IMAGE for d in self.residue)
 
     def record_residue(self, editor: Editor) -> None:
         """Set the residue from what detectors and the model say of the output, to be hidden by a further attempt."""
