@@ -14,6 +14,7 @@ from u2s_datasets.parts.base import (
     Part,
     Request,
     Shipped,
+    TextCheck,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "Part",
     "Request",
     "Shipped",
+    "TextCheck",
 ]

@@ -10,7 +10,7 @@ import importlib
 from typing import Any
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Backend, Category, Detector, Editor, Part
+from u2s_datasets.parts import Backend, Category, Detector, Editor, Part, TextCheck
 
 Entry = tuple[str, dict[str, Any]]
 """("package.module:Class", constructor arguments that differ from the class's own defaults)."""
@@ -60,7 +60,11 @@ EDITORS: dict[str, Entry] = {
     "safe_instruct_pix2pix": _entry("editors.safe_attention:SafeInstructPix2Pix"),
 }
 
-_BASES: dict[str, type[Part]] = {"detector": Detector, "editor": Editor, "backend": Backend}
+TEXT_CHECKS: dict[str, Entry] = {
+    "presidio": _entry("text_checks.presidio:PresidioText"),
+}
+
+_BASES: dict[str, type[Part]] = {"detector": Detector, "editor": Editor, "backend": Backend, "text check": TextCheck}
 
 
 @functools.cache
@@ -84,9 +88,9 @@ def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> A
     """The part of this name.
 
     Args:
-        kind: what it is, for errors: "detector", "editor", "backend" or "encoder".
+        kind: what it is, for errors: "detector", "editor", "backend", "encoder" or "text check".
         name: a key of `entries`, or "package.module:Class".
-        entries: `DETECTORS`, `EDITORS`, `BACKENDS` or `ENCODERS`.
+        entries: `DETECTORS`, `EDITORS`, `BACKENDS`, `ENCODERS` or `TEXT_CHECKS`.
         arguments: constructor arguments, which go before those of the catalog.
 
     Raises:

@@ -15,6 +15,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardDa
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts.metrics.definitions import SPECS
+from u2s_datasets.privacy.kept_columns import NOT_CHECKED
 from u2s_datasets.publish.build import config_folder
 from u2s_datasets.publish.gate import ALLOWABLE
 from u2s_datasets.publish.options import About
@@ -211,7 +212,7 @@ def _section(config: str, name: str, split: Mapping[str, Any]) -> str:
         metrics="\n\n".join(metrics) or f"Scores: {UNMEASURED}.",
         audit=_audit(split["audit"]),
         columns=table(("column", "type", "what it is"), columns),
-        kept_texts=f"{how['kept_texts_withheld']:,}",
+        emptied=_emptied(split),
     )
 
 
@@ -223,6 +224,17 @@ def _parts(parts: Sequence[Mapping[str, Any]]) -> str:
         model = (part["model"] or "no model", part["revision"] or unknown, part["licence"] or unknown)
         rows.append((part["part"], *model, settings))
     return table(("part", "model", "revision", "licence", "settings"), rows) or f"Models: {UNKNOWN}."
+
+
+def _emptied(split: Mapping[str, Any]) -> str:
+    """What of the kept columns stayed home, and what was not looked for in them."""
+    if "kept_emptied" not in split:  # pushed by an earlier version
+        return f"Texts of kept columns that were emptied: {split['how'].get('kept_texts_withheld', UNKNOWN)}."
+    counts = ", ".join(f"`{md(column)}` {number:,}" for column, number in split["kept_emptied"].items())
+    why = "since it said something private or is nothing that a rule knows"
+    lines = [f"Emptied in kept columns, {why}: {counts or 'none'}."]
+    lines += [f"Of the column `{md(column)}`, **{NOT_CHECKED}**." for column in split["names_not_checked"]]
+    return "\n\n".join(lines)
 
 
 def _audit(audit: Mapping[str, Any] | None) -> str:

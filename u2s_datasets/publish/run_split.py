@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -12,12 +13,15 @@ import pyarrow.parquet as pq
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.privacy.kept_columns import check_kept
+from u2s_datasets.parts import TextCheck
+from u2s_datasets.privacy.kept_columns import check_kept, unchecked_texts
+from u2s_datasets.privacy.kept_values import KeptColumns
 from u2s_datasets.publish.candidate import Candidate, caption_of, classes_of, rounded
 from u2s_datasets.publish.gate import PublishGate
 from u2s_datasets.runs.audit import read_audit
 from u2s_datasets.runs.files import sha256
 from u2s_datasets.runs.layout import SHARD, shard_name, shard_place
+from u2s_datasets.runs.manifest import count_rows
 from u2s_datasets.runs.reader import RunFolder, StoredRow
 from u2s_datasets.sources.base import Item
 
@@ -33,12 +37,20 @@ class RunSplit:
     Args:
         folder: output of `u2s anonymize`.
         keep: which of the run's kept columns leave, and which scores, rounded; None means all columns and no score.
+        allow: kept columns that may leave although they look identifying; other exceptions are passed over.
+        text_check: what looks for names in the kept texts once more; None where nothing does.
 
     Raises:
         SetupError: it holds no finished run, or not these kept columns.
     """
 
-    def __init__(self, folder: Path, keep: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep: Sequence[str] | None = None,
+        allow: Sequence[str] = (),
+        text_check: TextCheck | None = None,
+    ) -> None:
         self.folder = RunFolder(folder)
         self.run = self.folder.run
         kept = list(self.folder.manifest["configuration"]["kept_columns"])
@@ -48,6 +60,8 @@ class RunSplit:
             if name not in kept:
                 raise SetupError(f"keep={name!r} was not kept by the run, which kept {kept}; run it with --keep {name}")
         self.rows: int | None = self.run["rows"]
+        self._allow, self._text_check = [name for name in allow if name in self.kept], text_check
+        self.kept_emptied: Counter[str] = Counter(count_rows(self.folder.shards, self.run["rows"])["kept_emptied"])
         self.audit = read_audit(self.folder.layout.audit)
 
     @property
@@ -87,9 +101,19 @@ class RunSplit:
             gate.note("counts", str(error))
         kept = {name: self.features[name] for name in self.kept if name in self.features}
         try:
-            check_kept(kept, self._public_values, [name for name in gate.allow if name in self.kept])
+            check_kept(kept, self._public_values, self._allow, self._names_checked)
         except SetupError as error:
             gate.note("kept", str(error))
+
+    @property
+    def _names_checked(self) -> bool:
+        """Whether a recognizer of names reads the kept texts, or did so in the run, as its private manifest says."""
+        return self._text_check is not None or bool(self.folder.manifest["configuration"].get("text_check"))
+
+    @property
+    def names_not_checked(self) -> list[str]:
+        """Kept columns with texts in which nobody looked for names."""
+        return unchecked_texts({n: f for n, f in self.features.items() if n in self.kept}, self._names_checked)
 
     def _public_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """These columns of every public row."""
@@ -120,7 +144,13 @@ class RunSplit:
             yield self._candidate(row, decisions) if row.private else Candidate(self._leaving(row), c.WITHHELD)
 
     def _leaving(self, row: StoredRow) -> dict[str, Any]:
-        return {name: value for name, value in row.public.items() if name in self.features}
+        public = {name: value for name, value in row.public.items() if name in self.features}
+        if self._text_check is None or not public:
+            return public
+        judged = KeptColumns(self.features, self._allow, self._text_check.holds_name)
+        kept, emptied = judged.judge({name: public[name] for name in self.kept if name in public})
+        self.kept_emptied.update(emptied)
+        return public | kept
 
     def _candidate(self, row: StoredRow, decisions: Mapping[str, Mapping[str, Any]]) -> Candidate:
         private, public = row.private, self._leaving(row)

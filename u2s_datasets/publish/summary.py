@@ -59,6 +59,8 @@ def summarize(
         "allowed_columns": sorted(gate.allow & set(split.kept)),
         "audit": None if split.audit is None else vars(split.audit),
         "kept": list(split.kept),
+        "kept_emptied": dict(split.kept_emptied),
+        "names_not_checked": list(split.names_not_checked),
         "features": split.features.to_dict(),
         "files": [
             {"path": b.path, "size": b.file.stat().st_size, "sha256": sha256(b.file), "rows": b.rows} for b in files
@@ -79,7 +81,6 @@ def _describe_run(split: RunSplit, licences: Mapping[str, str]) -> dict[str, Any
         "prompts": prompt_digests(configuration),
         "code": configuration["code"],
         "versions": run["versions"],
-        "kept_texts_withheld": run["kept_texts_withheld"],
     }
 
 
@@ -95,7 +96,6 @@ def _describe_dataset(split: DatasetSplit, licences: Mapping[str, str]) -> dict[
         "prompts": None,
         "code": None,
         "versions": provenance.versions,
-        "kept_texts_withheld": split.kept_texts_withheld,
     }
 
 

@@ -102,7 +102,8 @@ class _Work:
 
     def edit(self, rows: Sequence[tuple[str, RowLocation]]) -> dict[str, dict[str, Any]]:
         """New values of rows, by row id, as a run itself makes them."""
-        size = read_manifest(self.folder)["configuration"]["shard_size"]
+        recorded = read_manifest(self.folder)["configuration"]
+        size, allowed = recorded["shard_size"], recorded.get("allowed_columns", ())
         items = []
         for _, at in rows:
             position = at.shard * size + at.index
@@ -115,7 +116,7 @@ class _Work:
             stored = read_table(Layout(self.folder).shard("private", shard), [c.ROW_ID, *c.INSPECT])
             found |= {row[c.ROW_ID]: _found_before(row) for row in stored}
         step = dataclasses.replace(self.profile.anonymize, boxes_column=BOXES)
-        pipeline = Pipeline(dataclasses.replace(self.profile, anonymize=step), b"", kept=self.source.kept)
+        pipeline = Pipeline(dataclasses.replace(self.profile, anonymize=step), b"", self.source.kept, allowed)
         answers = pipeline(items, [{BOXES: boxes[row], **found[row]} for row, _ in rows])
         return {row: _with_drawn(row, answer, boxes[row]) for (row, _), answer in zip(rows, answers, strict=True)}
 

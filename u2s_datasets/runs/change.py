@@ -88,7 +88,7 @@ class Change:
         hashes = write_halves(write, private, public, kept_features(published) or kept)
         if not public:
             self.remove.append(shard_place("public", shard.number))
-        return Shard.of(shard.number, private, shard.kept_texts_withheld, hashes)
+        return Shard.of(shard.number, private, shard.kept_emptied, hashes)
 
 
 def _public_rows(path: Path, private: Sequence[Mapping[str, Any]], rows: Mapping[str, Mapping[str, Any]]) -> list[dict]:

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,7 +176,10 @@ class Output(Layout):
             U2SError: a row has no known status; nothing is written.
         """
         rows = withhold_rejected(self.root, rows)
-        shard = Shard.of(number, rows, sum(row["kept_texts_withheld"] for row in rows), {})
+        emptied: Counter[str] = Counter()
+        for row in rows:
+            emptied.update(row["kept_emptied"])
+        shard = Shard.of(number, rows, dict(sorted(emptied.items())), {})
         public = [public_row(row) for row in rows if row[columns.STATUS] in PUBLISHABLE]
 
         def write(half: str, half_rows: Sequence[Mapping[str, Any]], features: Any) -> str:
@@ -184,7 +188,7 @@ class Output(Layout):
         hashes = write_halves(write, rows, public, kept)
         if not public:
             self.remove(names.shard_place("public", number))
-        done.append(Shard(number, shard.statuses, shard.reasons, shard.kept_texts_withheld, hashes))
+        done.append(Shard(number, shard.statuses, shard.reasons, shard.kept_emptied, hashes))
         done.sort(key=lambda other: other.number)
         self._save(done)
 

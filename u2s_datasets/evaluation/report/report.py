@@ -26,7 +26,7 @@ from u2s_datasets.runs.manifest import read_manifest
 from u2s_datasets.runs.origin import find_origin
 from u2s_datasets.runs.writer import Output
 
-_RUN = ("skipped", "verified", "inspected_criteria", "not_inspected")
+_RUN = ("skipped", "kept_emptied", "names_not_checked", "verified", "inspected_criteria", "not_inspected")
 
 
 @dataclasses.dataclass(frozen=True)
