@@ -269,7 +269,7 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
             re.compile(
                 r"(?<![^\W_])(?i:(?:number|licen[cs]e|registration)[ -]?plates?|plates?|reg(?:istration)?(?: no)?"
                 r"|kennzeichen|immatriculation|matr[ií]cula|targa|kenteken|номер|госномер|车牌|車牌|ナンバー|پلاک)"
-                r"[\s:.#]{1,4}(?=[\w-]{0,8}\d|[A-Z]{1,3} \d)[A-Za-z0-9][\w-]"
+                r"[\s:.#]{1,4}(?=[\w-]{0,8}\d|[A-Z]{1,3} \d)[^\W_][\w-]"
             ),
         ),
         score=0.5,
@@ -281,7 +281,7 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
         (
             _any_case(
                 rf"(?<![^\W_])(?:{_NUMBER_WORD})\s{{0,2}}(?:no|nr|number|num|id|n°|№|#)?[\s.:#]{{0,3}}"
-                r"(?=[a-z0-9-]{0,12}\d)[a-z0-9-]{4}"
+                r"(?=[a-z0-9-]{0,12}\d)[a-z0-9-][a-z0-9 -]{2}[a-z0-9]"
             ),
             re.compile(
                 r"(?<!\d)\d{3}-\d{2}-\d{4}(?!\d)|(?<!\w)bc1[a-z0-9]{8}"
