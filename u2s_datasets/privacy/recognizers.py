@@ -281,7 +281,7 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
         (
             _any_case(
                 rf"(?<![^\W_])(?:{_NUMBER_WORD})\s{{0,2}}(?:no|nr|number|num|id|n°|№|#)?[\s.:#]{{0,3}}"
-                r"(?=[a-z0-9-]{0,12}\d)[a-z0-9-][a-z0-9 -]{2}[a-z0-9]"
+                r"(?=[a-z0-9-]{0,12}\d)[a-z0-9-][a-z0-9 -]{2,6}[a-z0-9]"
             ),
             re.compile(
                 r"(?<!\d)\d{3}-\d{2}-\d{4}(?!\d)|(?<!\w)bc1[a-z0-9]{8}"
