@@ -39,13 +39,14 @@ ADDRESS_PATTERNS: tuple[re.Pattern[str], ...] = (
     re.compile(r"(?i)(?<!\w)(?:flat|apartment|apt\.?|suite|unit)\s{1,2}#?\d{1,4}[a-z]?,\s"),
     # Lange Straße 5, Hauptstr. 12, Unter den Linden 77
     re.compile(
-        r"(?i)(?<!\w)[^\W\d_][\w-]{1,30}(?:stra(?:ß|ss)e|str\.|weg|allee|gasse|platz|ufer|damm|straat|laan|plein|gracht"
+        r"(?i)(?<!\w)[^\W\d_][\w-]{1,30}(?:stra(?:ß|ss)e|str\.?|weg|allee|gasse|platz|ufer|damm|straat|laan|plein|gracht"
         r"|kade|gatan|vägen|veien|gata|gaten|vej|gade|tie|katu)\s{1,2}\d{1,4}"
     ),
     re.compile(
         rf"(?<!\w){_CAPITAL}[\w-]{{1,30}}\s(?:Stra(?:ß|ss)e|Str\.|Weg|Allee|Gasse|Platz|Ring|Ufer|Damm)\s{{1,2}}\d{{1,4}}"
         rf"|(?<!\w)(?:Stra(?:ß|ss)e|Allee|Platz)\s(?:der|des|am|zum|zur)\s.{{1,40}}?\d{{1,4}}"
-        rf"|(?<!\w)(?:Am|An der|Auf der|Auf dem|Im|In der|Unter den|Zum|Zur)\s{_CAPITAL}[\w-]{{1,30}}\s\d{{1,4}}(?!\w)"
+        rf"|(?<!\w)(?:Am|An der|Auf der|Auf dem|Im|In der|Unter den|Zum|Zur)\s"
+        rf"(?:{_CAPITAL}[\w-]{{1,30}}\s){{1,2}}\d{{1,4}}(?!\w)"
     ),
     re.compile(rf"(?<!\w)(?:[A-Z]{{1,2}}-)?\d{{5}}\s{_CAPITAL}[a-zà-ÿ]{{2,30}}"),
     # 12 bis, rue de la Paix
@@ -62,20 +63,23 @@ ADDRESS_PATTERNS: tuple[re.Pattern[str], ...] = (
         r"|praça|praca|alameda|rodovia|estrada|strada|bulevardul|jalan|jl\.|carrer|via)\s{0,2}"
         r"(?:[^\W\d_][\w'.ªº-]{0,30}[\s,]{1,2}){1,5}(?:n[.ºo°]{0,2}\s?|no\.?\s?)?\d{1,5}(?!\w)"
     ),
+    re.compile(
+        r"(?i)(?<!\w)(?:calle|cl\.?|carrera|cra\.?|avenida|av\.?|transversal)\s\d{1,3}[a-z]?\s?(?:#|n[o°º]\.?)\s?\d"
+    ),
     # ul. Marszałkowska 5; ulice, utca, sokak, οδός
     re.compile(
-        rf"(?i)(?<!\w)(?:ul\.|ulica|ulice|ulitsa|ulitza|prospekt|pereulok|al\.|os\.|nám\.)\s?(?:{_NAMED}){{1,4}}(?:d\.?\s?|nr\.?\s?)?\d{{1,4}}"
+        rf"(?i)(?<!\w)(?:ul\.|ulica|ulice|ulitsa|ulitza|prospekt|pereulok|al\.|os\.|nám\.|rynek|plac|aleja|náměstí|trg)\s?(?:{_NAMED}){{1,4}}(?:d\.?\s?|nr\.?\s?)?\d{{1,4}}"
     ),
     re.compile(
-        r"(?i)(?<!\w)[^\W\d_][\w-]{1,30}\s(?:utca|út|tér|krt\.?|sokak|sokağı|sok\.|caddesi|cad\.|mahallesi|mah\.|ulica|ulice)"
+        r"(?i)(?<!\w)[^\W\d_][\w-]{1,30}\s(?:utca|út|tér|krt\.?|ulitsa|prospekt|pereulok|sokak|sokağı|sok\.|caddesi|cad\.|mahallesi|mah\.|ulica|ulice)"
         r"[\s,]{0,3}(?:no[.:]?\s?)?\d{1,4}|(?<!\w)(?:strada|str\.|bd\.)\s(?:[^\W\d_][\w-]{1,30}\s){1,4}(?:nr\.?\s?)?\d{1,4}"
     ),
     re.compile(r"(?i)(?<!\w)(?:οδός|οδος|λεωφόρος|λεωφ\.?|πλατεία)\s\w|(?<!\w)(?:đường|phố|ngõ|ngách|quận|phường)\s\w"),
     # ул. Ленина, д. 5; Тверская улица 7; вул. Хрещатик, 1
     re.compile(
-        rf"(?i)(?<!\w)(?:ул\.?|улица|улице|улицы|вул\.?|вулиця|просп\.?|проспект|пр-т|пер\.|переулок|пл\.|площадь|наб\.?|набережная"
+        rf"(?i)(?<!\w)(?:ул\.?|улица|улице|улицы|вул\.?|вулиця|просп\.?|проспект|пр-к?т|пр\.|пер\.|переулок|пл\.|площадь|наб\.?|набережная"
         rf"|бул\.?|бульвар|шоссе|проезд)\s?(?:{_NAMED}){{1,4}}(?:д(?:ом)?\.?\s?|буд\.?\s?|№\s?)?\d{{1,4}}"
-        rf"|(?<!\w)[^\W\d_][\w-]{{2,30}}\s(?:ул\.?|улица|улице|вулиця|проспект|переулок|площадь|бульвар|шоссе|набережная)[\s,]{{0,3}}"
+        rf"|(?<!\w)[^\W\d_][\w-]{{2,30}}\s(?:ул\.?|улица|улице|вулиця|проспект|пр\.|пр-к?т|переулок|площадь|бульвар|шоссе|набережная)[\s,]{{0,3}}"
         r"(?:д(?:ом)?\.?\s?|буд\.?\s?)?\d{1,4}|(?<!\w)(?:д|дом|кв|корп)\.\s?\d{1,4}"
     ),
     re.compile(

@@ -26,8 +26,8 @@ elokuu(?:ta)? syyskuu(?:ta)? lokakuu(?:ta)? marraskuu(?:ta)? joulukuu(?:ta)?
 ocak subat mart nisan mayis haziran temmuz agustos eylul ekim kasim aralik
 januari februari maret mei juni juli agustus september oktober november desember
 yanvarya fevralya marta aprelya iyunya iyulya avgusta sentyabrya oktyabrya noyabrya dekabrya
-янв(?:ар[ья])? фев(?:рал[ья])? мар(?:та?)? апр(?:ел[ья])? ма[ия] май июн[ья]? июл[ья]? авг(?:уста?)?
-сен(?:тябр[ья])? окт(?:ябр[ья])? ноя(?:бр[ья])? дек(?:абр[ья])?
+янв(?:ар[ьяе])? фев(?:рал[ьяе])? мар(?:т[ае]?)? апр(?:ел[ьяе])? ма[ияе] май июн[ьяе]? июл[ьяе]? авг(?:уст[ае]?)?
+сен(?:тябр[ьяе])? окт(?:ябр[ьяе])? ноя(?:бр[ьяе])? дек(?:абр[ьяе])?
 січ(?:ень|ня) лют(?:ий|ого) берез(?:ень|ня) квіт(?:ень|ня) трав(?:ень|ня) черв(?:ень|ня) лип(?:ень|ня)
 серп(?:ень|ня) верес(?:ень|ня) жовт(?:ень|ня) листопада? груд(?:ень|ня)
 јануара? фебруара? марта априла маја јуна јула августа септембра октобра новембра децембра
@@ -69,6 +69,13 @@ DATE_PATTERNS: tuple[re.Pattern[str], ...] = (
     re.compile(
         rf"(?<!\d){_DAY}(?:st|nd|rd|th|er|º|ª|ος|η)?{_GAP}{_OF}(?<![^\W\d_]){_MONTH}|(?<!\d){_DAY}{_MONTH}"
         rf"|(?<![^\W\d_]){_MONTH}{_GAP}{_OF}(?:\d{{1,2}}|\d{{4}})(?!\d)",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        rf"(?<!\d){_DAY}[./ -]{{1,2}}(?:i{{1,3}}|iv|vi{{0,3}}|ix|xi{{0,2}})[./ -]{{1,2}}(?:\d{{4}}|\d\d)(?!\d)"
+        rf"|(?<!\d){_DAY} (?:de )?ago\.? (?:de )?(?:19|20)\d\d|(?<!\d)\d{{1,2}}\s?\.\s?\d{{1,2}}\s?\.\s?\d\d(?!\d)"
+        r"|(?<!\d)(?:18|19|20)\d\d(?:[/-](?:0?[1-9]|1[0-2])(?!\d)|\s?(?:год[ауы]?|г\.|року|рік)(?![^\W_]))"
+        r"|(?<![^\W_])(?:dob|d\.o\.b\.?|birth ?date|date of birth|birthday)\W{0,3}\d",
         re.IGNORECASE,
     ),
     re.compile(rf"(?<![^\W_])(?:{_BORN})[^\d\n]{{0,12}}(?:18|19|20)\d\d(?!\d)", re.IGNORECASE),

@@ -78,13 +78,13 @@ def _random_tokens(text: str) -> Iterator[tuple[int, int]]:
     for match in _TOKEN.finditer(text):
         token = match[0]
         edges = len(_DIGIT_EDGE.findall(token))
-        if edges >= 4 or (edges and len(_ANY_EDGE.findall(token)) > 0.4 * len(token)):
+        if edges >= 4 or (edges and len(_ANY_EDGE.findall(token)) > 0.35 * len(token)):
             yield match.span()
 
 
 _AT = r"[ \t]{0,3}(?:[\[({<]\s?(?:at|a|ä|@|arroba|chez|ad|собака)\s?[\])}>]|[_-](?:at|AT)[_-])[ \t]{0,3}"
 _SPOKEN_AT = r"\s{1,3}(?:at|@|arroba|собака|klammeraffe|chiocciola)\s{1,3}"
-_DOT = r"[ \t]{0,3}(?:\.|[\[({<]\s?(?:dot|punkt|point|punto|ponto|точка|\.)\s?[\])}>])[ \t]{0,3}"
+_DOT = r"[ \t]{0,3}(?:\.|[\[({<]\s?(?:dot|punkt|point|punto|ponto|точка|\.)\s?[\])}>]|[_-]dot[_-])[ \t]{0,3}"
 _SPOKEN_DOT = r"\s{1,3}(?:dot|punkt|point|punto|ponto|точка)\s{1,3}"
 _LABEL = r"[\w-]{1,64}"
 
@@ -129,6 +129,8 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
                 r"|npm_\w{12}|pypi-\w{12}|dckr_pat_|xox[a-z]-\w|xapp-\w|A[KS]IA[A-Z0-9]{8}|AIza[\w-]{10}|ya29\.\w"
                 r"|SG\.[\w-]{8}|eyJ[\w-]{8}|dop_v1_|shp[a-z]{2}_\w{8}|whsec_|r8_\w{8}|gsk_\w{8}|nvapi-\w|lsv2_)"
             ),
+            _any_case(r"(?<!\w)(?=[0-9]{0,14}[a-f])(?=[a-f]{0,14}[0-9])[0-9a-f]{10,15}(?!\w)"),
+            re.compile(r"(?<![\w+/])[A-Za-z0-9+/]{12,4096}={1,2}(?![\w=])"),
             re.compile(r"-----BEGIN |ssh-(?:rsa|dss|ed25519) \w|(?<!\w)Bearer [\w.~+/-]{8}"),
             _any_case(
                 r"(?<![^\W_])(?:password|passwort|passwd|pwd|passcode|pin code|secret|token|api[_ -]?key|contraseña"
@@ -143,6 +145,7 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
         "an e-mail address",
         (
             re.compile(r"[\w.+-]{1,64}\s{0,2}@\s{0,2}[\w-]{1,64}\s{0,2}\.\s{0,2}\w"),
+            re.compile(r"[^\W\d_][\w.+-]{0,63}@\w|[\w.+-]{1,64}\s{1,2}at\s{1,2}[\w-]{1,64}\.[a-z]{2}"),
             _any_case(rf"[\w.+-]{{1,64}}{_AT}{_LABEL}(?:{_DOT}|{_SPOKEN_DOT}){_LABEL}"),
             _any_case(rf"[\w.+-]{{1,64}}{_SPOKEN_AT}{_LABEL}(?:{_SPOKEN_DOT}|\s?[\[({{]\s?dot\s?[\])}}]\s?){_LABEL}"),
         ),
@@ -153,6 +156,8 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
         (
             re.compile(r"(?<![\w@])@[^\W\d_]\w"),
             _any_case(rf"(?<![^\W_])(?:{_NETWORK})\s{{0,2}}[:=/]\s{{0,2}}@?\w"),
+            _any_case(rf"(?<![^\W_])(?:{_NETWORK})\s{{1,2}}@?[^\W\d_][\w.]{{0,30}}?[\d_.]\w"),
+            re.compile(r"\w#\d{4}(?!\d)"),
         ),
     ),
     PatternRecognizer(
@@ -161,7 +166,7 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
         (
             _any_case(
                 r"\b(?:[a-z][a-z0-9+]{1,9}://|www\.)\S|(?<![\w-])[\w-]{1,63}(?:\.[\w-]{1,63}){0,5}\.[a-z]{2,24}/\w"
-                r"|\w\.(?:com|org|net|edu|gov|info|biz)(?!\w)"
+                r"|\w\.(?:com|org|net|edu|gov|info|biz|io|eth|app|dev|co\.uk|de|fr|ru|cn|jp|nl|pl|example)(?!\w)"
                 r"|\w\s{0,2}[\[({]?\s?dot\s?[\])}]?\s{0,2}(?:com|org|net|edu|gov|info|biz|io|example)(?!\w)"
             ),
         ),
@@ -217,6 +222,10 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
                 r"(?<![^\W_])(?:lat|latitude|lon|lng|longitude|gps|utm|mgrs|широта|долгота|纬度|经度)\W{0,4}-?\d"
             ),
             re.compile(r"(?<!\w)[23456789CFGHJMPQRVWX]{4,8}\+[23456789CFGHJMPQRVWX]{2,3}(?!\w)"),
+            re.compile(
+                r"(?<!\w)[NS]\s?\d{1,3}[.,]\d|\d{1,3},\d{2,15}\s{1,2}-\d{1,3},\d{2}|-\d{1,3},\d{2,15}\s{1,2}\d{1,3},\d{2}"
+            ),
+            _any_case(r"what3words\W{1,3}\w{2,30}\.\w"),
             re.compile(r"///\w{2,30}\.\w{2,30}\.\w{2,30}"),
             re.compile(r"(?<!\w)\d{1,2}[C-HJ-NP-X][ ]?[A-HJ-NP-Z]{2}[ ]?\d{2,5}[ ]?\d{2,5}(?!\w)"),
         ),
@@ -254,13 +263,17 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
         "LICENSE_PLATE",
         "a licence plate",
         (
-            re.compile(r"(?<!\w)[A-Z]{2}\d{2}[ -]?[A-Z]{3}(?!\w)|(?<!\w)[a-z]{2}\d{2}[a-z]{3}(?!\w)"),
+            re.compile(r"(?<!\w)[A-Z]{2}[ -]?\d{2}[ -]?[A-Z]{3}(?!\w)|(?<!\w)[a-z]{2}\d{2}[a-z]{3}(?!\w)"),
             re.compile(r"(?<!\w)[A-ZÄÖÜ]{1,3}(?:-[A-Z]{1,2}[ -]?\d{1,4}|[ ][A-Z]{1,2}[ ]?\d{3,4})[EH]?(?!\w)"),
             re.compile(r"(?<!\w)[A-Z]{2}[ -]?\d{3}[ -]?[A-Z]{2}(?!\w)|(?<!\w)\d{4}[ -]?[B-DF-HJ-NP-TV-Z]{3}(?!\w)"),
             re.compile(r"(?<!\w)\d{2}-[A-Z]{2,3}-\d{1,2}(?!\w)|(?<!\w)[A-Z]{2}-\d{3}-[A-Z](?!\w)"),
-            re.compile(r"(?<!\w)(?!ISO|EOS|DIN|USB|RAL)[A-Z]{3}[ -]?\d{4}(?!\w)|(?<!\w)\d[A-Z]{3}\d{3}(?!\w)"),
-            re.compile(r"(?<!\w)[A-Z]{2}[ -]?\d{1,2}[ -]?[A-Z]{1,2}[ -]?\d{4}(?!\w)|(?<!\w)[A-Z]{2,3}[ -]?\d{5}(?!\w)"),
+            re.compile(r"(?<!\w)(?!ISO|EOS|DIN|USB|RAL)[A-Z]{3}[ -]?\d{4}(?!\w)|(?<!\w)\d-?[A-Z]{3}-?\d{3}(?!\w)"),
+            re.compile(
+                r"(?<!\w)[A-Z]{2}[ -]?\d{1,2}[ -]?[A-Z]{1,2}[ -]?\d{4}(?!\w)"
+                r"|(?<!\w)(?!ISO|EOS)[A-Z]{1,3}[ -]\d{5,6}[A-Z]?(?!\w)"
+            ),
             re.compile(rf"(?<!\w){_PLATE_RU}\s?\d{{3}}\s?{_PLATE_RU}{{2}}(?:\s?\d{{2,3}})?(?!\w)"),
+            re.compile(r"(?<!\w)[авекмнорстух]\d{3}[авекмнорстух]{2}\d{0,3}(?!\w)"),
             re.compile(rf"{_PLATE_CN}[A-Z][·. -]?[A-Z0-9]{{5,6}}(?!\w)"),
             re.compile(r"\d{2,3}\s?[\u3041-\u3096]\s?\d{1,2}-?\d{2}|\d{2,3}\s?[가-힣]\s?\d{4}"),
             re.compile(
@@ -283,6 +296,7 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
                 rf"(?<![^\W_])(?:{_NUMBER_WORD})\s{{0,2}}(?:no|nr|number|num|id|n°|№|#)?[\s.:#]{{0,3}}"
                 r"(?=[a-z0-9-]{0,12}\d)[a-z0-9-][a-z0-9 -]{2,6}[a-z0-9]"
             ),
+            _any_case(r"(?<![^\W_])(?:id|№)\s{0,2}(?:no|nr|number)?[\s.:#]{0,3}\d{4}"),
             re.compile(
                 r"(?<!\d)\d{3}-\d{2}-\d{4}(?!\d)|(?<!\w)bc1[a-z0-9]{8}"
                 r"|(?<!\w)[A-CEGHJ-PR-TW-Z]{2} ?(?:\d{2} ?){3}[A-D](?!\w)"

@@ -10,6 +10,8 @@ spacy = pytest.importorskip("spacy", reason="spacy is not installed: pip install
 import u2s_datasets as u2s
 from tests.helpers.fakes import picture
 from tests.helpers.run_files import public_rows
+from u2s_datasets.review.reedit import reedit
+from u2s_datasets.runs.manifest import locate_rows
 from u2s_datasets.testing import check_configuration, check_text_check
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -84,3 +86,7 @@ def test_a_run_keeps_captions_without_names(pipeline, tmp_path: Path, num_proc):
     assert facts["kept_emptied"] == {"caption": 3} and facts["names_not_checked"] == []
     assert facts["configuration"]["text_check"]["part"] == "PresidioText"
     assert pipeline not in str(facts)
+    if num_proc == 1:
+        rows = locate_rows(tmp_path / "out")
+        reedit(tmp_path / "out", list(rows), by="ada", detectors=["tests.helpers.fakes:RedSquares"])
+        assert {row["caption"] for row in public_rows(tmp_path / "out")} == {None, "a golden retriever"}
