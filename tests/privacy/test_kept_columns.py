@@ -100,10 +100,11 @@ def test_what_looks_identifying_needs_to_be_allowed(tmp_path, name, feature, val
     ("values", "words"),
     [
         ([51.50741, float("nan"), 48.8566], "fractions"),
-        ([51, float("inf"), None, 48], "fractions"),
+        ([51.0, float("inf"), None, 48.0], "fractions"),
         ([51.5, 51.5, 48.9, 48.9], "fractions"),
-        ([51.0, 0.0, 51.0, 0.0, -1.0], "negative"),
-        ([530_034.0, 180_381.0] * 4, "numbers above 99"),
+        ([51.0, 0.0, 51.0, 0.0], "fractions"),
+        ([51, 0, 51, 0, -1], "negative"),
+        ([530_034, 180_381] * 4, "numbers above 99"),
         ([1_614_848_461, 1_614_848_461], "numbers above 99"),
         ([44_927] * 9 + [44_928] * 9, "numbers above 99"),
         ([1961] * 20, "numbers above 99"),
@@ -114,8 +115,9 @@ def test_what_looks_identifying_needs_to_be_allowed(tmp_path, name, feature, val
     ],
 )
 def test_numbers_are_judged_whole(values, words):
-    assert words in (reason_of(FLOAT, values) or "")
-    assert words in (reason_of({"deep": FLOAT}, [{"deep": v} for v in values]) or "")
+    kind = INT if all(isinstance(v, int) for v in values) else FLOAT
+    assert words in (reason_of(kind, values) or "")
+    assert words in (reason_of({"deep": kind}, [{"deep": v} for v in values]) or "")
 
 
 @pytest.mark.parametrize(
@@ -125,19 +127,41 @@ def test_numbers_are_judged_whole(values, words):
         ("imageHeight", [4000, 3000, 3000, 4000], True),
         ("num_people", [120, 3, 120, 3], True),
         ("people", [120, 3, 120, 3], False),
+        ("people", [2, 3, 2, 3], True),
+        ("height", [1.75, 1.8] * 4, False),
         ("width", [44_927] * 4, False),
         ("count", [530_034] * 4, False),
         ("stars", [1, 5, 4, 5, 1, 4], True),
-        ("lengths", [1.0, 2.0, 1.0, 2.0], True),
+        ("num_cups", [1.0, 2.0, 1.0, 2.0, None], True),
     ],
 )
 def test_lengths_and_counts_pass(name, values, passes):
-    assert (reason_of(FLOAT, values, name) is None) is passes
+    kind = INT if all(isinstance(v, int) for v in values) else FLOAT
+    assert (reason_of(kind, values, name) is None) is passes
+
+
+def test_classes_are_not_row_numbers_nor_digits():
+    many = ClassLabel(names=[f"breed {chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(200)])
+    assert "nearly as many classes as rows" in reason_of(many, range(200))
+    assert reason_of(many, [i % 50 for i in range(200)]) is None
+    digits = ClassLabel(names=list("0123456789"))
+    assert reason_of(digits, [0, 7, 9, 4]) is None
+    assert "lists of numbers" in reason_of(List(digits), [[0, 7, 9, 4, 6, 0, 0, 1, 8]])
+
+
+def test_digits_in_columns_of_their_own_are_read_together():
+    rows = [{f"p{chr(97 + k)}": (7 * i * i + 3 * i * k + k) % 10 for k in range(9)} for i in range(60)]
+    rows = [row | {"pa": i % 10, "pb": i // 10 * 7 % 10} for i, row in enumerate(rows)]
+    features = dict.fromkeys(rows[0], INT)
+    with pytest.raises(u2s.SetupError, match="one of 9 numbers that together are another in nearly every row"):
+        check_kept(features, lambda names: rows)
+    check_kept(features, lambda names: rows, allow=list(features))
+    check_kept(features, lambda names: [dict.fromkeys(features, i % 4) for i in range(60)])
 
 
 def test_one_telling_field_is_not_hidden_by_another():
-    rows = [{"w": 640, "v": 51.50741 + i} for i in range(9)]
-    assert "x.v: fractions" in reason_of({"w": FLOAT, "v": FLOAT}, rows)
+    rows = [{"w": 64, "v": 51.50741 + i} for i in range(9)]
+    assert "x.v: fractions" in reason_of({"w": INT, "v": FLOAT}, rows)
 
 
 def test_whole_columns_are_read_from_every_kind_of_source(tmp_path):
@@ -241,7 +265,6 @@ def test_boxes_masks_and_their_like_travel(name, feature, value):
 @pytest.mark.parametrize(
     ("feature", "values"),
     [
-        (Value("float32"), [5.0, 2.0] * 15),
         (Value("int32"), [1, 2, 3] * 10),
         (Value("bool"), [True, None]),
         (List(ClassLabel(names=["cat", "dog"])), [[0, 1]]),
@@ -337,3 +360,14 @@ def test_names_of_columns_and_fields_that_are_contacts_or_persons_need_to_be_all
 @pytest.mark.parametrize("name", ["label", "objects", "num_people", "is_outdoor", "Width", "scene", "5_o_Clock_Shadow"])
 def test_plain_names_of_columns_pass(name):
     assert reason_of(INT, [1, 1], name) is None
+
+
+def test_a_recognizer_reads_the_names_of_classes():
+    def judge(names, holds_name):
+        check_kept({"kind": ClassLabel(names=names)}, lambda _: [], (), True, holds_name)
+
+    judge(["собака", "кошка"], lambda text: False)
+    with pytest.raises(u2s.SetupError, match="'tall_man' looks like a name"):
+        judge(["dog", "tall_man"], lambda text: text == "tall man")
+    with pytest.raises(u2s.SetupError, match="'Margaret Hollis' looks like a person"):
+        judge(["Margaret Hollis", "dog"], lambda text: False)

@@ -125,7 +125,7 @@ def _run(src: str | Path, out: str | Path, options: RunOptions) -> dict[str, Any
         image_column=options.image_column,
         keep=options.keep,
         allow=options.allow,
-        names_checked=text_check is not None,
+        holds_name=None if text_check is None else text_check.holds_name,
     )
     _check_required(source, chosen)
     plan = RunPlan(source, chosen.with_engine("openvino", threads=1), options, engine, text_check)

@@ -11,7 +11,7 @@ from typing import Any
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
 from u2s_datasets.privacy import identifying_text
-from u2s_datasets.privacy.kept_numbers import ColumnNumbers, boxes_of, is_number
+from u2s_datasets.privacy.kept_numbers import ColumnNumbers, Together, boxes_of, is_class, is_number
 from u2s_datasets.privacy.names import find_name
 
 _RESERVED = {
@@ -33,6 +33,7 @@ def check_kept(
     read_rows: Callable[[Sequence[str]], Iterable[Mapping[str, Any]]],
     allow: Sequence[str] = (),
     names_checked: bool = False,
+    holds_name: Callable[[str], bool] | None = None,
 ) -> None:
     """Raise `SetupError` for a kept column that may not be published, with the reason and how to allow it.
 
@@ -50,6 +51,7 @@ def check_kept(
         read_rows: given names of columns, returns the values of these in every row.
         allow: names of kept columns that may pass although they look identifying.
         names_checked: whether a recognizer of names reads every text.
+        holds_name: what it says of a text, for the names of classes; None if it is not at hand now.
 
     Raises:
         SetupError: a kept column may not be published, or `allow` names one that is not kept.
@@ -62,7 +64,7 @@ def check_kept(
         _check_types(name, feature)
     judged = {name: feature for name, feature in features.items() if name not in allow}
     for name, feature in judged.items():
-        _refuse(name, _identifying_type(name, feature))
+        _refuse(name, _identifying_type(name, feature, holds_name))
     for name in unchecked_texts(judged, names_checked):
         raise SetupError(
             f"keep={name!r} holds texts, in which no recognizer looks for names and addresses; give one "
@@ -83,14 +85,18 @@ def _check_numbers(
     judged: Mapping[str, Any],
     read_rows: Callable[[Sequence[str]], Iterable[Mapping[str, Any]]],
 ) -> None:
-    numeric = {name: f for name, f in features.items() if any(map(is_number, _leaves(f)))}
+    numeric = {n: f for n, f in features.items() if any(is_number(leaf) or is_class(leaf) for leaf in _leaves(f))}
     numbers = {name: ColumnNumbers(name, feature) for name, feature in judged.items() if name in numeric}
+    together = Together({name: judged[name] for name in numbers})
     for row in read_rows(list(numeric)) if numbers else ():
         boxes = boxes_of(row, numeric)
+        together.add(row)
         for column in numbers.values():
             column.add(row, boxes)
     for name, column in numbers.items():
         _refuse(name, column.reason())
+    if numbers:
+        _refuse(next(iter(numbers)), together.reason())
 
 
 def _refuse(name: str, reason: str | None) -> None:
@@ -132,7 +138,7 @@ def _check_types(name: str, feature: Any) -> None:
             )
 
 
-def _identifying_type(name: str, feature: Any) -> str | None:
+def _identifying_type(name: str, feature: Any, holds_name: Callable[[str], bool] | None) -> str | None:
     """Why a column's name, fields, classes or types may identify; None if they do not."""
     from datasets import ClassLabel
 
@@ -143,7 +149,7 @@ def _identifying_type(name: str, feature: Any) -> str | None:
             return f"the name of its field {field!r} {kind}".strip()
     for leaf in _leaves(feature):
         if isinstance(leaf, ClassLabel):
-            if reason := _identifying_classes(leaf.names):
+            if reason := _identifying_classes(leaf.names, holds_name):
                 return reason
         elif _dtype(leaf).startswith(_DATED):
             return f"its type {leaf.dtype}"
@@ -158,12 +164,18 @@ def _identifying_name(name: str) -> str | None:
     return f"looks like {found}" if found else None
 
 
-def _identifying_classes(names: Sequence[str]) -> str | None:
+def _identifying_classes(names: Sequence[str], holds_name: Callable[[str], bool] | None) -> str | None:
     """Why the names of classes may identify, with the first few that do."""
+
+    def kind_of(label: str) -> str | None:
+        if holds_name is not None and holds_name(label.replace("_", " ")):
+            return "a name"
+        return find_name(label, any_script=holds_name is not None)
+
     for label in names:
         if kind := identifying_text.find_pii_pattern(label):
             return f"class {label!r} holds {kind}"
-    found = {label: kind for label in names if (kind := find_name(label))}
+    found = {label: kind for label in names if (kind := kind_of(label))}
     if not found:
         return None
     shown = ", ".join(f"{label!r} looks like {kind}" for label, kind in list(found.items())[:_SHOWN])

@@ -22,6 +22,7 @@ MAX_LENGTH = 20_000
 _MAX_COUNT = 999
 _MAX_UNNAMED = 99
 _FEW = 32
+_MANY_FIELDS = 6  # numbers under names that tell nothing: fewer are ratings and the like
 _MANY = 4096  # distinct values that are told apart
 _LEAST_MASK = 256  # pixels: a thumbnail or a perceptual hash has fewer
 _MAX_LABELS = 32  # of one mask; a photograph enlarged from 8 x 8 pixels has more
@@ -33,7 +34,7 @@ class Found(NamedTuple):
     """A box, a mask or a single number in a row.
 
     Args:
-        kind: "box", "mask" or "number".
+        kind: "box", "mask", "class" or "number".
         path: the names of column and fields, with dots.
         value: it.
         listed: whether it stands in a list.
@@ -52,10 +53,18 @@ def is_number(feature: Any) -> bool:
     return type(feature) is Value and feature.dtype.startswith(("int", "uint", "float", "bool"))
 
 
+def is_class(feature: Any) -> bool:
+    """Whether a feature is a class."""
+    from datasets import ClassLabel
+
+    return isinstance(feature, ClassLabel)
+
+
 def find_numbers(value: Any, feature: Any, path: str, listed: bool = False) -> Iterator[Found]:
     """Every box, mask and other number of a value, at any depth.
 
-    A box is four numbers under a name of `BOXES`, a mask a list of lists under a name with "mask" or "seg".
+    A box is four numbers under a name of `BOXES`, a mask a list of lists under a name with "mask" or "seg". In a list,
+    classes that are called by numbers count as these.
     """
     if value is None:
         return
@@ -74,6 +83,9 @@ def find_numbers(value: Any, feature: Any, path: str, listed: bool = False) -> I
                 yield from find_numbers(item, inner, path, True)
     elif is_number(feature):
         yield Found("number", path, value, listed)
+    elif is_class(feature):
+        digits = listed and all(re.fullmatch(r"[\d\s.+-]+", name) for name in feature.names)
+        yield Found("number" if digits else "class", path, value, listed)
 
 
 def box_fault(box: Sequence[Any], size: tuple[int, int] | None = None) -> str | None:
@@ -130,6 +142,7 @@ class ColumnNumbers:
         self.name, self.feature = name, feature
         self._fault: str | None = None
         self._largest_in_boxes = -math.inf
+        self._classes: dict[str, tuple[int, set[int]]] = {}  # path -> (rows, which classes)
         self._fields: dict[str, _Field] = {}
 
     def add(self, row: Mapping[str, Any], boxes: Mapping[str, Sequence[Sequence[Any]]]) -> None:
@@ -141,7 +154,12 @@ class ColumnNumbers:
         """
         listed: dict[str, list[Any]] = {}
         for found in find_numbers(row.get(self.name), self.feature, self.name):
-            if found.kind == "mask":
+            if found.kind == "class":
+                if not found.listed:
+                    rows, seen = self._classes.setdefault(found.path, (0, set()))
+                    seen.add(found.value)
+                    self._classes[found.path] = rows + 1, seen
+            elif found.kind == "mask":
                 self._fault = self._fault or mask_fault(found.value)
             elif found.kind == "box":
                 self._fault = self._fault or box_fault(found.value)
@@ -149,15 +167,23 @@ class ColumnNumbers:
             elif found.listed:
                 listed.setdefault(found.path, []).append(found.value)
             else:
-                self._fields.setdefault(found.path, _Field(found.path)).add(found.value)
+                self._field(found.path).add(found.value)
         for path, numbers in listed.items():
             aligned = next((of for of in boxes.values() if len(of) == len(numbers)), None)
-            self._fields.setdefault(path, _Field(path, each=True)).add_each(numbers, aligned)
+            self._field(path, each=True).add_each(numbers, aligned)
+
+    def _field(self, path: str, each: bool = False) -> _Field:
+        if path not in self._fields:
+            self._fields[path] = _Field(path, each)
+        return self._fields[path]
 
     def reason(self) -> str | None:
         """Why the column needs to be allowed; None if all its numbers have a meaning that is known."""
         if self._fault is None and -math.inf < self._largest_in_boxes <= 1.5:
             self._fault = "boxes that are not in pixels"
+        for path, (rows, seen) in self._classes.items():
+            if len(seen) > _FEW and 2 * len(seen) > rows:
+                self._fault = self._fault or f"{path}: nearly as many classes as rows, as row numbers have"
         return self._fault or next((r for field in self._fields.values() if (r := field.reason())), None)
 
 
@@ -180,6 +206,7 @@ class _Field:
         self.of_areas = each and name == "area"
         length, count = _LENGTH.search(name), _COUNT.search(name)
         self.most = MAX_LENGTH if length else _MAX_COUNT if count else _MAX_UNNAMED
+        self.named = bool(length or count)
         self.rows = 0
         self.fault: str | None = None
         self.distinct: set[float] = set()
@@ -201,8 +228,9 @@ class _Field:
         if number is None or isinstance(number, bool):
             return
         self.rows += 1
-        if not math.isfinite(number) or not float(number).is_integer():
-            self.fault = "fractions, as coordinates, scores and embeddings have"
+        fraction = not math.isfinite(number) or not float(number).is_integer()
+        if fraction or (isinstance(number, float) and not self.named):
+            self.fault = "fractions, as coordinates, scores and embeddings have, or numbers that may have them"
         elif number < 0:
             self.fault = "negative numbers, as coordinates have"
         elif number > self.most:
@@ -223,3 +251,33 @@ class _Field:
             if different > 3 and (self.rising or self.falling):
                 return f"{self.path}: numbers in the order of the rows, as row numbers are"
         return self.fault and f"{self.path}: {self.fault}"
+
+
+class Together:
+    """Small numbers of several columns that tell rows apart when they are read together, as pixels and digits do.
+
+    Args:
+        features: the columns that are judged.
+    """
+
+    def __init__(self, features: Mapping[str, Any]) -> None:
+        self.features, self._rows = features, 0
+        self._seen: set[int] = set()
+        self._paths: dict[str, bool] = {}  # path -> whether its name says a length or a count
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add one row."""
+        found = (f for name, feature in self.features.items() for f in find_numbers(row.get(name), feature, name))
+        numbers = [f for f in found if f.kind == "number" and not f.listed and not isinstance(f.value, bool)]
+        for number in numbers:
+            self._paths.setdefault(number.path, _Field(number.path).named)
+        self._rows += 1
+        if len(self._seen) < _MANY:
+            self._seen.add(hash(tuple(number.value for number in numbers if not self._paths[number.path])))
+
+    def reason(self) -> str | None:
+        """Why the columns need to be allowed; None if there are few of them, or few different rows."""
+        unnamed = sum(not named for named in self._paths.values())
+        if unnamed < _MANY_FIELDS or 2 * len(self._seen) <= min(self._rows, _MANY):
+            return None
+        return f"one of {unnamed} numbers that together are another in nearly every row, as digits and pixels are"

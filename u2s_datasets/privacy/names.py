@@ -19,12 +19,16 @@ _UNFOLDED = str.maketrans({"ß": "ss", "ł": "l", "ø": "o", "đ": "d", "æ": "a
 _MOST_WORDS = 4  # of a place
 
 
-def find_name(text: str) -> str | None:
+def find_name(text: str, any_script: bool = False) -> str | None:
     """What a short name looks like: "a person's name", "a place", or what no list can tell; None for neither.
 
-    Only names in Latin letters can be looked up, so those in other scripts are always a hit.
+    Only names in Latin letters can be looked up, so those in other scripts are a hit.
+
+    Args:
+        text: the name of a class or a column.
+        any_script: whether other scripts are no hit, since a recognizer reads them.
     """
-    if any(
+    if not any_script and any(
         letter.isalpha() and not letter.isascii() and script_of(letter) not in ("LATIN", "GREEK") for letter in text
     ):
         return "letters of a script whose names no list here holds"

@@ -233,7 +233,7 @@ def _emptied(split: Mapping[str, Any]) -> str:
     counts = ", ".join(f"`{md(column)}` {number:,}" for column, number in split["kept_emptied"].items())
     why = "since it said something private or is nothing that a rule knows"
     lines = [f"Emptied in kept columns, {why}: {counts or 'none'}."]
-    lines += [f"Of the column `{md(column)}`, **{NOT_CHECKED}**." for column in split["names_not_checked"]]
+    lines += [f"Of the column `{md(column)}`, **{NOT_CHECKED}**." for column in split.get("names_not_checked", ())]
     return "\n\n".join(lines)
 
 

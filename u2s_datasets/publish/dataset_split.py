@@ -123,7 +123,7 @@ class DatasetSplit:
         """Note what is wrong with the dataset as a whole."""
         judged = self.judged
         try:
-            check_kept(judged.features, self._values, judged.allow, judged.holds_name is not None)
+            check_kept(judged.features, self._values, judged.allow, judged.holds_name is not None, judged.holds_name)
         except SetupError as error:
             gate.note("kept", str(error))
         if not self._originals:

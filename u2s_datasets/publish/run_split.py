@@ -101,7 +101,8 @@ class RunSplit:
             gate.note("counts", str(error))
         kept = {name: self.features[name] for name in self.kept if name in self.features}
         try:
-            check_kept(kept, self._public_values, self._allow, self._names_checked)
+            holds_name = None if self._text_check is None else self._text_check.holds_name
+            check_kept(kept, self._public_values, self._allow, self._names_checked, holds_name)
         except SetupError as error:
             gate.note("kept", str(error))
 
