@@ -93,13 +93,13 @@ def test_texts_leave_a_mapped_dataset_only_by_name_and_without_what_a_pattern_kn
 
 
 NUMBERS = [
-    (List(Value("float32")), [0.013 * i for i in range(63)], "vector"),
+    (List(Value("float32")), [0.1 * (i % 9) for i in range(63)], "style"),
     (List(List(Value("uint8"))), [[31 * i + j for i in range(7)] for j in range(9)], "small"),
-    (List(Value("float32")), [0.25, 0.75] * 30, "mask"),
+    (List(Value("float32")), [0.1, 0.9] * 30, "mask"),
     (List(Value("float64")), [51.5, -0.1], "spot"),
     (List(Value("int32")), [530034, 180381], "spot"),
     (List(Value("int16")), [1961, 3, 3], "parts"),
-    (Value("int32"), 22343, "day_count"),
+    (Value("int32"), 44927, "offset"),
     (List(Value("int8")), [0, 2, 0, 7, 9, 4, 6], "digits"),
     (Value("float64"), 51.5, "north"),
     (Value("int32"), 1, "+44 20 7946 0018"),

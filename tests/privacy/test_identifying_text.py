@@ -185,6 +185,10 @@ def test_chance_letters_stop_nothing(text, read):
     assert identifying_text.withhold_texts(text, [read]) == (text, 0)
 
 
+def test_a_list_of_texts_without_end_stays_home():
+    assert identifying_text.withhold_texts(["a dog on grass"] * 10_000, []) == ([None] * 10_000, 10_000)
+
+
 def test_what_no_rule_knows_is_an_error():
     for value in (b"x", [b"x"], {"a": object()}):
         with pytest.raises(TypeError, match="nothing has inspected"):

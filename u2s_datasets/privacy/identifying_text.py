@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from u2s_datasets.privacy.plain_text import plain, refusal
+from u2s_datasets.privacy.plain_text import MAX_CHARS, plain, refusal
 from u2s_datasets.privacy.recognizers import RECOGNIZERS
 
 _IDENTIFYING_NAME = re.compile(
@@ -34,6 +34,7 @@ _PIECE = re.compile(r"[^\s,;:|()\[\]{}'\"]+")
 _NUMBER = re.compile(r"[+-]?\d*\.?\d+\.?(?:e[+-]?\d+)?|(?:0?x)?(?:[0-9a-f]{2}){1,8}|true|false", re.IGNORECASE)
 _MAX_MIXED_CHARS = 80  # in words of alternating letters and digits: beyond it the text is data in base 32, 64 or 85
 _MAX_NUMBERS = 63  # as many as a kept column may list: more are pixels or the bytes of a file
+_MAX_TOGETHER = 25 * MAX_CHARS  # characters of a list of texts, which are read twice more, joined
 
 _RUN = re.compile(r"[^\W_]+")
 _CAMEL = re.compile("(?<=[a-zà-öø-ÿа-яё])(?=[A-ZÀ-ÖØ-ÞА-ЯЁ])")
@@ -136,6 +137,8 @@ def _leak_together(pieces: Sequence[str], left: Sequence[str], says_private: Cal
     """
     if not left or len(pieces) < 2:
         return False
+    if sum(map(len, pieces)) > _MAX_TOGETHER:
+        return True
     found = _patterns_across(left)
     if len(left) < len(pieces):  # what leaks alone, such as a domain, may end what stands before it
         found |= _patterns_across(pieces) - {kind for piece in pieces for kind in _pii_patterns(piece)}
