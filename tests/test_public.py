@@ -57,6 +57,12 @@ def test_import_is_light():
     assert result.stdout.strip() == "[]"
 
 
+def test_the_help_of_the_command_loads_nothing_heavy():
+    program = "import sys; from u2s_datasets.cli.main import _parser; _parser().format_help()"
+    program += "; print([m for m in ('numpy', 'PIL', 'datasets', 'torch') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_the_options_of_a_run_are_those_of_its_signature():
     arguments = list(inspect.signature(u2s.run).parameters.values())[2:]
     declared = {field.name: (field.type, field.default) for field in dataclasses.fields(RunOptions)}

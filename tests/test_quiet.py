@@ -14,6 +14,7 @@ from datasets import Dataset
 
 import u2s_datasets as u2s
 from tests.helpers.fakes import RedSquares, Rewriter, picture
+from tests.helpers.scripts import GONE
 from u2s_datasets import columns as c
 from u2s_datasets import images
 
@@ -59,6 +60,7 @@ def described(width: int) -> str:
 
 SAYS = u2s.Scripted(
     (
+        *GONE,
         (judged(103), f"I can see {MARK}, so TRUE or FALSE"),
         (judged(104), u2s.RowError(f"no answer about {MARK}")),
         ("You decide", "PRIVACY_FLAG: TRUE"),

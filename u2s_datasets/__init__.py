@@ -5,8 +5,6 @@
 Everything is imported at first use, so that `import u2s_datasets` is light.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 
@@ -41,6 +39,7 @@ _LAZY = {
     "OminiControl": "parts.editors.ominicontrol",
     "Redact": "parts.editors.redact",
     "ClipEncoder": "parts.metrics.encoders",
+    "DlibFaces": "parts.metrics.dlib_faces",
     "FaceEncoder": "parts.metrics.face_encoders",
     "InsightFace": "parts.metrics.face_encoders",
     "LpipsNetwork": "parts.metrics.encoders",
@@ -52,6 +51,7 @@ _LAZY = {
     "load_criteria": "privacy.criteria",
     "Profile": "stages.profiles",
     "apply_reviews": "review.decisions",
+    "review_again": "review.decisions",
     "from_fiftyone": "review.fiftyone_app.convert",
     "to_fiftyone": "review.fiftyone_app.convert",
     "profile": "stages.profiles",

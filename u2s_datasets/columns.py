@@ -5,6 +5,7 @@ What is published is built by allowlist from `PUBLIC`; a column that is not name
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +145,7 @@ REASON_CODES = {
     "nothing_to_edit": "flagged, but no region is known that could be hidden",
     "boxes": "the boxes given for the row cannot be used",
     "edit_failed": "the editor failed",
+    "unproven": "flagged without a place, and no model could say whether what was flagged is gone",
     "residue": "something private was still found after the last attempt",
     "quality": "the edited image is below the quality gate",
     "encode_failed": "the result could not be written",
@@ -176,6 +178,16 @@ def features(names: Iterable[str]) -> Features:
     types |= {name: List(Value("string")) for name in RACE}
     types |= {name: Value("float64") for name in SCORE if name not in types}
     return Features({name: types.get(name, Value("string")) for name in names})
+
+
+def is_unverified(status: str | None, provenance: str | None) -> bool:
+    """Whether a row may be published although its provenance does not say that it was verified (law 4)."""
+    if status not in (SAFE, ANONYMIZED):
+        return False
+    try:
+        return json.loads(provenance or "{}").get("verified") is not True
+    except (ValueError, AttributeError):
+        return True
 
 
 def review_item(category: str, item: str, reason: str, box: Iterable[float] | None, score: float) -> dict[str, Any]:

@@ -12,8 +12,6 @@ U2SError
     └── PartlyFailed    some rows of a batch failed; it holds the results of all
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

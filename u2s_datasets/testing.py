@@ -9,8 +9,6 @@
 Both raise an `AssertionError` that names the part and the rule that it breaks, and need no test framework.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math

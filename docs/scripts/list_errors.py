@@ -3,8 +3,6 @@
 To be read aloud: what is wrong, the value, what was expected or the remedy.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path

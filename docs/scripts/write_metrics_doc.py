@@ -1,7 +1,5 @@
 """docs/metrics.md, computed from the docstrings and tables of the code: `python docs/scripts/write_metrics_doc.py`."""
 
-from __future__ import annotations
-
 import inspect
 import pkgutil
 import re

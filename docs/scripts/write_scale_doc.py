@@ -7,8 +7,6 @@ The figures of models are seconds per image on one GPU. Whoever has measured the
 `u2s bench edit`) puts them into the JSON in place of the examples there.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -291,10 +291,17 @@ def test_all_withheld(tmp_path: Path) -> None:
 
 
 def test_an_unverified_run_says_so(tmp_path: Path) -> None:
-    made = report(build(tmp_path, mixed(7), verified=False))
-    assert "<b>Unverified.</b>" in made.to_html() and "<b>Unverified.</b>" in made.to_html(private=True)
-    assert "inspected again" in str(made) and "anonymized but not inspected again" in made.to_html()
-    assert "Unverified" not in report(build(tmp_path / "b", mixed(7))).to_html()
+    """By its rows, whatever its setting was."""
+    rows = mixed(7)
+    for i, provenance in enumerate(('{"verified": false}', "{}", None, "no JSON")):
+        rows[i][c.PROVENANCE] = provenance
+    made = report(build(tmp_path, rows))
+    assert made.unverified == json.loads(made.to_json())["unverified"] == 4
+    assert "Not verified: 4 of the published images" in str(made)
+    for page in (made.to_html(), made.to_html(private=True)):
+        assert "<b>Unverified:</b> 4 of the published images." in page and "1 withheld; 4 not verified" in page
+    proven = report(build(tmp_path / "b", mixed(7))).to_html()
+    assert "Unverified" not in proven and "anonymized and inspected again" in proven
 
 
 def test_settings_that_could_name_a_place_stay_home(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Processes that die, cannot start or cannot load their models: what a run makes of them."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -54,6 +55,37 @@ def test_work_in_this_process_is_prepared_too(monkeypatch):
 def test_a_row_may_kill_the_only_worker():
     assert [a for a, _, _ in double([1, 13, 2], 1)] == [2, 0, 4]
     assert [a for a, _, _ in double([13], 4)] == [0]
+
+
+@dataclass(frozen=True)
+class Killed(Double):
+    """Is killed, as the kernel does where memory runs out, of every 13 or of the first one alone."""
+
+    once: Path | None = None
+
+    def __call__(self, items: Sequence[int]) -> list[tuple[int, int, str | None]]:
+        if 13 in items and not (self.once and self.once.exists()):
+            if self.once:
+                self.once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__([0 if i == 13 else i for i in items])
+
+
+def test_a_row_whose_process_is_killed_with_memory_to_spare_is_tried_alone_before_it_is_blamed(tmp_path):
+    for once, answer in ((None, -1), (tmp_path / "once", 0)):
+        pool: Workers = Workers(Killed(once=once), lambda item: (-1, 0, None), 2)
+        answers = [a for _, found in pool.map(("key", [n]) for n in (1, 13, 2)) for a, _, _ in found]
+        assert answers == [2, answer, 4] and pool.number == 2
+
+
+def test_where_memory_is_short_fewer_do_it_and_one_alone_ends_the_map(tmp_path, monkeypatch):
+    monkeypatch.setattr("u2s_datasets.executor.local.WORKER_BYTES", 2**60)  # no machine has as much left
+    pool: Workers = Workers(Killed(once=tmp_path / "once"), lambda item: pytest.fail("blamed"), 4)
+    assert [a for _, found in pool.map(("key", [n]) for n in (1, 13, 2)) for a, _, _ in found] == [2, 0, 4]
+    assert pool.number == 2
+    pool = Workers(Killed(), lambda item: pytest.fail("blamed"), 4)
+    with pytest.raises(u2s.SetupError, match=r"one worker alone runs out of memory \(.*=[\d.]+ GiB\).*--num-proc 1"):
+        list(pool.map(("key", [n]) for n in (1, 13, 2)))
 
 
 @pytest.mark.parametrize("here", [False, True])

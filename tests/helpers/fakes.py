@@ -2,6 +2,7 @@
 
 import os
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,18 @@ class Rewriter(Editor):
 
 
 @dataclass(frozen=True)
+class ByPixels(FaceEncoder):
+    """A face network that knows a face by its exact pixels: any other is a stranger."""
+
+    smallest: int = 16
+
+    def embed_at(self, image: np.ndarray, boxes: Sequence[Box]) -> list[Face | None]:
+        crops = [image[int(y0) : int(y1), int(x0) : int(x1)] for x0, y0, x1, y1 in boxes]
+        seeds = [zlib.crc32(repr(crop.shape).encode() + crop.tobytes()) for crop in crops]
+        return [Face(box, np.random.default_rng(seed).normal(size=64)) for box, seed in zip(boxes, seeds, strict=True)]
+
+
+@dataclass(frozen=True)
 class Kept(Editor):
     """A rewriting editor that paints everything anew but pure red."""
 
@@ -229,3 +242,24 @@ def some_pictures(folder: Path, blue: Sequence[int], number: int = 4) -> Path:
     for i in range(number):
         picture(corner=(0, 0, 255) if i in blue else None, seed=i).save(folder / f"{i}.png")
     return folder
+
+
+@dataclass(frozen=True)
+class Hungry(RedSquares):
+    """Takes a while and this many MiB for a picture with a pure blue pixel in its corner."""
+
+    mebibytes: int = 520
+
+    def _one(self, image: np.ndarray) -> list[Detection]:
+        if tuple(image[0, 0]) == (0, 0, 255):
+            taken = np.ones(self.mebibytes * 2**20, np.uint8)
+            time.sleep(0.3)
+            del taken
+        return super()._one(image)
+
+
+@dataclass(frozen=True)
+class Starving(Hungry):
+    """Takes more than any test's group has."""
+
+    mebibytes: int = 1200

@@ -61,7 +61,7 @@ def row(i: int, status: str, **values: Any) -> dict[str, Any]:
         c.PUBLIC_CAPTION: f"a calm scene, {NAMES[i % 7]}",
         c.EDIT_INSTRUCTION: "hide the face",
         c.EDIT_CAPTION: "a calm scene without a face",
-        c.PROVENANCE: json.dumps({"editor": "Redact", "attempts": attempts}),
+        c.PROVENANCE: json.dumps({"editor": "Redact", "attempts": attempts, "verified": True}),
         c.ANONYMIZED_IMAGE: {"bytes": encoded(photo(NAMES[i % 7])), "path": None},
         c.SSIM: None if status == c.WITHHELD else 1.0 if status == c.SAFE else 0.901234 + 0.0037 * (i % 20),
         c.RESIDUAL_FACES: None if status == c.WITHHELD else 0,

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from u2s_datasets.runs.files import json_bytes
+from u2s_datasets.runs.seal import BOUND, file_digest, sealed
+
 QUICK = {"detectors": ["tests.helpers.fakes:RedSquares"], "num_proc": 1}
 
 
@@ -26,3 +29,16 @@ def files_of(out: Path) -> dict[str, str]:
             data = json.dumps({k: v for k, v in json.loads(data).items() if k != "rates"}).encode()
         found[str(path.relative_to(out))] = hashlib.sha256(data).hexdigest()
     return found
+
+
+def seal_again(out: Path) -> None:
+    """Bind the files of a run as they lie there now, as if a run had written them so."""
+    path = out / "private/manifest.json"
+    files = {name: file_digest(out, name) for name in BOUND}
+    path.write_bytes(json_bytes(sealed(json.loads(path.read_text()), files)))
+
+
+def unseal(out: Path) -> None:
+    """Make an output of a run look like one of a version that bound no files."""
+    path = out / "private/manifest.json"
+    path.write_bytes(json_bytes(sealed(json.loads(path.read_text()), None)))

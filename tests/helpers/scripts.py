@@ -16,7 +16,11 @@ def scripted(*answers, default=None):
     return u2s.Scripted(answers, default)
 
 
+GONE = ((r"(<image [^>]*>) \1", {"TRUE": 1.0}), ("STILL_THERE:$", {"FALSE": 1.0}))
+"""Of a pair: what is private is still there in an image that is the original itself, and gone from any other."""
+
 SEES = scripted(
+    *GONE,
     ("PRIVACY_FLAG:$", {"TRUE": 0.9, "FALSE": 0.05}),
     ("Reply with exactly one line", "PRIVACY_FLAG: FALSE"),
     ("PRIVATE_CAPTION", review()),

@@ -1,8 +1,11 @@
 """Law 1, fail closed: what cannot be read, judged or edited is withheld with its reason, and the other rows go on."""
 
+import numpy as np
 import pytest
+from datasets import Dataset
 
 import u2s_datasets as u2s
+from tests.helpers.container import container, run_inside
 from tests.helpers.fakes import Broken, Careless, RedSquares, Touchy, picture, some_pictures
 from tests.helpers.hostile_images import write_hostile
 from tests.helpers.run_files import private_rows, public_rows
@@ -10,6 +13,7 @@ from tests.helpers.scripts import Odd
 from tests.helpers.steps import RED, anonymize
 from u2s_datasets import columns as c
 from u2s_datasets import images
+from u2s_datasets.cli.main import main
 from u2s_datasets.errors import MissingWeights
 from u2s_datasets.stages.inspect import Inspect
 
@@ -120,6 +124,75 @@ def test_a_row_that_kills_its_worker_is_withheld_and_the_others_are_done(tmp_pat
     assert (facts["safe"], facts["anonymized"], facts["withheld"]) == (4, 6, 2)
     dead = [row[c.SOURCE] for row in private_rows(tmp_path / "out") if row[c.STATUS] == c.WITHHELD]
     assert dead == ["03.png", "07.png"]
+
+
+def hungry_run(tmp_path, detector, workers):
+    """Eight pictures for which the detector takes much memory, in a group of 1,000 MiB, by the command line."""
+    folder = some_pictures(tmp_path / "in", blue=range(8), number=8)  # two chunks
+    call = ["-m", "u2s_datasets.cli.main", "anonymize", str(folder), "--out", str(tmp_path / "out"), "-q"]
+    with container(1000 * 2**20) as group:
+        return run_inside(group, *call, "--detectors", f"tests.helpers.fakes:{detector}", "--num-proc", str(workers))
+
+
+def test_a_death_for_want_of_memory_is_no_verdict_and_fewer_workers_do_the_rows(tmp_path):
+    done = hungry_run(tmp_path, "Hungry", workers=2)
+    assert done.returncode == 0, done.stderr
+    assert "going on with num_proc=1" in done.stderr and "=1.0 GiB" in done.stderr
+    assert [row[c.STATUS] for row in private_rows(tmp_path / "out")] == [c.SAFE] * 8
+
+
+def test_a_run_that_lacks_memory_for_one_worker_stops_and_blames_no_row(tmp_path):
+    done = hungry_run(tmp_path, "Starving", workers=2)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("u2s: one worker alone runs out of memory (") and "--num-proc 1" in last
+    assert private_rows(tmp_path / "out") == [] and not (tmp_path / "out/run.json").exists()
+
+
+@pytest.mark.parametrize("texts", [["a grey cat", "two dogs"], ["gone.png"], ["", "x\0y", "/etc/hostname", None]])
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_column_of_plain_text_is_no_column_of_images(tmp_path, capsys, texts, saved):
+    table = Dataset.from_dict({"caption": texts, "image": [images.encode(picture(), "png")] * len(texts)})
+    source = tmp_path / "in"
+    table.save_to_disk(source) if saved else table.to_parquet(source / "a.parquet")
+    capsys.readouterr()  # `datasets` writes with progress bars
+    call = ["anonymize", str(source), "--out", str(tmp_path / "out"), "--image-column", "caption", "-q"]
+    assert main(call) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("u2s: the column 'caption' of ") and "--image-column" in printed
+    assert len(printed.splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [np.zeros((8, 8, 3), np.int64)] * 2,
+        [np.zeros((8, 8, 3), np.float32)],
+        np.zeros((2, 8, 8, 3), np.int64),
+        np.zeros((8, 8), np.uint8),
+        [[picture()], [picture(), picture()]],
+        [{"caption": "x"}],
+        [3, 4],
+        ["a grey cat", None, "two dogs"],
+    ],
+)
+def test_a_batch_that_can_hold_no_image_is_a_fault_of_the_call(values):
+    with pytest.raises(u2s.SetupError, match=r"^column 'image' holds .*, not images; expected .*; (call|make|name) "):
+        u2s.Anonymize(inspect=RED)({"image": values})
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((8, 8, 3), np.int64), [picture()], {"caption": "x"}, 3, "a grey cat", "", None]
+)
+def test_one_value_that_is_no_image_among_others_is_its_rows_own_fault(bad):
+    assert anonymize([bad, picture()])[c.STATUS] == [c.WITHHELD, c.SAFE]
+
+
+@pytest.mark.parametrize(
+    "bad", [["a grey cat"], ["gone.png", "lost.png"], ["", ""], [None], [{"bytes": None, "path": None}]]
+)
+def test_images_that_are_absent_are_rows_that_are_withheld(bad):
+    assert anonymize(bad)[c.STATUS] == [c.WITHHELD] * len(bad)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

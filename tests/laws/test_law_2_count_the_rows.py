@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset, Features, Image
+from datasets import Dataset, DatasetDict, Features, Image
 
 import u2s_datasets as u2s
 from tests.helpers.fakes import picture
@@ -94,6 +94,77 @@ def test_linked_folders_are_counted_and_not_followed(tmp_path):
     for kind, rows in (("images", 1), ("tables", 2)):
         source = open_source(str(tmp_path / kind))
         assert len(source) == rows and source.skipped == {"symbolic link": 1}
+
+
+def test_a_tar_takes_what_a_folder_takes_and_counts_what_it_does_not(tmp_path):
+    jpeg = images.encode(picture(), "jpeg")
+    files = dict.fromkeys(("1.jpg", "2.img", "3.image", "4", "5.JPG.bak", "deep/6", "._7.jpg", ".8"), jpeg)
+    files |= {
+        "1.json": b"{}",
+        "1.txt": b"a cat",
+        "1.cls": b"3",
+        "notes": b"text",
+        "9": b"",
+        "a.mp4": b"\0\0\0 ftypisom",
+    }
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name, data in files.items():
+            (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "folder" / name).write_bytes(data)
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    packed, loose = open_source(str(tmp_path / "0.tar")), open_source(str(tmp_path / "folder"))
+    taken = ["._7.jpg", "1.jpg", "2.img", "3.image", "4", "5.JPG.bak", "deep/6"]
+    assert [item.source for item in loose.read(0, 99)] == taken
+    assert sorted(item.source.removeprefix("0.tar/") for item in packed.read(0, 99)) == taken
+    counted = {".cls file": 1, ".json file": 1, ".mp4 file": 1, ".txt file": 1}
+    assert packed.skipped == loose.skipped == counted | {"file without a suffix": 2, "hidden file": 1}
+    assert all(images.decode(item.image).format == "JPEG" for item in packed.read(0, 99))
+
+
+def _empty(kind: str, path: Path) -> Path:
+    """A source of this kind without rows."""
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "tar":
+        tarfile.open(path.with_suffix(".tar"), "w").close()
+        return path.with_suffix(".tar")
+    elif kind == "parquet":
+        Dataset.from_dict({"image": []}, features=Features({"image": Image()})).to_parquet(path.with_suffix(".parquet"))
+        return path.with_suffix(".parquet")
+    elif kind == "bytes":
+        path.with_suffix(".parquet").write_bytes(b"")
+        return path.with_suffix(".parquet")
+    else:
+        data = Dataset.from_dict({"image": []}, features=Features({"image": Image()}))
+        (DatasetDict({"train": data}) if kind == "dict" else data).save_to_disk(path)
+        if kind == "broken":
+            (path / "state.json").write_text("{}")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar", "parquet", "bytes", "saved", "dict", "broken"])
+def test_a_source_without_rows_is_one_line_and_nothing_is_written(tmp_path, kind, capsys):
+    source = _empty(kind, tmp_path / "in")
+    capsys.readouterr()  # `datasets` writes with progress bars
+    assert main(["anonymize", str(source), "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr().err.strip()
+    assert printed.startswith("u2s: ") and len(printed.splitlines()) == 1
+    assert ("cannot be read" in printed) == (kind in ("bytes", "broken"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_split_without_rows_keeps_no_other_from_being_read(tmp_path):
+    full = Dataset.from_dict({"image": [{"bytes": images.encode(picture(), "png"), "path": None}]})
+    full = full.cast_column("image", Image())
+    DatasetDict({"train": full, "test": full.select([])}).save_to_disk(tmp_path / "in")
+    assert len(open_source(str(tmp_path / "in"), split="train")) == 1
+    with pytest.raises(u2s.SetupError, match="holds no row"):
+        open_source(str(tmp_path / "in"), split="test")
+    full.save_to_disk(tmp_path / "plain")
+    with pytest.raises(u2s.SetupError, match="split='test'"):
+        open_source(str(tmp_path / "plain"), split="test")
 
 
 @pytest.mark.parametrize("damage", ["header", "cut", "joined"])

@@ -16,6 +16,7 @@ from scipy.stats import binom
 
 import u2s_datasets as u2s
 from tests.helpers.fakes import picture
+from tests.helpers.run_files import seal_again
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.evaluation.evaluate import evaluate_run
@@ -146,8 +147,7 @@ def test_a_change_that_was_decided_is_finished_and_one_that_was_not_is_dropped(r
     with open_finished(run) as output:
         change = Change(output)
         change.replace_rows(values)
-        output.write(change.stage / "plan.json", json.dumps({"place": change.place, "remove": change.remove}).encode())
-        change.stage.rename(run / "private/next")  # killed here: it was
+        change.decide()  # killed here: it was
     (run / "private/next/data-part-00000.parquet").replace(run / "data/part-00000.parquet")  # or after the first file
     with open_finished(run):
         assert rejected not in public(run) and not (run / "private/next").exists()
@@ -285,6 +285,7 @@ def test_editing_again_works_as_the_run_did_in_every_setting(finished, tmp_path)
     u2s.run(finished.parent / "photos", tmp_path / "out", **QUICK, **own)
     manifest = tmp_path / "out/private/manifest.json"
     manifest.write_text(manifest.read_text().replace("threshold=0.2)", "threshold=0.05)"))
+    seal_again(tmp_path / "out")
     steps = run_profile(tmp_path / "out", detectors=RED)
     anonymize = steps.anonymize
     assert (anonymize.format, anonymize.editor.cells, anonymize.seed) == ("webp", 2, 5)

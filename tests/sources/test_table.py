@@ -84,4 +84,7 @@ def test_the_image_column_is_found_by_its_type_and_one_that_holds_none_is_refuse
     pq.write_table(table.drop_columns(["raw"]), tmp_path / "one.parquet")
     assert open_source(str(tmp_path / "one.parquet")).image_column == "photo"
     pq.write_table(table.select(["image"]), tmp_path / "paths.parquet")
+    with pytest.raises(u2s.SetupError, match="holds texts, and none names an image file"):
+        open_source(str(tmp_path / "paths.parquet"))
+    (tmp_path / "a.png").write_bytes(data)
     assert open_source(str(tmp_path / "paths.parquet")).image_column == "image"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import Dataset, DatasetDict, Features, Image, Value, load_dataset
+from datasets import Dataset, DatasetDict, Features, Image, List, Value, load_dataset
 from datasets.fingerprint import Hasher
 
 import u2s_datasets as u2s
@@ -164,6 +164,56 @@ def test_ray_like_batches_of_arrays():
     values = np.array([encoded(picture(red=True))["bytes"], b"broken"], dtype=object)
     answer = RED({"image": values})
     assert answer[c.STATUS] == [c.ANONYMIZED, c.WITHHELD]
+
+
+def mapped(ds, kind: str | None, stream: bool) -> list[str]:
+    """The statuses of a formatted dataset's rows."""
+    made = (ds.to_iterable_dataset() if stream else ds).with_format(kind).map(RED, batched=True)
+    return [row[c.STATUS] for row in (made if stream else made.with_format(None))]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("width", [96, 120])
+@pytest.mark.parametrize("kind", [None, "numpy", "pandas", "arrow", "torch", "jax", "polars", "tf"])
+def test_a_formatted_dataset_works_or_is_one_error_with_the_remedy(kind, width, stream):
+    module = {"tf": "tensorflow", None: "numpy", "arrow": "pyarrow"}.get(kind, kind)
+    pytest.importorskip(module, reason=f"{module} is not installed")
+    ds = dataset(encoded(picture(red=True)), encoded(picture(seed=1).resize((width, 64))))
+    if kind is None or (kind == "numpy" and not stream):
+        assert mapped(ds, kind, stream) == [c.ANONYMIZED, c.SAFE]
+        return
+    if kind == "polars" and not stream:
+        pytest.skip("datasets 5.2 itself raises a TypeError")
+    with pytest.raises(u2s.SetupError, match=r"with_format\(None\)") as told:
+        mapped(ds, kind, stream)
+    assert len(str(told.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", [None, "numpy"])
+def test_a_formatted_row_instead_of_a_batch_is_refused(kind):
+    ds = dataset(encoded(picture(red=True))).with_format(kind)
+    with pytest.raises(u2s.SetupError, match="batched=True"):
+        ds.map(RED)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_column_of_lists_of_images_is_refused(stream):
+    ds = Dataset.from_dict({"image": [[encoded(picture())] * 2]}, features=Features({"image": List(Image())}))
+    with pytest.raises(u2s.SetupError, match="make one row of each image first"):
+        mapped(ds, None, stream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("values", [[1, 2], [[0.5], [0.25]], [{"a": 1}, {"a": 2}], ["a grey cat", "two dogs"]])
+def test_a_column_that_is_no_column_of_images_is_refused(values, stream):
+    with pytest.raises(u2s.SetupError, match=r"'image' holds .*image_column="):
+        mapped(Dataset.from_dict({"image": values}), None, stream)
+
+
+def test_one_bad_text_among_paths_is_its_rows_own_fault(tmp_path):
+    picture().save(tmp_path / "a.png")
+    ds = Dataset.from_dict({"image": [str(tmp_path / "a.png"), "a grey cat", None, str(tmp_path / "gone.png")]})
+    assert mapped(ds, None, False) == [c.SAFE, c.WITHHELD, c.WITHHELD, c.WITHHELD]
 
 
 @pytest.mark.parametrize("kind", ["bool", "int8", "int64", "float32"])

@@ -235,3 +235,61 @@ def test_the_table_of_instruction_editors_is_that_of_the_code():
         assert f"| `{name}` | `{weights.model}` | {weights.licence} | {weights.billions} billion |" in page
     for name, family in FAMILIES.items():
         assert re.search(rf"`{name}`.* \| {family.steps} \|", page)
+
+
+# --- the gate
+
+
+def test_a_profile_gates_by_what_it_measures_and_says_no_more():
+    assert (build("cpu").gate.above, build("cpu").gate.at_most) == ((), ())
+    for name in ("paper", "permissive"):
+        made = build(name)
+        assert (made.gate.above, made.gate.at_most) == ((("clip_ratio", 0.7),), (("faces_same", 0),))
+        assert made.gate.strict and all(made.score.measures(s) for s, _ in (*made.gate.above, *made.gate.at_most))
+        assert made.score.faces == made.anonymize.identity  # one network, loaded once
+
+
+def test_limits_are_the_user_s_own():
+    made = build("cpu", above={"ssim": 0.3}, scores={"clip": "org/clip"}, at_most={})
+    assert (made.gate.above, made.gate.at_most) == ((("ssim", 0.3),), ())
+    assert (made.score.clip.model, made.score.faces) == ("org/clip", None)
+    assert build("paper", scores={}).gate.at_most == ()
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (
+            {"above": {"clip_ratio": 0.7}},
+            r"above=\{'clip_ratio': …\}: nothing here measures it; give scores=\{'clip': ''",
+        ),
+        ({"at_most": {"vlm_score": 0.7}}, "nothing here measures it"),
+        ({"at_most": {"beauty": 0.7}}, "unknown score 'beauty'; expected one of: "),
+        ({"above": {"ssim": float("nan")}}, "invalid limit nan of ssim"),
+        ({"scores": {"beauty": ""}}, "unknown network 'beauty'; expected one of: clip, lpips, faces"),
+        ({"scores": {"faces": "clip"}}, r"scores\['faces'\]"),
+        ({"scores": {"clip": 3}}, r"scores\['clip'\]"),
+        ({"scores": "clip"}, "invalid scores='clip'; expected networks"),
+    ],
+)
+def test_a_limit_that_nothing_measures_is_refused(options, words):
+    with pytest.raises(SetupError, match=words):
+        build("cpu", **options)
+
+
+def test_the_command_takes_limits(tmp_path, photos, capsys):
+    call = [
+        "anonymize",
+        str(photos / "people"),
+        "--out",
+        str(tmp_path / "o"),
+        "--detectors",
+        "faces",
+        "--num-proc",
+        "1",
+    ]
+    assert main([*call, "--above", "clip_ratio=0.7"]) == 2
+    assert main([*call, "--above", "ssim"]) == 2
+    assert "invalid --above 'ssim'; expected SCORE=NUMBER" in capsys.readouterr().err
+    assert main([*call, "--above", "ssim=1"]) == 0  # nothing that was edited is exactly as it was
+    assert "quality" in capsys.readouterr().out

@@ -21,6 +21,7 @@ VALUES = {
     "demographics": {},
     "judge": {"criteria": prompts.criteria_lines(CRITERIA)},
     "retry": {"error": "there is no flag"},
+    "still_there": {"item": "a name tag"},
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 import u2s_datasets as u2s
-from tests.helpers.fakes import Grid, Heads, RedSquares, Rewriter, pairs, picture, png, portrait
+from tests.helpers.fakes import ByPixels, Grid, Heads, RedSquares, Rewriter, pairs, picture, png, portrait
 from u2s_datasets import columns as c
 from u2s_datasets.parts.backends.scripted import transcript
 from u2s_datasets.parts.metrics.privacy import text_similarity
@@ -140,7 +140,7 @@ def test_after_a_rewriting_editor_score_looks_at_what_is_there_and_not_at_what_i
     """New people are no residue, yet they are counted, in a pipeline as on a stored dataset."""
     inspect = Inspect(detectors=(RedSquares(),))
     row = Row(picture(red=True), {})
-    u2s.Anonymize(inspect=inspect, editor=Adds(), format="png").run([row])
+    u2s.Anonymize(inspect=inspect, editor=Adds(), identity=ByPixels(), format="png").run([row])
     assert row.fields[c.STATUS] == c.ANONYMIZED and row.surviving_original == [] and row.remaining_detections is None
     u2s.Score(inspect=inspect).run([row])
     assert row.fields[c.RESIDUAL_FACES] == 1

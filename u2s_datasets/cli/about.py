@@ -1,7 +1,5 @@
 """`u2s profiles` and `u2s doctor`."""
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`u2s anonymize`: its options, made from `RunOptions`, and its call of `run`."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from typing import Any
@@ -16,6 +14,8 @@ from u2s_datasets.sources.addresses import local_path, strip_credentials
 _GROUPS = {
     "profile_name": "what is done",
     "models": "models, for profiles that have some",
+    "scores": "what an edited image must score",
+    "seed": "how it is edited",
     "split": "what is read",
     "secret": "how it is run",
 }
@@ -28,6 +28,7 @@ OPTIONS = OptionTable(
         "detectors": Flag(metavar="A,B", parse=arguments.some_names),
         "editor": Flag(help=f"{', '.join(catalog.EDITORS)}; default: the profile's"),
         "editor_options": Flag("--editor-option", "NAME=VALUE", arguments.settings, repeats=True),
+        "identity": Flag(metavar="NAME"),
         "label_column": Flag(metavar="NAME"),
         "verify": Flag("--no-verify", help="do not inspect the output; it is marked as unverified"),
         "models": Flag("--model", "ROLE=ID", arguments.by_role, repeats=True),
@@ -35,6 +36,9 @@ OPTIONS = OptionTable(
         "criteria": Flag(metavar="A,B", parse=arguments.criteria),
         "threshold": Flag(metavar="T"),
         "groups": Flag(metavar="A,B", parse=arguments.groups),
+        "scores": Flag("--score", "NETWORK[=WEIGHTS]", arguments.networks, repeats=True),
+        "above": Flag(metavar="SCORE=VALUE", parse=arguments.limits, repeats=True),
+        "at_most": Flag(metavar="SCORE=VALUE", parse=arguments.limits, repeats=True),
         "image_column": Flag(metavar="NAME"),
         "keep": Flag(metavar="A,B", parse=lambda _, value: arguments.names(value)),
         "allow": Flag(metavar="A,B", parse=lambda _, value: arguments.names(value)),
@@ -48,7 +52,10 @@ OPTIONS = OptionTable(
         "pools": Flag("--pool", "STAGE:NAME=VALUE,…", arguments.pools, repeats=True),
     },
 )
-_NAMES = [name for name in OPTIONS.fields() if name != "progress"]  # --quiet is its opposite, and more
+_NAMES = [
+    "profile_name",
+    *(name for name in OPTIONS.fields() if name not in ("profile_name", "progress")),  # --quiet is the opposite
+]
 
 
 def add(commands: Any, help_class: Any) -> None:
@@ -99,7 +106,7 @@ def _print_result(out: str, summary: dict[str, Any]) -> None:
         speed = f"{stage['rows_per_second_and_worker']} img/s each" if stage["rows_per_second_and_worker"] else ""
         mark = "  <- bottleneck" if name == rates["bottleneck"] else ""
         print(f"stage {name:<10} {stage['workers']:g} x {speed}, busy {stage['busy']:.0%}{mark}")
-    if not summary["verified"]:
-        print("\nUNVERIFIED: the output was not inspected again (--no-verify).")
+    if summary["unverified"]:
+        print(f"\nUNVERIFIED: {summary['unverified']} of the images in data/ may still show something private.")
     print(f"\nsafe to look at  {out}/report.html")
     print(f"originals beside {out}/private/report.html   (never publish private/)")

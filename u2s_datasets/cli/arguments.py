@@ -132,6 +132,23 @@ def by_role(flag: str, values: Sequence[str]) -> dict[str, str]:
     return {role: what for role, _, what in pairs}
 
 
+def networks(flag: str, values: Sequence[str]) -> dict[str, str]:
+    """{"clip": "", "faces": "insightface"} of ["clip", "faces=insightface"]."""
+    return {name: weights for name, _, weights in (value.partition("=") for value in values)}
+
+
+def limits(flag: str, values: Sequence[str]) -> dict[str, float]:
+    """{"clip_ratio": 0.7} of ["clip_ratio=0.7"]. Raises `SetupError` for anything but SCORE=NUMBER."""
+    found = {}
+    for value in values:
+        name, _, number = value.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError as error:
+            raise SetupError(f"invalid {flag} {value!r}; expected SCORE=NUMBER, such as clip_ratio=0.7") from error
+    return found
+
+
 def numbers(flag: str, value: str) -> list[int]:
     """[1, 8] of "1,8". Raises `SetupError` for anything but whole numbers."""
     try:

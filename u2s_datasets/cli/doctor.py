@@ -1,7 +1,5 @@
 """`u2s doctor`: which extras, weights and accelerators are here, and what will really be used."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """`u2s report`, `u2s eval`, `u2s compare` and `u2s vispr`."""
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`u2s fiftyone`: the command's words, and its call of `launch`. Loads nothing heavy before it is called."""
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

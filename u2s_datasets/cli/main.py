@@ -1,7 +1,5 @@
 """The `u2s` command: parse, call, print. Each command is added by a module beside this one."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """`u2s push`: its arguments, made from `PushOptions`, and its call of `push_to_hub`. Loads nothing heavy before."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from collections.abc import Sequence
@@ -65,7 +63,7 @@ def push(a: argparse.Namespace) -> int:
         print(f"\n{result.card}" if result.card else "")
         return 1 if result.reasons else 0
     visibility = "private" if result.private else "public"
-    print(f"{visibility} dataset {result.repo_id}: {len(result.files)} files, compared by hash")
+    print(f"{visibility} dataset {result.repo_id}: {len(result.files)} files, compared by hash, on {result.host}")
     if result.pull_request:
         print(f"pull request {result.pull_request}")
     return 0

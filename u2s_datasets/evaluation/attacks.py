@@ -1,7 +1,5 @@
 """The embeddings of a set on disk, and the attack on them: which anonymized image finds its own original."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -4,8 +4,6 @@ Rows are matched by their name in the source, since row ids differ from run to r
 figures are exact.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence

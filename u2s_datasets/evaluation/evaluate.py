@@ -1,7 +1,5 @@
 """`u2s eval`: the evaluation of a finished run, from its folder to its reports."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -19,12 +17,14 @@ from u2s_datasets.evaluation.report.run_rows import RunRows
 from u2s_datasets.evaluation.report.summary import check_over
 from u2s_datasets.parts import Part, catalog
 from u2s_datasets.parts.metrics.definitions import FEW, SPECS
+from u2s_datasets.runs.change import Change
 from u2s_datasets.runs.files import PRIVATE_MODE, PUBLIC_MODE
+from u2s_datasets.runs.layout import EVALUATION
 from u2s_datasets.runs.manifest import read_manifest
 from u2s_datasets.runs.origin import find_origin
-from u2s_datasets.runs.writer import Output
+from u2s_datasets.runs.writer import open_finished
 from u2s_datasets.sources.open import open_source
-from u2s_datasets.stages.score import MODELS, NETWORKS, Score
+from u2s_datasets.stages.score import MODELS, NETWORKS, Score, make_network
 
 _MODEL = "a model that sees: --vlm (such as InternVL3.5-8B-HF, Apache-2.0)"
 
@@ -140,12 +140,15 @@ def evaluate_run(
     score.check()
     source = find_origin(read_manifest(root), to_show=True) if original is None else open_source(original)
     find = None if source is None else source.original
-    with Output(root) as output:
-        output.evaluated.unlink(missing_ok=True)
+    with open_finished(root, but=EVALUATION) as output:
+        change = Change(output)
+        change.drop(*EVALUATION)
+        change.commit()
         job = EvaluationJob(RunRows(root), score, find, over, seed)
         scores = output.tmp / output.evaluated.name
         attacks, controls = measure_rows(job, scores), measure_controls(job)
         scores.replace(output.evaluated)
+        output.bind("private/eval.parquet")
         evaluation = Evaluation(attacks, controls, absent, inspection)
         beyond = {private: evaluation.plain(private) for private in (True, False)}
         found = dataclasses.replace(report(root, over, score.paper_compat), beyond=beyond)
@@ -153,6 +156,7 @@ def evaluate_run(
         for private, folder, mode in ((True, output.private, PRIVATE_MODE), (False, root, PUBLIC_MODE)):
             output.write(folder / "eval.json", made.to_json(private).encode(), mode)
             output.write(folder / "eval.md", found.to_markdown(private).encode(), mode)
+        output.bind("eval.json", "private/eval.json")
         write_reports(output, original=find)
     return made
 
@@ -185,14 +189,8 @@ def _scores_by(field: str) -> list[str]:
 
 def make_parts(clip: str | None, lpips: str | None, faces: str | None, vlm: str | None) -> dict[str, Part]:
     """The parts that these arguments of the command line name; see `u2s eval --help`."""
-    parts: dict[str, Part] = {}
-    if clip:
-        parts["clip"] = catalog.make("encoder", "clip", catalog.ENCODERS, model=clip)
-    if lpips:
-        parts["lpips"] = catalog.make("encoder", "lpips", catalog.ENCODERS, trunk=lpips)
-    if faces:
-        name, options = ("onnx_faces", {"file": faces}) if faces.endswith(".onnx") else (faces, {})
-        parts["faces"] = catalog.make("encoder", name, catalog.ENCODERS, **options)
+    named = {"clip": clip, "lpips": lpips, "faces": faces}
+    parts: dict[str, Part] = {field: make_network(field, given) for field, given in named.items() if given}
     if vlm:
         address, _, model = vlm.partition("#")
         remote = {"model": model, "base_url": address}

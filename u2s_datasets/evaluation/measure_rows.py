@@ -3,8 +3,6 @@
 Rows go through in batches of 16; what stays in memory is a few numbers per row, what is large lies on disk.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import json

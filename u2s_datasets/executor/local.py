@@ -1,28 +1,33 @@
 """Worker processes that survive a crash: a row that kills its process is withheld, the others are done again.
 
+A process that the kernel killed for want of memory says nothing of its rows: they are done again by fewer processes,
+in the end one row at a time, and if that is too much as well, the map ends with the limit that has to be raised.
+
 Workers are spawned, not forked, because OpenVINO hangs in a forked child; each computes with one thread, so that
 as many of them as there are cores keep every core busy with decoding, detecting and encoding.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import cv2
 
 from u2s_datasets.errors import SetupError
+from u2s_datasets.executor import memory
 from u2s_datasets.parts import checkpoints
+
+log = logging.getLogger(__name__)
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
@@ -43,23 +48,14 @@ outlasts a chunk, and work that came with each chunk would load its models each 
 
 
 def default_number(on_gpu: bool = False) -> int:
-    """One process per core that this process may use, but no more than the free memory holds; at least one.
+    """One process per core that this process may use, as far as its limits leave memory for them; at least one.
 
     Args:
         on_gpu: one per GPU instead, and one without a GPU: each process loads whole models.
     """
     if on_gpu:
         return max(1, checkpoints.gpu_count())
-    return max(1, min(len(os.sched_getaffinity(0)), _available_bytes() // WORKER_BYTES))
-
-
-def _available_bytes() -> int:
-    """Memory that can be had without swapping; if the system does not tell, all of it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(len(os.sched_getaffinity(0)), memory.tightest().left // WORKER_BYTES))
 
 
 @dataclass(frozen=True)
@@ -78,9 +74,9 @@ class Workers(Generic[Key, Item, Result]):
         work: picklable callable from a chunk to one result per item; it should not raise. Its method `prepare()`,
             if it has one, is called in every process before its first chunk, and in one before any chunk: what that
             raises ends the map.
-        crashed: from the item that killed its process to its result. Only a death counts: a `MemoryError` that is
-            raised is a failure that `work` has to answer for.
-        number: processes.
+        crashed: from the item that killed its process to its result. Only a death counts, and none for want of
+            memory; a `MemoryError` that is raised is a failure that `work` has to answer for.
+        number: processes; they become fewer when the kernel kills one for want of memory.
         here: work in this process instead, where an item that crashes the interpreter ends everything.
     """
 
@@ -93,12 +89,13 @@ class Workers(Generic[Key, Item, Result]):
     ) -> None:
         self.work, self.crashed, self.number, self.here = work, crashed, number, here
         self._pool: ProcessPoolExecutor | None = None
+        self._oom_kills = 0
 
     def map(self, chunks: Iterable[tuple[Key, Sequence[Item]]]) -> Iterator[tuple[Key, list[Result]]]:
         """(key, results) in the order of the chunks; a few more chunks than there are workers are under way.
 
         Raises:
-            SetupError: the workers cannot start or prepare.
+            SetupError: the workers cannot start or prepare, or one alone runs out of memory.
         """
         if self.here:
             for number, (key, items) in enumerate(chunks):
@@ -123,27 +120,28 @@ class Workers(Generic[Key, Item, Result]):
 
     def start(self) -> ProcessPoolExecutor:
         """The processes, started, with one of them ready. Raises `SetupError` if that fails."""
-        if self._pool is not None:
-            return self._pool
-        context = multiprocessing.get_context("spawn")
-        arguments = (self.work, context.Value("i", 0))
-        pool = ProcessPoolExecutor(self.number, context, initializer=_start, initargs=arguments)
-        try:
-            # Each call starts a process, all at once. One is waited for: a process that cannot start would look like
-            # one that every row kills, and every row would be withheld.
-            ready = [pool.submit(_check_started) for _ in range(self.number)]
-            ready[0].result()
-        except SetupError:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        except (BrokenProcessPool, RuntimeError) as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise SetupError(
-                "worker processes cannot start; in a script, call this below `if __name__ == '__main__':`, "
-                "or use num_proc=1"
-            ) from error
-        self._pool = pool
-        return pool
+        while self._pool is None:
+            self._oom_kills = memory.oom_kills()
+            context = multiprocessing.get_context("spawn")
+            arguments = (self.work, context.Value("i", 0))
+            self._pool = ProcessPoolExecutor(self.number, context, initializer=_start, initargs=arguments)
+            try:
+                # Each call starts a process, all at once. One is waited for: a process that cannot start would look
+                # like one that every row kills, and every row would be withheld.
+                ready = [self._pool.submit(_check_started) for _ in range(self.number)]
+                ready[0].result()
+            except SetupError:
+                self._pool.shutdown(wait=True, cancel_futures=True)
+                self._pool = None
+                raise
+            except (BrokenProcessPool, RuntimeError) as error:
+                if not self._died_for_want_of_memory():
+                    raise SetupError(
+                        "worker processes cannot start; in a script, call this below "
+                        "`if __name__ == '__main__':`, or use num_proc=1"
+                    ) from error
+                self._continue_with_fewer()
+        return self._pool
 
     def close(self) -> None:
         """End the processes without waiting for chunks that nobody will read."""
@@ -160,24 +158,67 @@ class Workers(Generic[Key, Item, Result]):
             return broken
 
     def _next(self, waiting: deque[_Submitted[Key, Item, Result]]) -> tuple[Key, list[Result]]:
-        chunk = waiting.popleft()
-        try:
-            return chunk.key, chunk.results.result()
-        except BrokenProcessPool:
-            self.close()
-        results = [self._alone(item) for item in chunk.items]
-        lost = list(waiting)  # what else was under way went down with the pool
-        waiting.clear()
-        waiting.extend(_Submitted(other.key, other.items, self._submit(other.items)) for other in lost)
+        results = None
+        while results is None:
+            chunk = waiting.popleft()
+            lost = list(waiting)  # what else is under way goes down with the pool
+            try:
+                return chunk.key, chunk.results.result()
+            except BrokenProcessPool:
+                waiting.clear()
+            if self._died_for_want_of_memory() and self.number > 1:
+                self._continue_with_fewer()
+                lost.insert(0, chunk)
+            else:
+                results = self._one_by_one(chunk.items)
+            waiting.extend(_Submitted(other.key, other.items, self._submit(other.items)) for other in lost)
         return chunk.key, results
 
+    def _one_by_one(self, items: Sequence[Item]) -> list[Result]:
+        """Each item in a process without others beside it: the one that kills it is known, and has all the memory."""
+        alone = self if self.number == 1 else Workers[Key, Item, Result](self.work, self.crashed, 1)
+        try:
+            return [alone._alone(item) for item in items]
+        finally:
+            alone.close()
+
     def _alone(self, item: Item) -> Result:
-        """One item in the pool by itself, so that the one that kills its process is known."""
         try:
             return self._submit([item]).result()[0]
-        except BrokenProcessPool:
-            self.close()
+        except BrokenProcessPool as error:
+            if self._died_for_want_of_memory():
+                raise _out_of_memory() from error
             return self.crashed(item)
+
+    def _continue_with_fewer(self) -> None:
+        """Halve the number of processes. Raises `SetupError` if there is one only."""
+        if self.number == 1:
+            raise _out_of_memory()
+        self.number //= 2
+        log.warning("a worker ran out of memory (%s); going on with num_proc=%d", memory.tightest(), self.number)
+
+    def _died_for_want_of_memory(self) -> bool:
+        """End the pool, whose processes free their memory then, and tell what the first of them died of.
+
+        No fault of a row's own ends in SIGKILL: the kernel sends it when memory runs out, or somebody by hand. With a
+        limited address space an allocation fails instead, after which C++ aborts.
+        """
+        pool, self._pool = self._pool, None
+        # There is no public way to the exit codes. Without any, a death counts as the row's own.
+        processes = list((getattr(pool, "_processes", None) or {}).values())
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+        codes = {process.exitcode for process in processes}
+        if -signal.SIGKILL in codes:
+            return memory.oom_kills() > self._oom_kills or memory.tightest().left < WORKER_BYTES
+        return -signal.SIGABRT in codes and any(limit.size < WORKER_BYTES for limit in memory.address_space())
+
+
+def _out_of_memory() -> SetupError:
+    return SetupError(
+        f"one worker alone runs out of memory ({memory.tightest()}); raise the limit, use num_proc=1 (--num-proc 1), "
+        "which takes one process less, or leave the largest images out; finished shards stay, and the same call goes on"
+    )
 
 
 def chunks_of(
@@ -211,6 +252,7 @@ def _start(work: Callable[[Any], Any], started: Any) -> None:
     with started.get_lock():  # the workers number themselves: by its number each takes its GPU
         checkpoints.use_rank(started.value)
         started.value += 1
+    memory.be_killed_first()
     cv2.setNumThreads(1)  # as many processes as cores: more threads would wait for each other
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

@@ -12,61 +12,34 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Editor, TextCheck, checks
+from u2s_datasets.parts import checks
+from u2s_datasets.stages.changes import ProfileChanges
 
 if TYPE_CHECKING:
     from u2s_datasets.executor.pools import Pool
-    from u2s_datasets.privacy.criteria import CriteriaLike
-    from u2s_datasets.stages.profiles import Backends
+    from u2s_datasets.parts import TextCheck
 
 
 @dataclass(frozen=True)
-class ProfileOptions:
+class ProfileOptions(ProfileChanges):
     """What is done with every row: a profile, and what is changed of it.
 
     Args:
         profile_name: named set of parts; see `u2s profiles`.
-        detectors: what to look for, such as faces and text; default: the profile's.
-        editor: name of an editor, or in Python one as it is; default: the profile's.
-        editor_options: arguments of the editor, such as num_inference_steps=28 or lora=FILE; see docs/editors.md.
         seed: seed of the run; each row's own is derived from it.
         format: auto (JPEG stays JPEG, lossless stays lossless), jpeg, png or webp.
         prior: text that a rewriting editor draws: private_caption, class_name, public_caption, edit_instruction or
             edit_caption.
         label_column: for the prior class_name, the kept column with the classes.
         verify: inspect the output again; otherwise it is marked as unverified.
-        models: other weights for 'inspect', 'instruct' or 'edit': a folder, a Hub id, ID@COMMIT, or a server's name
-            for them.
-        backend: what runs the language models: transformers, vllm, or a server's address; one for all roles, or one by
-            role; default: the profile's.
-        small: use the profile's smaller models.
-        dtype: float32, bfloat16 or float16; default: each part's own.
-        criteria: what the language models count as private: names such as people and vispr:health, or a file with one
-            to a line; default: the profile's.
-        threshold: flag from this score of the model on, in (0, 1]; default: the profile's.
-        method: choose (weighs TRUE and FALSE) or generate (writes it); default: the profile's.
-        groups: demographic groups to draw from for each edited image; or paper.
-        device: such as cuda:1; default: a GPU per worker, else the CPU.
     """
 
     profile_name: str = "cpu"
-    detectors: Sequence[str] | None = None
-    editor: str | Editor | None = None
-    editor_options: Mapping[str, Any] | None = None
     seed: int = 0
     format: str = "auto"
     prior: str = columns.EDIT_CAPTION
     label_column: str | None = None
     verify: bool = True
-    models: Mapping[str, str] | None = None
-    backend: Backends = None
-    small: bool = False
-    dtype: str | None = None
-    criteria: CriteriaLike | None = None
-    threshold: float | None = None
-    method: str | None = None
-    groups: tuple[str, ...] | str | None = None
-    device: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Ranges of rows that many workers do in any order: put back in order, each row once, and timed by stage."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections import Counter

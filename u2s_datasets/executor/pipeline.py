@@ -1,7 +1,5 @@
 """What a worker does with a chunk of rows: all steps on images that are decoded once, then what may be said of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

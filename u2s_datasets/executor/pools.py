@@ -7,8 +7,6 @@ model: "inspect" inspects and captions with the vision-language model, "instruct
 of an image and what is known of it, never its pixels.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -213,10 +211,13 @@ class PoolWork:
         profile = self.pipeline.profile
         if self.name != ANONYMIZE:
             return [part for step in pool_steps(profile)[self.name] for part in parts_of(step)]
-        redacts, backend = profile.anonymize.editor.redacts, profile.inspect.backend
-        elsewhere = [] if redacts or backend is None else list(parts_of(backend))  # asked before, and not again
-        used = (profile.anonymize.editor, profile.inspect, profile.score)
-        return [part for top in used for part in parts_of(top) if part not in elsewhere]
+        step = profile.anonymize
+        tops = (step.editor, step.identity, step.inspect, step.judge, profile.score)
+        used = [part for top in tops if top is not None for part in parts_of(top)]
+        if step.verify or step.inspect.backend is None:
+            return used
+        asked_before = list(parts_of(step.inspect.backend))
+        return [part for part in used if part not in asked_before]
 
     def on_gpu(self) -> bool:
         """Whether this pool loads a model that wants a GPU."""

@@ -5,10 +5,9 @@ the process that called writes shards as they come, exactly as on one machine: s
 that a run that was begun here may be finished on one machine and the other way round.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
+import gc
 import logging
 import math
 import os
@@ -197,6 +196,7 @@ class RayPools:
                                 "is it complete?"
                             )
                     single = alone
+                gc.collect()  # a failure refers to its workers and to itself; Ray ends those that nothing refers to
                 fruitless = 0 if buffer.left < before else fruitless + 1
                 if fruitless == _ATTEMPTS:
                     raise U2SError(f"Ray failed {fruitless} times in a row: {reason}")

@@ -4,8 +4,6 @@ A table of a run has the columns "shard", "position" and "item"; a user's table 
 from pool to pool; a table of a run also has, per stage, the seconds that each row took, from which the rates come.
 """
 
-from __future__ import annotations
-
 import pickle
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +21,7 @@ from u2s_datasets.executor.pipeline import Pipeline
 from u2s_datasets.executor.pools import PoolRow, PoolWork, RowState
 from u2s_datasets.images.stored import stored_size, with_bytes
 from u2s_datasets.sources.base import Item, Source
+from u2s_datasets.stages.image_column import check_image_type, check_image_values
 
 SHARD, POSITION, ITEM, STATE, ANSWER = "u2s_shard", "u2s_position", "u2s_item", "u2s_state", "u2s_answer"
 SECONDS, FAULT = "u2s_seconds_", "u2s_fault"
@@ -88,7 +87,9 @@ class UserBlocks:
     def rows(self, table: pa.Table) -> list[PoolRow]:
         """The rows of a table; columns of earlier steps that the user gives are taken as given."""
         step = self.pipeline.profile.anonymize
+        check_image_type(step.image_column, table[step.image_column].type)
         images = _stored_images(table[step.image_column])
+        check_image_values(step.image_column, images)
         given = [n for n in dict.fromkeys((*step.inputs(), *step.required())) if n in table.column_names]
         fields = table.select(given).to_pylist() if given else [{} for _ in images]
         return _with_states(table, [Item("", image) for image in images], [RowState(values) for values in fields])

@@ -4,8 +4,6 @@ The manifest holds the text of both steps (`repr`), every setting included. What
 catalog and the detectors that the caller names, with plain values, and nothing else: a folder may come from anyone.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib
 from collections.abc import Iterator, Mapping, Sequence

@@ -27,17 +27,19 @@ from u2s_datasets.images.stored import stored_size
 from u2s_datasets.parts import Editor, Part, TextCheck
 from u2s_datasets.parts.docstrings import documented_by
 from u2s_datasets.parts.fingerprint import code_digest
+from u2s_datasets.parts.metrics.encoders import MetricNetwork
+from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.parts.text_checks import make_text_check
 from u2s_datasets.privacy.criteria import CriteriaLike
 from u2s_datasets.privacy.kept_columns import unchecked_texts
-from u2s_datasets.runs.files import json_bytes
 from u2s_datasets.runs.manifest import Shard, count_rows
 from u2s_datasets.runs.object_store import output_at
 from u2s_datasets.runs.writer import Output, check_apart
 from u2s_datasets.sources.base import Item, Source
 from u2s_datasets.sources.open import open_source
 from u2s_datasets.stages import profiles
-from u2s_datasets.stages.profiles import Backends, Profile
+from u2s_datasets.stages.changes import Backends
+from u2s_datasets.stages.profiles import Profile
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -57,6 +59,7 @@ def run(
     detectors: Sequence[str] | None = None,
     editor: str | Editor | None = None,
     editor_options: Mapping[str, Any] | None = None,
+    identity: str | FaceEncoder | None = None,
     backend: Backends = None,
     models: Mapping[str, str] | None = None,
     small: bool = False,
@@ -66,6 +69,9 @@ def run(
     threshold: float | None = None,
     method: str | None = None,
     groups: tuple[str, ...] | str | None = None,
+    scores: Mapping[str, str | MetricNetwork] | None = None,
+    above: Mapping[str, float] | None = None,
+    at_most: Mapping[str, float] | None = None,
     seed: int = 0,
     format: str = "auto",
     verify: bool = True,
@@ -136,7 +142,7 @@ def _run(src: str | Path, out: str | Path, options: RunOptions) -> dict[str, Any
         shards = output.resume(plan.binding(key))
         rates = plan.work(output, shards, key)
         summary = {**plan.summary(), **count_rows(shards, plan.rows), "rates": rates}
-        _finish(output, source, summary)
+        _finish(output, source, shards, summary)
     return summary
 
 
@@ -152,11 +158,11 @@ def _check_required(source: Source, chosen: Profile) -> None:
             raise SetupError(f"label_column={name!r} is not a kept column; name it in --keep as well")
 
 
-def _finish(output: Output, source: Source, summary: dict[str, Any]) -> None:
+def _finish(output: Output, source: Source, shards: list[Shard], summary: dict[str, Any]) -> None:
     """Write `run.json` and the reports, or nothing that vouches for the run."""
     from u2s_datasets.evaluation.report.report import write_reports
 
-    output.write(output.run, json_bytes(summary) + b"\n")
+    output.vouch(shards, summary)
     output.gather()
     try:
         write_reports(output, original=source.original)  # it counts the rows once more, in the files themselves
@@ -276,14 +282,14 @@ class RunPlan:
         if ranges:
             output.withdraw()
         pipeline = Pipeline(self.profile, secret, self.source.kept, self._allowed, self.text_check)
-        workers = self.options.num_proc or default_number(self.on_gpu)
+        workers = self._workers(pipeline, left)
         began, first_rows, writing = time.monotonic(), None, 0.0
         # This imports `datasets`, which takes seconds: now, and not at the first shard, while the workers wait.
         columns.features(columns.PUBLIC)
         collected: dict[int, list[dict[str, Any]]] = {number: [] for number in ranges}
         disable = not self.options.progress
         with tqdm(total=self.rows, initial=self.rows - left, unit="img", disable=disable, smoothing=0.05) as bar:
-            for number, rows in self._results(pipeline, list(ranges.values()), min(workers, max(1, left))):
+            for number, rows in self._results(pipeline, list(ranges.values()), workers):
                 first_rows = first_rows or time.monotonic()
                 collected[number] += rows
                 bar.update(len(rows))
@@ -298,20 +304,22 @@ class RunPlan:
             "seconds": round(seconds, 3),
             "rows_per_second": round(left / seconds, 3) if left else None,
             "seconds_to_first_rows": round(first_rows - began, 3) if first_rows else None,
-            "workers": workers,
+            "workers": workers.number,
         }
         return rates if self.engine is None else rates | self.engine.summary(writing, left)
 
+    def _workers(self, pipeline: Pipeline, left: int) -> Workers[int, Item, dict[str, Any]]:
+        """Worker processes, none of which is started yet, for as many rows as are left."""
+        number = min(self.options.num_proc or default_number(self.on_gpu), max(1, left))
+        return Workers(pipeline, pipeline.crashed, number, here=self.options.num_proc == 1)
+
     def _results(
-        self, pipeline: Pipeline, ranges: Sequence[RowRange], workers: int
+        self, pipeline: Pipeline, ranges: Sequence[RowRange], workers: Workers[int, Item, dict[str, Any]]
     ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """(shard, its next rows), from whatever drives the run."""
         if self.engine is not None:
             return self.engine.map(pipeline, self.source, ranges)
-        pool: Workers[int, Item, dict[str, Any]] = Workers(
-            pipeline, pipeline.crashed, workers, here=self.options.num_proc == 1
-        )
-        return pool.map(self._chunks(ranges))
+        return workers.map(self._chunks(ranges))
 
     def _chunks(self, ranges: Sequence[RowRange]) -> Iterator[tuple[int, list[Item]]]:
         for rows in ranges:

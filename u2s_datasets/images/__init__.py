@@ -13,7 +13,7 @@ from u2s_datasets.images.geometry import (
     pad,
     unpad,
 )
-from u2s_datasets.images.metadata import metadata_in
+from u2s_datasets.images.metadata import beyond_rgb, metadata_in
 from u2s_datasets.images.same import content_seed
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "MAX_PIXELS",
     "Box",
     "Decoded",
+    "beyond_rgb",
     "choose_format",
     "clip_box",
     "content_seed",

@@ -1,7 +1,5 @@
 """Images in: decoded whole or refused; upright RGB without metadata."""
 
-from __future__ import annotations
-
 import importlib
 import io
 import os

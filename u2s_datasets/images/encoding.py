@@ -1,7 +1,5 @@
 """Images out: the formats that are written, and encoding without metadata."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which files are images, by name and by their first bytes. Names lie, so decoding goes by the bytes."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any, Literal

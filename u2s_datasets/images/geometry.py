@@ -1,7 +1,5 @@
 """Boxes, padding and pasting. Pixels stay in place: what is padded is unpadded, and boxes stay valid (law 6)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 Everything that is not known to be needed for the pixels is named: an unknown chunk counts as metadata.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 
@@ -25,6 +23,9 @@ _SEGMENT_NAMES = (
     (0, b"", "bytes between segments"),
 )
 """(marker, start of its body, name) of JPEG segments."""
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+"""Markers of a JPEG's frame header: its body is the bits per sample, height, width, and number of channels."""
+_TRANSPARENCY, _DEEP, _CHANNELS = "transparency", "more than 8 bits per channel", "other channels than grey or RGB"
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _TRAILING = "bytes after the image's end"
 
@@ -51,6 +52,53 @@ def metadata_in(data: bytes) -> list[str]:
     else:
         names = iter(["not a JPEG, PNG or WebP"])
     return list(dict.fromkeys(names))
+
+
+def beyond_rgb(data: bytes) -> list[str]:
+    """Names what an encoded JPEG, PNG or WebP stores of its pixels beyond 8 bits of grey or RGB; empty means nothing.
+
+    A whole picture fits under alpha 0, in a fourth channel or in the low bytes of 16 bits, and nobody sees it.
+
+    Args:
+        data: a whole file.
+
+    Returns:
+        Among "transparency", "more than 8 bits per channel", "other channels than grey or RGB", each once. Other
+        formats give none; `metadata_in` refuses them.
+    """
+    if data.startswith(b"\xff\xd8"):
+        names = _beyond_jpeg(data)
+    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+        names = _beyond_png(data)
+    else:
+        names = _beyond_webp(data)
+    return list(dict.fromkeys(names))
+
+
+def _beyond_jpeg(data: bytes) -> Iterator[str]:
+    for marker, body, _ in jpeg_segments(data):
+        if marker in _FRAMES and body[:1] != b"\x08":
+            yield _DEEP
+        if marker in _FRAMES and body[5:6] not in (b"\1", b"\3"):
+            yield _CHANNELS
+
+
+def _beyond_png(data: bytes) -> Iterator[str]:
+    for name, body in png_chunks(data):
+        if name == b"IHDR" and body[8:9] == b"\x10":
+            yield _DEEP
+        if name == b"tRNS" or (name == b"IHDR" and body[9:10] in (b"\4", b"\6")):
+            yield _TRANSPARENCY
+
+
+def _beyond_webp(data: bytes) -> Iterator[str]:
+    at = 12
+    for name, end in webp_chunks(data):
+        # Bit 4 of the flags of a VP8X says alpha, and so does bit 28 behind the signature byte of a VP8L.
+        flags = data[at + 8 : at + 9] if name == b"VP8X" else data[at + 12 : at + 13] if name == b"VP8L" else b""
+        if name == b"ALPH" or (flags and flags[0] & 0x10):
+            yield _TRANSPARENCY
+        at = end
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
@@ -82,6 +130,15 @@ def webp_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
         if at > len(data):
             return
         yield name, at
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(name, body) of each chunk; ends early if the file does."""
+    at = 8
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        at += 12 + length
 
 
 def _in_jpeg(data: bytes) -> Iterator[str]:

@@ -1,7 +1,5 @@
 """Whether two images are the same: by digest, and by blocks if one was compressed again. Content seeds."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

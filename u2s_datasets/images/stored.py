@@ -1,7 +1,5 @@
 """The bytes of a stored image: bytes, a path, or a {bytes, path} as `datasets` keeps it."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Mapping
 from contextlib import suppress

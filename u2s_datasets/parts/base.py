@@ -5,8 +5,6 @@ configuration and a digest of the code that shapes its results, never its model.
 what it does: the fingerprint is the same before and after the first call, and changes when the code does.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.metadata
 import threading

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import functools
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from u2s_datasets import parts
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Backend, Category, Detector, Editor, Part, TextCheck
+
+if TYPE_CHECKING:
+    from u2s_datasets.parts import Category, Detector
 
 Entry = tuple[str, dict[str, Any]]
 """("package.module:Class", constructor arguments that differ from the class's own defaults)."""
@@ -34,6 +37,7 @@ BACKENDS: dict[str, Entry] = {
 
 ENCODERS: dict[str, Entry] = {
     "clip": _entry("metrics.encoders:ClipEncoder"),
+    "dlib_faces": _entry("metrics.dlib_faces:DlibFaces"),
     "insightface": _entry("metrics.face_encoders:InsightFace"),
     "lpips": _entry("metrics.encoders:LpipsNetwork"),
     "onnx_faces": _entry("metrics.face_encoders:OnnxFaces"),
@@ -64,8 +68,6 @@ TEXT_CHECKS: dict[str, Entry] = {
     "presidio": _entry("text_checks.presidio:PresidioText"),
 }
 
-_BASES: dict[str, type[Part]] = {"detector": Detector, "editor": Editor, "backend": Backend, "text check": TextCheck}
-
 
 @functools.cache
 def known_detectors() -> tuple[Detector, ...]:
@@ -76,12 +78,12 @@ def known_detectors() -> tuple[Detector, ...]:
 @functools.cache
 def known_categories() -> dict[str, Category]:
     """The categories that the detectors of this catalog find, by name, in the catalog's order."""
-    return {c.name: c for detector in known_detectors() for c in detector.categories if isinstance(c, Category)}
+    return {c.name: c for detector in known_detectors() for c in detector.categories if isinstance(c, parts.Category)}
 
 
 def category_of(given: Category | str) -> Category:
     """The category of that name in the catalog, or one that says no more than its name; a record as it is."""
-    return given if isinstance(given, Category) else known_categories().get(given, Category(given, given))
+    return given if isinstance(given, parts.Category) else known_categories().get(given, parts.Category(given, given))
 
 
 def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> Any:
@@ -106,7 +108,13 @@ def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> A
         raise SetupError(
             f"{kind} {name!r} cannot be imported: {error}; check the names, and that PYTHONPATH has its folder"
         ) from error
-    base = _BASES.get(kind, Part)
+    bases: dict[str, type[parts.Part]] = {
+        "detector": parts.Detector,
+        "editor": parts.Editor,
+        "backend": parts.Backend,
+        "text check": parts.TextCheck,
+    }
+    base = bases.get(kind, parts.Part)
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise SetupError(f"{kind} {name!r} is of another kind; give a subclass of u2s_datasets.parts.{base.__name__}")
     return cls(**(defaults | arguments))

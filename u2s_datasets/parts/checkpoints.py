@@ -4,8 +4,6 @@ Nothing is downloaded: weights are in a folder or in the Hub's cache, or else an
 downloads them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib.util

@@ -3,8 +3,6 @@
 A slip such as 25 for 0.25 would switch a detector off without a sound, so every number has its range.
 """
 
-from __future__ import annotations
-
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What docstrings say of arguments: help texts of the command line and of forms are written once, beside the code."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable

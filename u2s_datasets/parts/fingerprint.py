@@ -1,7 +1,5 @@
 """A digest of the code that shapes rows: it ties a run, and the caches of `map`, to the code that made them."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import sys

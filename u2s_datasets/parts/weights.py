@@ -4,8 +4,6 @@ This package downloads nothing; `Weights.get` is the command that does. Revision
 pages, or, for pages that cannot be read without an account, from several public projects that pin the same commit.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

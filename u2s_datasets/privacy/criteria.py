@@ -1,7 +1,5 @@
 """What can make an image private: nine criteria condensed from VISPR's attributes (paper, section 3.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import cast

@@ -25,7 +25,7 @@ from u2s_datasets import columns
 from u2s_datasets.privacy.identifying_text import FoldedText, base_letters, split_camel_case
 
 _WORD = re.compile(r"[^\W_]+")
-_SENTENCE_START = re.compile(r"(?:\A|[.!?…]\s)\W*\Z")
+_SENTENCE_END = re.compile(r"[.!?…]\s")
 _LONG_NUMBER = re.compile(r"\d(?:[ \-./(),]*\d){3,}")
 _QUOTED = re.compile(r"[\"“„«]([^\"“”„«»]+)[\"”“»]|(?<!\w)['‘]([^'‘’]+)['’](?!\w)")
 _INITIALS = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,3}[^\W_](?![^\W_]))+")
@@ -151,7 +151,14 @@ class _Word(NamedTuple):
 
 def _words(text: str) -> list[_Word]:
     text = unicodedata.normalize("NFKC", text)
-    return [_Word(match[0], not _SENTENCE_START.search(text[: match.start()])) for match in _WORD.finditer(text)]
+    found: list[_Word] = []
+    end = 0
+    for match in _WORD.finditer(text):
+        gap = text[end : match.start()]  # an underscore in it belongs to a word, though to none that is looked at
+        first = not found and "_" not in gap
+        found.append(_Word(match[0], not first and not _SENTENCE_END.search(gap.rpartition("_")[2])))
+        end = match.end()
+    return found
 
 
 def _with_camel_case_split(text: str) -> str:

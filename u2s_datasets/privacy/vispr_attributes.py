@@ -5,8 +5,6 @@ words of the criteria are ours. `criteria.load_criteria` takes every id, `vispr`
 name of a group, the dataset's own (`vispr:documents`) or the paper's (`vispr:face`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 SAFE = "a0_safe"  # the label of an image that has none of the 67

@@ -4,8 +4,6 @@ Rows are spooled into buckets by their id, so that a set of any size is sorted w
 a keyed digest: its order is a shuffle across the whole set, the same at every build.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
 """One row on its way out: what would leave, and beside it what must not be said."""
 
-from __future__ import annotations
-
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,9 @@ from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.errors import UnreadableImage
 from u2s_datasets.images.stored import stored_bytes
+
+ROW_ID = re.compile(r"[0-9a-f]{32}")
+"""What a row is called in public."""
 
 
 class StoredImage:
@@ -32,12 +34,26 @@ class StoredImage:
         self.data = stored_bytes(stored)
 
     @cached_property
-    def pixels(self) -> Image | None:
-        """The upright RGB image; None if it cannot be decoded."""
+    def decoded(self) -> images.Decoded | None:
+        """The upright RGB image and its format; None if it cannot be decoded."""
         try:
-            return None if self.data is None else images.decode(self.data).pixels
+            return None if self.data is None else images.decode(self.data)
         except UnreadableImage:
             return None
+
+    @property
+    def pixels(self) -> Image | None:
+        """The upright RGB image; None if it cannot be decoded."""
+        return None if self.decoded is None else self.decoded.pixels
+
+    def encoded_again(self) -> bytes:
+        """A file of these pixels alone: nothing can hide beside them, such as in a palette or behind the last block.
+
+        It is lossless if the stored file was, else of quality 95 (WebP: 90). Raises `UnreadableImage`.
+        """
+        decoded = images.decode(self.data) if self.decoded is None else self.decoded
+        lossy = "webp" if decoded.format == "WEBP" else "auto"
+        return images.encode(decoded.pixels, images.choose_format(decoded, "auto" if decoded.lossless else lossy))
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """(reason code, what is wrong) of an image that is to leave."""
@@ -45,8 +61,11 @@ class StoredImage:
             yield "file_name", "an image has a path or a file name"
         if self.data is None or self.pixels is None:
             yield "unreadable", "an image cannot be decoded"
-        elif left := images.metadata_in(self.data):
+            return
+        if left := images.metadata_in(self.data):
             yield "metadata", f"an image holds {', '.join(left)}"
+        if hidden := images.beyond_rgb(self.data):
+            yield "alpha", f"an image stores {', '.join(hidden)}, where a picture can hide"
 
 
 @dataclass(frozen=True)
@@ -67,6 +86,7 @@ class Candidate:
         decision: a curator's: None if no review was asked for, "approve" or "reject"; anything else is pending.
         original: the stored original; None if it cannot be had.
         others: further images of the row, any of which may be the original instead.
+        is_bound: whether the image's bytes are bound to a run that encoded them; others are encoded again.
     """
 
     public: Mapping[str, Any]
@@ -81,6 +101,18 @@ class Candidate:
     decision: str | None = None
     original: Any = None
     others: Sequence[Any] = ()
+    is_bound: bool = False
+
+    @cached_property
+    def image(self) -> StoredImage:
+        """The image that would leave."""
+        return StoredImage(self.public.get(c.ANONYMIZED_IMAGE))
+
+    def leaving(self) -> dict[str, Any]:
+        """The public columns, with the image as it leaves."""
+        if self.is_bound:
+            return dict(self.public)
+        return {**self.public, c.ANONYMIZED_IMAGE: {"bytes": self.image.encoded_again(), "path": None}}
 
     @cached_property
     def originals(self) -> tuple[StoredImage, ...]:

@@ -1,9 +1,9 @@
 """The cards: templates of `hub_cards/` filled in. What is missing is an error, or reads "not measured"."""
 
-from __future__ import annotations
-
+import html
 import re
 import string
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from datasets import ClassLabel, DatasetInfo, Features, Image, List, Value
 from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
-from huggingface_hub import DatasetCard, DatasetCardData, ModelCard, ModelCardData
+from huggingface_hub import CardData, DatasetCard, DatasetCardData, ModelCard, ModelCardData, RepoCard
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts.metrics.definitions import SPECS
@@ -22,6 +22,8 @@ from u2s_datasets.publish.options import About
 
 UNKNOWN = "not recorded"
 UNMEASURED = "not measured"
+LONGEST = 2000
+"""Characters of one text in a card."""
 _SIZES = {
     10**3: "n<1K",
     10**4: "1K<n<10K",
@@ -64,7 +66,7 @@ def dataset_card(repo_id: str, about: About, summary: Mapping[str, Any]) -> str:
         KeyError: something is missing in the summary.
         ValueError: huggingface_hub does not take the metadata.
     """
-    title = about.title or repo_id.split("/")[-1]
+    title = plain(about.title) or repo_id.split("/")[-1]
     splits = {(config, name): split for config, named in summary["configs"].items() for name, split in named.items()}
     if all(split["how"]["verified"] for split in splits.values()):
         verified = ", inspected again, and withheld where what was looked for could not be shown to be gone"
@@ -88,8 +90,15 @@ def dataset_card(repo_id: str, about: About, summary: Mapping[str, Any]) -> str:
         removal=removal + (f", or write to {md(about.contact)}" if about.contact else ""),
         changelog="\n".join(_changelog_line(entry) for entry in reversed(summary["changelog"])),
     )
-    text = f"---\n{_metadata(title, about, summary['configs']).to_yaml()}\n---\n\n{body}"
-    DatasetCard(text, ignore_metadata_errors=False)
+    return _with_head(_metadata(title, about, summary["configs"]), body, DatasetCard)
+
+
+def _with_head(data: CardData, body: str, kind: type[RepoCard]) -> str:
+    """A card with its head in YAML. Raises `ValueError` if a text in the head would end it, or is not read back."""
+    text = f"---\n{data.to_yaml()}\n---\n\n{body}"
+    card = kind(text, ignore_metadata_errors=False)
+    if card.text.strip() != body.strip() or card.data.to_dict() != data.to_dict():
+        raise ValueError("a text in the card's head breaks it")
     return text
 
 
@@ -129,9 +138,7 @@ def model_card(repo_id: str, **facts: Any) -> str:
         metrics=facts["metrics"].strip() or f"Quality and privacy of this model's edits: {UNMEASURED}.",
         limits=facts["limits"].strip() or UNKNOWN,
     )
-    text = f"---\n{data.to_yaml()}\n---\n\n{body}"
-    ModelCard(text, ignore_metadata_errors=False)
-    return text
+    return _with_head(data, body, ModelCard)
 
 
 def template(name: str) -> string.Template:
@@ -163,7 +170,7 @@ def _metadata(title: str, about: About, configs: Mapping[str, Mapping[str, Any]]
     data = DatasetCardData(
         license=about.license,
         license_link=about.license_link or None,
-        pretty_name=title,
+        pretty_name=re.sub(r"[<>`]", "", title),
         annotations_creators=["machine-generated"],
         size_categories=[next((name for limit, name in _SIZES.items() if rows < limit), "10B<n<100B")],
         source_datasets=[source_tag],
@@ -186,9 +193,7 @@ def _section(config: str, name: str, split: Mapping[str, Any]) -> str:
     if not prompts:
         asked = "No language model was asked, so there are no prompts."
         prompts = f"Prompts: {UNKNOWN}." if how["prompts"] is None else asked
-    # The report's tables, less the counts and the criteria, which have their own places.
-    blocks = re.split(r"\n\n(?=\*\*|Not )", split["metrics"].strip())
-    metrics = [block for block in blocks if not re.match(r"\*\*(?:[\d,]+ rows|Looked for|Not looked for)", block)]
+    metrics = [_titled(*one) for one in split.get("tables", ())]  # those of an earlier version's push are not repeated
     meanings = {
         **{n: spec.meaning for n, spec in SPECS.items()},
         **_MEANINGS,
@@ -201,18 +206,19 @@ def _section(config: str, name: str, split: Mapping[str, Any]) -> str:
         config=config,
         split=name,
         gate=gate or "none was asked for",
-        profile=f"`{how['profile']}`" if how["profile"] else UNKNOWN,
+        profile=code(how["profile"]) if how["profile"] else UNKNOWN,
         verified=_VERIFIED[bool(how["verified"])],
         parts=_parts(how["parts"]),
         prompts=prompts,
-        code=f"`{how['code']}`" if how["code"] else UNKNOWN,
-        versions=", ".join(f"{k} {v}" for k, v in sorted(how["versions"].items())) or UNKNOWN,
+        code=f"`{how['code']}`" if re.fullmatch(r"[0-9a-f]{1,128}", str(how["code"])) else UNKNOWN,
+        versions=", ".join(md(f"{k} {v}") for k, v in sorted(how["versions"].items())) or UNKNOWN,
         inspected=bullets(how["inspected"]),
         not_inspected=bullets(how["not_inspected"]),
         metrics="\n\n".join(metrics) or f"Scores: {UNMEASURED}.",
         audit=_audit(split["audit"]),
         columns=table(("column", "type", "what it is"), columns),
         emptied=_emptied(split),
+        dropped=f"{split['dropped']:,}" if "dropped" in split else UNKNOWN,
     )
 
 
@@ -229,11 +235,11 @@ def _parts(parts: Sequence[Mapping[str, Any]]) -> str:
 def _emptied(split: Mapping[str, Any]) -> str:
     """What of the kept columns stayed home, and what was not looked for in them."""
     if "kept_emptied" not in split:  # pushed by an earlier version
-        return f"Texts of kept columns that were emptied: {split['how'].get('kept_texts_withheld', UNKNOWN)}."
-    counts = ", ".join(f"`{md(column)}` {number:,}" for column, number in split["kept_emptied"].items())
+        return f"Emptied in kept columns: {UNKNOWN}."
+    counts = ", ".join(f"{code(column)} {number:,}" for column, number in split["kept_emptied"].items())
     why = "since it said something private or is nothing that a rule knows"
     lines = [f"Emptied in kept columns, {why}: {counts or 'none'}."]
-    lines += [f"Of the column `{md(column)}`, **{NOT_CHECKED}**." for column in split.get("names_not_checked", ())]
+    lines += [f"Of the column {code(column)}, **{NOT_CHECKED}**." for column in split.get("names_not_checked", ())]
     return "\n\n".join(lines)
 
 
@@ -241,10 +247,17 @@ def _audit(audit: Mapping[str, Any] | None) -> str:
     if audit is None:
         return "Not audited: nobody looked at a random sample of the published images and counted the leaks."
     return (
-        f"On {audit['date']} a reviewer looked at {audit['n']:,} randomly drawn publishable images and found "
+        f"On {md(audit['date'])} a reviewer looked at {audit['n']:,} randomly drawn publishable images and found "
         f"{audit['leaks']:,} that leaked. With {audit['confidence']:.0%} confidence, at most "
         f"{audit['upper_bound']:.2%} of the images leak (exact binomial bound of Clopper and Pearson)."
     )
+
+
+def _titled(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A report's table, a list, or a sentence, in Markdown."""
+    if not head and not rows:
+        return md(title)
+    return f"**{md(title)}**\n\n" + (table(head, rows) if head else bullets([cell for (cell,) in rows]))
 
 
 def _type(feature: Any) -> str:
@@ -267,29 +280,50 @@ def _exceptions(splits: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
     for (config, name), split in splits.items():
         allowed = [f"{ALLOWABLE[code]} ({times:,} times)" for code, times in split["allowed"].items()]
         columns = [
-            f"the column `{column}` looks identifying and was let through" for column in split["allowed_columns"]
+            f"the column {code(column)} looks identifying and was let through" for column in split["allowed_columns"]
         ]
-        lines += [f"{config}/{name}: {exception}" for exception in allowed + columns]
-    return bullets(lines) if lines else "None."
+        lines += [f"{md(f'{config}/{name}')}: {exception}" for exception in allowed + columns]
+    return "\n".join(f"- {line}" for line in lines) or "None."
 
 
 def _changelog_line(entry: Mapping[str, Any]) -> str:
-    version = f" {entry['version']}" if entry["version"] else ""
+    version = f" {md(entry['version'])}" if entry["version"] else ""
     note = f": {md(entry['note'])}" if entry["note"] else ""
-    return f"- {entry['date']}{md(version)}, {md(entry['what'])}, {entry['rows']:,} rows{note}"
+    return f"- {md(entry['date'])}{version}, {md(entry['what'])}, {entry['rows']:,} rows{note}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; "" without rows."""
-    lines = [head, ["---"] * len(head), *([md(cell) for cell in row] for row in rows)]
+    lines = [[md(cell) for cell in head], ["---"] * len(head), *([md(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
 
 
 def bullets(items: Sequence[str]) -> str:
     """A Markdown list; "not recorded" if it is empty."""
-    return "\n".join(f"- {item}" for item in items) or f"- {UNKNOWN}"
+    return "\n".join(f"- {md(item)}" for item in items) or f"- {UNKNOWN}"
 
 
-def md(text: str) -> str:
-    """Text as Markdown shows it literally, on one line."""
-    return re.sub(r"([\\*<>\[\]|#])", r"\\\1", re.sub(r"\s+", " ", str(text)))
+def plain(text: Any) -> str:
+    """Text on one line, without control, format and unassigned characters, and at most `LONGEST` characters."""
+    line = " ".join(str(text)[: 2 * LONGEST].split())
+    line = "".join(letter for letter in line if unicodedata.category(letter)[0] != "C")
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+
+
+def md(text: Any) -> str:
+    """Text as Markdown and HTML show it literally, on one line: no tag, link, image, heading or rule comes of it."""
+    line = html.escape(plain(text), quote=False)
+    line = _MARKUP.sub(r"\\\g<0>", line)
+    return _BLOCK.sub(r"\1\\\2", _ADDRESS.sub(lambda found: f"&#{ord(found[0][-1])};", line))
+
+
+def code(text: Any) -> str:
+    """A plain name as code, anything else as `md` shows it."""
+    return f"`{text}`" if re.fullmatch(r"[\w.:+-]{1,100}", str(text)) else md(text)
+
+
+_MARKUP = re.compile(r"[\\`*\[\]|#~!$]|(?<![^\W_])_|_(?![^\W_])")
+_ADDRESS = re.compile(r":(?=//)|(?<=www)\.|(?<=WWW)\.", re.IGNORECASE)
+"""What makes an address a link by itself."""
+_BLOCK = re.compile(r"^(\d{0,9})([-+=.)])(?=\s|$|[-=]+\s*$)")
+"""What begins a list or a rule at the start of a line."""

@@ -1,11 +1,7 @@
 """A dataset that went through the steps as a split to publish."""
 
-from __future__ import annotations
-
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,30 +25,13 @@ from u2s_datasets.sources.base import Item
 _BATCH = 64
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """What the provenance of the published rows says.
-
-    Args:
-        verified: whether every one of them was inspected again.
-        editors: configuration of each editor that was used.
-        categories: what was looked for.
-        versions: package -> version.
-    """
-
-    verified: bool
-    editors: list[dict[str, Any]]
-    categories: list[str]
-    versions: dict[str, str]
-
-
 class DatasetSplit:
     """A `Dataset` or `IterableDataset`, read once in order; kept columns with numbers in a pass of their own.
 
     Args:
         data: it has the columns of `u2s.anonymize`.
         name: the split's; it enters the row ids, so that those of two splits differ and those of two variants do not.
-        secret: key of the row ids; only rows of a run come with theirs.
+        secret: key of the row ids.
         keep: columns of the source that leave as well, and scores, rounded.
         audit: what an audit by eye found.
         allow: kept columns that may leave although they look identifying; other exceptions are passed over.
@@ -60,6 +39,11 @@ class DatasetSplit:
 
     Raises:
         SetupError: it has no such columns, or its types are unknown.
+
+    Attributes:
+        available: the source's columns.
+        kept_emptied: kept column -> values that were emptied.
+        most_audited: how many rows an audit can have looked at, once all were read.
     """
 
     work: Path | None = None
@@ -85,8 +69,9 @@ class DatasetSplit:
                 raise SetupError(f"unknown column keep={column!r}; expected one of: {', '.join(features)}")
         self.kept = [column for column in keep or () if column not in c.SCORE]
         self.scores = [column for column in keep or () if column in c.SCORE]
+        self.available = [n for n in features if n not in (*c.PUBLIC, *c.PRIVATE, *c.REVIEW, c.UNMEASURED)]
         self.rows: int | None = data.num_rows if isinstance(data, Dataset) else None
-        self.audit = audit
+        self.audit, self.most_audited = audit, 0
         self.kept_emptied: Counter[str] = Counter()
         self.judged = KeptColumns(
             {name: features[name] for name in self.kept},
@@ -102,7 +87,6 @@ class DatasetSplit:
         self._data = data
         self._reported = [n for n in (c.STATUS, c.NOTE, c.REASON, c.PRIVACY_REVIEW, *c.SCORE) if n in features]
         self._seen: list[dict[str, Any]] = []
-        self._provenance: Counter[str] = Counter()
 
     @cached_property
     def features(self) -> Features:
@@ -121,6 +105,11 @@ class DatasetSplit:
 
     def judge(self, gate: PublishGate) -> None:
         """Note what is wrong with the dataset as a whole."""
+        for name, ours in c.features(name for name in c.PUBLIC if name != c.ROW_ID).items():
+            given = self._data.features.get(name, ours)
+            known = ("null", *(() if isinstance(ours, Image) else (ours.dtype, f"large_{ours.dtype}")))
+            if not (isinstance(given, Image) if isinstance(ours, Image) else getattr(given, "dtype", "") in known):
+                gate.note("column", f"the column {name!r} has the type {given}, which u2s.anonymize does not write")
         judged = self.judged
         try:
             check_kept(judged.features, self._values, judged.allow, judged.holds_name is not None, judged.holds_name)
@@ -146,7 +135,6 @@ class DatasetSplit:
         original, *others = [row[name] for name in self._originals] or [None]
         names = [name for image in (original, *others) for name in Item("", image).own_names()]
         public = self._public(number, row, names) if row[c.ANONYMIZED_IMAGE] is not None else {}
-        self._provenance[str(row.get(c.PROVENANCE) or "")] += bool(public)
         return Candidate(
             public=public,
             status=str(row[c.STATUS]),
@@ -173,29 +161,17 @@ class DatasetSplit:
         return {**public, **kept, **scores, c.ROW_ID: self._row_id(number, row)}
 
     def _row_id(self, number: int, row: Mapping[str, Any]) -> str:
-        """The row's public name: a run's own, else a keyed digest, for a source's ids may say what its files are."""
+        """The row's public name: a keyed digest, also of an id that it has, which may say what its file is called.
+
+        Nothing in a dataset proves that an id is a run's, whatever columns stand beside it.
+        """
         given = row.get(c.ROW_ID)
-        if given is not None and c.SOURCE in row and c.REASON in row:
-            return str(given)
         place = f"{number}" if given is None else f"{c.ROW_ID} {given}"
         return row_id(self._secret, f"{self._name} {place}")
 
-    def provenance(self) -> Provenance:
-        """What the published rows say of themselves; complete once every row was read."""
-        published = +self._provenance  # without texts of rows that are held back alone
-        read = [json.loads(text) for text in published if text]
-        editors = {json.dumps(one["editor"], sort_keys=True): one["editor"] for one in read if one.get("editor")}
-        return Provenance(
-            verified=bool(read) and "" not in published and all(one.get("verified") for one in read),
-            editors=list(editors.values()),
-            categories=sorted({name for one in read for name in one.get("inspected", ())}),
-            versions=read[0].get("versions", {}) if read else {},
-        )
-
     def judge_rows(self, gate: PublishGate) -> None:
         """Note what shows only once every row was read."""
-        if not self.provenance().verified:
-            gate.note("unverified", "some rows' provenance does not say that they were inspected again")
+        self.most_audited = gate.publishable
 
     @property
     def names_not_checked(self) -> list[str]:

@@ -1,9 +1,6 @@
 """The gate in front of the build: it judges every row and lists every reason against publishing at once."""
 
-from __future__ import annotations
-
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +11,9 @@ from u2s_datasets.images import same
 from u2s_datasets.parts.checks import check_float
 from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.publish import text_check
-from u2s_datasets.publish.candidate import Candidate, StoredImage
+from u2s_datasets.publish.candidate import ROW_ID, Candidate
+from u2s_datasets.publish.provenance import ProvenanceTally, is_verified
+from u2s_datasets.runs.audit import FEWEST, Audit
 from u2s_datasets.runs.decisions import APPROVE, REJECT
 
 # Exceptions that a user may name, and what the card says of each. Names of kept columns may be allowed as well.
@@ -24,6 +23,8 @@ ALLOWABLE = {
     "originals": "published bytes were not compared with the originals, which were not at hand",
     "quality": "a score that the quality gate asks for was not measured",
     "text": "public texts that the leak rules stopped were let through",
+    "unbound": "the run is of a version that did not bind its facts, reviews, audits and scores to its rows: the facts "
+    "here are those of the rows, and reviews, audits and scores are taken as they stand in its folder",
     "unresolved": "rows whose review was asked for and not given were let through",
     "untouched": "flagged images that look like their originals were let through",
     "unverified": "the edited images were not inspected again",
@@ -31,8 +32,9 @@ ALLOWABLE = {
 
 # What to do about each reason.
 REMEDIES = {
+    "alpha": "an image must be 8-bit RGB without transparency: store `image.convert('RGB')`, or map u2s.anonymize",
     "audit": "audit a sample, or leave the bound out",
-    "changed": "the rows are not those that the run wrote: run the same `u2s anonymize` again",
+    "changed": "these are not the files that the run wrote: run the same `u2s anonymize` again",
     "column": "only public and kept columns may leave: take it out of data/, or name it in keep and in the run",
     "counts": "run the same `u2s anonymize` again",
     "empty": "there is nothing to publish",
@@ -48,6 +50,8 @@ REMEDIES = {
     "row_id": "a row id must be 32 hex digits and unique",
     "status": "expected safe, anonymized or withheld",
     "text": "look at the rows in private/; take the text out, or leave the column out",
+    "unbound": "look at its reviews and audits, since nobody would know if some are gone, or run it again into a new "
+    "folder",
     "unreadable": "a published image must decode: run `u2s anonymize` again",
     "unresolved": "give the reviews that were asked for",
     "untouched": "edit these rows, or withhold them",
@@ -55,7 +59,6 @@ REMEDIES = {
     "withheld": "a withheld row must have no image: something wrote into the run's output",
 }
 
-_ROW_ID = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 3  # rows and details named per reason
 
 
@@ -91,7 +94,9 @@ class PublishGate:
         kept: the kept columns.
 
     Attributes:
+        seen, publishable: rows that were judged, and those of them that are safe or anonymized.
         held_back: "rejected" or "below_quality" -> number of rows.
+        provenance: of the rows that leave.
         measured: score of `quality` -> number of rows that have it.
 
     Raises:
@@ -100,7 +105,9 @@ class PublishGate:
 
     def __init__(self, allow: Sequence[str] = (), quality: Mapping[str, float] | None = None, kept: Sequence[str] = ()):
         self.allow, self.quality, self.kept = set(allow), dict(quality or {}), tuple(kept)
+        self.seen = self.publishable = 0
         self.held_back: Counter[str] = Counter()
+        self.provenance = ProvenanceTally()
         self.measured: Counter[str] = Counter()
         self._findings: dict[str, Finding] = {}
         self._row_ids: set[str] = set()
@@ -133,25 +140,34 @@ class PublishGate:
         remedy = REMEDIES[code] + (f", or allow {code!r}" if code in ALLOWABLE else "")
         return f"{times}{'; '.join(found.details)}{rows}; {remedy}"
 
-    def judge_audit(self, bound: float | None, highest: float) -> None:
-        """Note an audit that is missing or too loose.
+    def judge_audit(self, audit: Audit | None, highest: float | None, most: int) -> None:
+        """Note an audit that cannot be of these rows, and one that was asked for and is missing or too loose.
 
         Args:
-            bound: the audit's upper bound on the share of leaking images; None without an audit.
-            highest: the highest bound that is accepted.
+            audit: what it found; None without one.
+            highest: the highest bound on the share of leaking images that is accepted; None if none was asked for.
+            most: how many rows can have been drawn.
         """
-        if bound is None:
+        if audit is not None and audit.n > most:
+            self.note("audit", f"the audit says that {audit.n:,} images were looked at, of {most:,} that there are")
+        if highest is None:
+            return
+        if audit is None:
             self.note("audit", f"an audit with a bound of {highest:.2%} or less was asked for and is missing")
-        elif bound > highest:
-            self.note("audit", f"the audit's bound is {bound:.2%}, above {highest:.2%}")
+        elif audit.n < (fewest := min(FEWEST, self.publishable)):
+            self.note("audit", f"the audit looked at {audit.n:,} images; expected {fewest:,} or more")
+        elif audit.upper_bound > highest:
+            self.note("audit", f"the audit's bound is {audit.upper_bound:.2%}, above {highest:.2%}")
 
     def admits(self, row: Candidate) -> bool:
         """Whether a row leaves if nothing stops the push. Notes every reason against it."""
         good = self._meets_quality(row)  # withheld rows count as measured, too
+        self.seen += 1
+        self.publishable += row.status in (c.SAFE, c.ANONYMIZED)
         if row.status not in (c.SAFE, c.ANONYMIZED):
             if row.status != c.WITHHELD:
                 self.note("status", f"a row has the status {row.status!r}", row.row_id)
-            elif StoredImage(row.public.get(c.ANONYMIZED_IMAGE)).data is not None:
+            elif row.image.data is not None:
                 self.note("withheld", "a withheld row has an image", row.row_id)
             return False
         if row.decision == REJECT:
@@ -162,9 +178,12 @@ class PublishGate:
             return False
         if row.decision not in (None, APPROVE):
             self.note("unresolved", "a review was asked for and not given", row.row_id)
-        if not _ROW_ID.fullmatch(row.row_id) or row.row_id in self._row_ids:
+        if not ROW_ID.fullmatch(row.row_id) or row.row_id in self._row_ids:
             self.note("row_id", "a row id is missing, given twice or not a digest")
         self._row_ids.add(row.row_id)
+        self.provenance.add(row.public.get(c.PROVENANCE))
+        if not is_verified(row.public.get(c.PROVENANCE)):
+            self.note("unverified", "a row's provenance does not say that it was inspected again", row.row_id)
         self._judge_image(row)
         return True
 
@@ -179,7 +198,7 @@ class PublishGate:
         )
 
     def _judge_image(self, row: Candidate) -> None:
-        image = StoredImage(row.public.get(c.ANONYMIZED_IMAGE))
+        image = row.image
         for code, fault in image.faults():
             self.note(code, fault, row.row_id)
         if image.pixels is None:

@@ -3,23 +3,22 @@
 Everything goes through `huggingface_hub`. The token is given to it once and never stands in a message.
 """
 
-from __future__ import annotations
-
-import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
 
-from huggingface_hub import HfApi, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.publish.build import folder_files
+from u2s_datasets.publish.scan import FileDigest
 
 CARD = "README.md"
 _REMEDIES = {
@@ -75,6 +74,23 @@ class HubRepository:
         self._where: dict[str, Any] = {"repo_id": repo_id, "repo_type": "dataset"}
         self._refs: Any = None
 
+    @property
+    def host(self) -> str:
+        """Where everything is sent: `HF_ENDPOINT`, or the Hub itself; without a user's name and password."""
+        scheme, separator, rest = self._api.endpoint.partition("://")
+        return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+    def check_private(self, doing: str) -> None:
+        """Raise `HubError` if the repository is not private, as it has to be while this is done."""
+        with self._explained("looking at who may read"):
+            private = bool(self._api.repo_info(**self._where).private)
+        if not private:
+            raise HubError(
+                f"{self.repo_id} on {self.host} is public: somebody opened it while this push was at work ({doing}). "
+                "Whatever was uploaded can be read by everybody: make it private again or delete it, and find out who "
+                "opened it; then run the same again"
+            )
+
     def open(self) -> bool | None:
         """Look at the repository. Returns whether it is private; None if there is none yet."""
         with self._explained("looking at the repository"):
@@ -129,41 +145,53 @@ class HubRepository:
 
     def read_json(self, path: str, revision: str | None) -> dict[str, Any]:
         """A JSON file of a revision. Raises `HubError` if it is damaged."""
-        file = self._call(f"reading {path}", self._api.hf_hub_download, filename=path, revision=revision)
         try:
-            return dict(json.loads(Path(file).read_text("utf-8")))
-        except ValueError as error:
-            raise HubError(f"{path} in {self.repo_id} is not JSON; remove it there and push again") from error
+            return dict(json.loads(self.read(path, revision)))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise HubError(f"{path} in {self.repo_id} is damaged: it is no JSON; remove it and push again") from error
 
-    def upload(self, folder: Path, message: str, stale: Sequence[str]) -> str:
-        """Upload a folder; files that are there already are not sent again. Returns the commit.
+    def read(self, path: str, revision: str | None) -> bytes:
+        """A file of a revision."""
+        with tempfile.TemporaryDirectory(prefix="u2s-hub-") as folder:
+            options = {"filename": path, "revision": revision, "local_dir": folder}
+            return Path(self._call(f"reading {path}", self._api.hf_hub_download, **options)).read_bytes()
+
+    def upload(self, folder: Path, scanned: Mapping[str, FileDigest], message: str, stale: Sequence[str] = ()) -> str:
+        """Upload files of a folder; those that are there already are not sent again. Returns the commit.
+
+        What is sent is named by its hash: the Hub refuses other bytes under the hash of what was searched.
 
         Args:
-            folder: what goes up.
+            folder: where they lie.
+            scanned: name in the repository -> the digest of what was searched.
             message: of the commit.
-            stale: patterns of files that are removed if the folder has no such file.
-        """
-        commit = self._call(
-            "uploading",
-            self._api.upload_folder,
-            folder_path=folder,
-            commit_message=message,
-            revision=self.revision,
-            delete_patterns=list(stale) or None,
-        )
-        return commit.oid
+            stale: patterns of files that are removed unless they are among these.
 
-    def compare(self, folder: Path) -> None:
-        """Raise `HubError` unless every file of a folder is in the repository, the same byte for byte."""
+        Raises:
+            HubError: a file is not the one that was searched, and nothing of this was sent; or the Hub refused.
+        """
+        adding = [CommitOperationAdd(name, str(folder / name)) for name in scanned]
+        for one in adding:
+            if one.upload_info.sha256.hex() != scanned[one.path_in_repo].sha256:
+                raise HubError(
+                    f"{one.path_in_repo} was changed after it was searched, and was not uploaded; find out what writes "
+                    "into the folder of the build, then run the same again"
+                )
+        there = self.files(self.revision) if stale else {}
+        gone = [name for name in there if name not in scanned and any(fnmatch(name, pattern) for pattern in stale)]
+        operations = [*adding, *(CommitOperationDelete(name) for name in gone)]
+        options = {"operations": operations, "commit_message": message, "revision": self.revision}
+        return self._call("uploading", self._api.create_commit, **options).oid
+
+    def compare(self, scanned: Mapping[str, FileDigest]) -> None:
+        """Raise `HubError` unless the repository holds what was searched, byte for byte: name -> digest."""
         there = self.files(self.revision)
-        wrong = []
-        for name, file in folder_files(folder):
-            data = file.read_bytes()
+        wrong = [
+            name
+            for name, digest in scanned.items()
             # The Hub names a large file's content by its SHA-256 and any other's by git's digest.
-            git = hashlib.sha1(f"blob {len(data)}\0".encode() + data, usedforsecurity=False).hexdigest()
-            size, digest = there.get(name, (0, ""))
-            if size != len(data) or digest not in (hashlib.sha256(data).hexdigest(), git):
-                wrong.append(name)
+            if there.get(name) not in ((digest.size, digest.sha256), (digest.size, digest.git))
+        ]
         if wrong:
             raise HubError(
                 f"{self.repo_id} does not hold what was checked here ({', '.join(wrong[:5])}); it stays private if it "

@@ -1,10 +1,9 @@
 """One push from the sources to the Hub: judge, build, scan, upload, and the card, which goes up last."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,20 @@ from tqdm import tqdm
 
 from u2s_datasets import columns as c
 from u2s_datasets import images
+from u2s_datasets.privacy.kept_columns import NOT_CHECKED
 from u2s_datasets.publish.build import Builder, BuiltFile, config_folder, folder_files
 from u2s_datasets.publish.card import dataset_card
 from u2s_datasets.publish.dataset_split import DatasetSplit
 from u2s_datasets.publish.gate import REMEDIES, PublishGate, Refused
 from u2s_datasets.publish.hub import CARD, HubError, HubRepository
 from u2s_datasets.publish.options import PushOptions
+from u2s_datasets.publish.published import look, search
 from u2s_datasets.publish.run_split import RunSplit
-from u2s_datasets.publish.scan import PrivateIndex, scan, scan_text
-from u2s_datasets.publish.summary import SUMMARY_FILE, merge_summaries, summarize
-from u2s_datasets.runs.files import sha256
+from u2s_datasets.publish.scan import FileDigest, PrivateIndex, scan, scan_text
+from u2s_datasets.publish.summary import SUMMARY_FILE, dropped_columns, merge_summaries, summarize
 
 Split = RunSplit | DatasetSplit
 _SAMPLE_ROWS = 3
-_OWN_FILES = (CARD, ".gitattributes", SUMMARY_FILE)
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class PushPreview:
         columns: name -> type.
         sample: a few rows; their images as size and number of bytes.
         card: the README.md.
+        host: the address of the Hub that would get it.
+        notes: what is emptied, dropped or skipped, a line each.
     """
 
     reasons: dict[str, str]
@@ -46,11 +47,15 @@ class PushPreview:
     columns: dict[str, str]
     sample: list[dict[str, Any]] = field(default_factory=list)
     card: str = ""
+    host: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"{size:>14,}  {path}" for path, size in self.files.items()]
+        lines = [f"to {self.host}"] if self.host else []
+        lines += [f"{size:>14,}  {path}" for path, size in self.files.items()]
         lines += [f"column {name}: {kind}" for name, kind in self.columns.items()]
         lines += [f"row {row}" for row in self.sample]
+        lines += self.notes
         against = [f"stopped by {code}: {reason}" for code, reason in self.reasons.items()]
         return "\n".join([*lines, *(against or ["nothing stands against it"])])
 
@@ -65,6 +70,7 @@ class Pushed:
         private: whether only its owner sees it.
         pull_request: its address, if one was opened.
         files: path -> size in bytes.
+        host: the address of the Hub that has it.
     """
 
     repo_id: str
@@ -73,6 +79,7 @@ class Pushed:
     private: bool
     pull_request: str | None
     files: dict[str, int]
+    host: str = ""
 
 
 class PushJob:
@@ -87,6 +94,7 @@ class PushJob:
     Attributes:
         reasons: code -> description of everything that stands against the push.
         files: what was built, for the first upload.
+        scanned: name in the repository -> the digest of what was searched; nothing else is uploaded.
         data, top: the folders that go up first and last.
     """
 
@@ -99,6 +107,8 @@ class PushJob:
         self.top.mkdir()
         self.reasons: dict[str, str] = {}
         self.files: list[BuiltFile] = []
+        self.scanned: dict[str, FileDigest] = {}
+        self._cards: dict[str, FileDigest] = {}
         self._summaries: dict[str, dict[str, dict[str, Any]]] = {}
         self._index = PrivateIndex(texts="text" not in options.allow)
 
@@ -109,14 +119,16 @@ class PushJob:
         judged = {place: self._judge(*place, split) for place, split in self.splits.items()}
         if self.reasons:
             return
-        for (config, name), (gate, builder) in judged.items():
-            files, split = builder.finish(), self.splits[config, name]
-            self.files += files
-            summary = summarize(split, gate, builder, files, self.options.model_licences or {})
-            self._summaries.setdefault(config, {})[name] = summary
+        built = {place: builder.finish() for place, (_, builder) in judged.items()}
+        self.files = [file for files in built.values() for file in files]
         names = [name for split in self.splits.values() for name in split.features]
-        if found := list(scan(folder_files(self.data), self._index, names)):
+        if found := list(scan(folder_files(self.data), self._index, names, self.scanned)):
             self.reasons["scan"] = "; ".join(found[:10])
+            return
+        for (config, name), (gate, builder) in judged.items():
+            files, split = built[config, name], self.splits[config, name]
+            summary = summarize(split, gate, builder, files, self.scanned, self.options.model_licences or {})
+            self._summaries.setdefault(config, {})[name] = summary
 
     def _judge(self, config: str, name: str, split: Split) -> tuple[PublishGate, Builder]:
         options = self.options
@@ -124,17 +136,15 @@ class PushJob:
         spool = self._spools / config / name
         builder = Builder(self.data, spool, config, name, split.features, options.max_shard_size)
         split.judge(gate)
-        if options.max_leak_rate is not None:
-            bound = None if split.audit is None else split.audit.upper_bound
-            gate.judge_audit(bound, options.max_leak_rate)
         self._index.words += split.secrets()
         hidden = not options.progress
         for row in tqdm(split.candidates(), total=split.rows, unit="img", disable=hidden, smoothing=0.05):
             self._index.add(row)
             # Every row is judged, so that all reasons are listed; none is built any more once there is one.
             if gate.admits(row) and not gate.reasons() and not self.reasons:
-                builder.add(row.public)
+                builder.add(row.leaving())
         split.judge_rows(gate)
+        gate.judge_audit(split.audit, options.max_leak_rate, split.most_audited)
         gate.close()
         for code, reason in gate.reasons().items():
             reason = f"{config}/{name}: {reason}" if len(self.splits) > 1 else reason
@@ -155,8 +165,8 @@ class PushJob:
         if foreign_files:
             for split in (split for splits in self._summaries.values() for split in splits.values()):
                 split["allowed"]["foreign_files"] = foreign_files
-        merged = merge_summaries(known, self._summaries, self.options.note, self.options.tag or "")
         try:
+            merged = merge_summaries(known, self._summaries, self.options.note, self.options.tag or "")
             card = dataset_card(self.repo_id, self.options, merged)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if not known:
@@ -166,28 +176,44 @@ class PushJob:
         if found := [finding for name, text in texts.items() for finding in scan_text(name, text, self._index)]:
             raise Refused({"scan": "; ".join(found)})
         for name, text in texts.items():
-            (self.top / name).write_text(text, "utf-8")
+            (self.top / name).write_bytes(text.encode())
+        self._cards = {name: FileDigest.of(text.encode()) for name, text in texts.items()}
         return card
 
-    def preview(self) -> PushPreview:
-        """What would leave; the images of the sample as their size and number of bytes."""
+    def preview(self, host: str = "") -> PushPreview:
+        """What would leave, and to which host; the images of the sample as their size and number of bytes."""
         columns = {name: str(f) for split in self.splits.values() for name, f in split.features.items()}
         if self.reasons:
-            return PushPreview(dict(self.reasons), {}, columns)
+            return PushPreview(dict(self.reasons), {}, columns, host=host)
         card = self._write_card({})
         with pq.ParquetFile(self.files[0].file) as file:
             sample = file.read_row_group(0).slice(0, _SAMPLE_ROWS).to_pylist()
         for row in sample:
             data = row[c.ANONYMIZED_IMAGE]["bytes"]
             row[c.ANONYMIZED_IMAGE] = f"{images.decode(data).pixels.size} pixels, {len(data):,} bytes"
-        return PushPreview({}, self._sizes(), columns, sample, card)
+        return PushPreview({}, self._sizes(), columns, sample, card, host, self._notes())
+
+    def _notes(self) -> list[str]:
+        """What is emptied, dropped or skipped, by column and count. For the owner: names of columns may be private."""
+        notes = []
+        for (config, name), split in self.splits.items():
+            counts = self._summaries[config][name]["counts"]
+            where = f"{config}/{name}: "
+            left = {key: counts[key] for key in (c.WITHHELD, "rejected", "below_quality") if counts.get(key)}
+            notes += [f"{where}{number:,} rows left out: {key}" for key, number in left.items()]
+            notes += [f"{where}column {column}: {n:,} emptied" for column, n in split.kept_emptied.items() if n]
+            notes += [f"{where}column {column}: {NOT_CHECKED}" for column in split.names_not_checked]
+            notes += [f"{where}column {column} of the source is left out" for column in sorted(dropped_columns(split))]
+            skipped = split.report().run.get("skipped") or {}
+            notes += [f"{where}{number:,} files of the source skipped: {kind}" for kind, number in skipped.items()]
+        return notes
 
     def upload(self, hub: HubRepository) -> Pushed:
         """Upload what was prepared: data, comparison, card, tag, and only then is the repository opened.
 
         Raises:
             Refused: the repository is public, or holds what nobody inspected.
-            HubError: the Hub refused or failed.
+            HubError: the Hub refused or failed, or somebody opened the repository meanwhile.
         """
         options, note = self.options, self.options.note
         is_private = hub.open()
@@ -200,41 +226,55 @@ class PushJob:
         elif not is_private and options.private:
             raise Refused({"repository": f"{self.repo_id} is public; {REMEDIES['repository']}"})
         else:
-            known, foreign = self._look(hub, hub.readable())
-            for revision in () if options.private else hub.all_revisions():  # others will see them all
-                foreign |= self._look(hub, revision)[1]
-        if foreign and "foreign_files" not in options.allow:
-            found = f"{len(foreign)} files, such as {min(foreign)!r}"
-            raise Refused({"foreign_files": f"{found}; {REMEDIES['foreign_files']}"})
+            known, foreign = self._look(hub, opened=is_private and not options.private)
         hub.branch()
         self._write_card(known, len(foreign))  # whatever is wrong with it must show before the first file is there
         address = hub.pull_request(note or "New version of the safe dataset") if options.create_pr else None
-        stale = [f"{config_folder(config)}/{name}-*.parquet" for config, name in self.splits]
-        commit = hub.upload(self.data, f"Data, made with u2s_datasets{f': {note}' if note else ''}", stale)
-        hub.compare(self.data)
-        hub.upload(self.top, "Card", ())
-        hub.compare(self.top)
+        if is_private:
+            hub.check_private("before the data")
+        message = f"Data, made with u2s_datasets{f': {note}' if note else ''}"
+        commit = hub.upload(self.data, self.scanned, message, self._stale())
+        hub.compare(self.scanned)
+        if is_private:
+            hub.check_private("before the card")
+        hub.upload(self.top, self._cards, "Card")
+        hub.compare(self._cards)
         if options.tag is not None:
             hub.tag(options.tag, note)
         if options.gated is not None:
             hub.settings(gated=options.gated)
+        if is_private:
+            hub.check_private("at the end")
         if is_private and not options.private and address is None:
             hub.settings(private=False)
             is_private = False
-        return Pushed(self.repo_id, hub.revision, commit, is_private, address, self._sizes())
+        return Pushed(self.repo_id, hub.revision, commit, is_private, address, self._sizes(), hub.host)
 
-    def _look(self, hub: HubRepository, revision: str | None) -> tuple[dict[str, Any], set[str]]:
-        """(summary, foreign files) of a revision. Files of this very push, if it was cut, are not foreign."""
-        there = hub.files(revision)
-        known = hub.read_json(SUMMARY_FILE, revision) if SUMMARY_FILE in there else {}
-        try:
-            splits = [split for config in known.get("configs", {}).values() for split in config.values()]
-            ours = {(file["path"], file["sha256"]) for split in splits for file in split["files"]}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise HubError(f"{SUMMARY_FILE} in {self.repo_id} is damaged; remove it there and push again") from error
-        ours |= {(built.path, sha256(built.file)) for built in self.files}
-        found = {(path, digest) for path, (_, digest) in there.items() if path not in _OWN_FILES}
-        return known, {path for path, _ in found - ours}
+    def _look(self, hub: HubRepository, opened: bool) -> tuple[dict[str, Any], set[str]]:
+        """(summary, foreign files) of a repository. One that is to be opened is searched as a whole.
+
+        Raises:
+            Refused: it holds files that nobody inspected.
+        """
+        here = look(hub, hub.readable(), self.scanned)
+        # Others will see all of them.
+        others = [look(hub, revision, self.scanned) for revision in (hub.all_revisions() if opened else ())]
+        foreign = here.foreign.union(*(one.foreign for one in others))
+        if foreign and "foreign_files" not in self.options.allow:
+            found = f"{len(foreign)} files, such as {min(foreign)!r}"
+            raise Refused({"foreign_files": f"{found}; {REMEDIES['foreign_files']}"})
+        known = {digest.sha256 for digest in self.scanned.values()}
+        replaced = {path for path in here.shards if any(fnmatchcase(path, pattern) for pattern in self._stale())}
+        for one in others:
+            gone = replaced if one.revision == (hub.readable() or "main") else set()
+            one.shards = {path: d for path, d in one.shards.items() if path not in gone and d not in known}
+        if wrong := [finding for one in others for finding in search(hub, one, self._index)]:
+            raise Refused({"foreign_files": f"{'; '.join(wrong[:10])}; {REMEDIES['foreign_files']}"})
+        return here.summary, foreign
+
+    def _stale(self) -> list[str]:
+        """Patterns of the files that this push replaces."""
+        return [f"{config_folder(config)}/{name}-?????-of-?????.parquet" for config, name in self.splits]
 
     def _sizes(self) -> dict[str, int]:
         return {name: file.stat().st_size for name, file in [*folder_files(self.data), *folder_files(self.top)]}

@@ -6,17 +6,33 @@ line here, an argument in the signature of `push_to_hub`, and the place where it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import TextCheck
+
+if TYPE_CHECKING:
+    from u2s_datasets.parts import TextCheck
 
 _CARD = "what only you know (for the card)"
 _TARGET = "where it goes and who sees it"
 _GATE = "what may leave"
+_LONGEST = {
+    "license": 100,
+    "source_dataset": 500,
+    "source_license": 500,
+    "title": 200,
+    "license_link": 500,
+    "contact": 300,
+    "note": 2000,
+    "tag": 200,
+}
+"""Option -> characters of a text for the card, at most."""
+_WORD = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
+_LINK = re.compile(r"(?:https?://)?[\w./~%?=&+:@,;#-]+", re.ASCII)
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -56,6 +72,15 @@ class About:
         for name in ("license", "source_dataset", "source_license"):
             if not str(getattr(self, name) or "").strip():
                 yield f"{name} is missing: give it (--{name.replace('_', '-')})"
+        for name, most in _LONGEST.items():
+            if len(str(getattr(self, name, None) or "")) > most:
+                yield f"{name} has {len(str(getattr(self, name))):,} characters; expected at most {most:,}"
+        words = {"license": [self.license], "task_categories": self.task_categories}
+        for name, given in words.items():
+            if bad := [word for word in given if word and not _WORD.fullmatch(str(word)[:200])]:
+                yield f"invalid {name}={str(bad[0])[:40]!r}; expected words as the Hub writes them, such as cc-by-4.0"
+        if self.license_link and not _LINK.fullmatch(str(self.license_link)[:2000]):
+            yield "invalid license_link; expected an address such as https://example.org/licence, or a file's name"
         if self.license == "other" and not self.license_link:
             yield "license='other' needs license_link (--license-link)"
         if self.gated not in (None, "auto", "manual"):
@@ -93,7 +118,7 @@ class PushOptions(About):
         model_licences: model id -> licence, for the card.
         work: folder for the build, emptied at the end; default: the run's `private/`, else the system's.
         dry_run: do everything but the upload, without a request, and show files, columns, sample rows and the card.
-        progress: show a progress bar on standard error.
+        progress: show a progress bar on standard error, and say there to which host how much is sent.
 
     Raises:
         SetupError: a value that cannot work.

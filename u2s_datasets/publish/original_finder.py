@@ -3,8 +3,6 @@
 A thousand originals are looked for at once, in time that does not grow with their number.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 

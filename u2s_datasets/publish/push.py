@@ -4,8 +4,7 @@ Judge every row, build, read the built bytes back and search them, upload, compa
 open the repository. Any reason against it stops the whole push before the first request.
 """
 
-from __future__ import annotations
-
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -107,9 +106,13 @@ def _push(data: Any, repo_id: str, options: PushOptions) -> Pushed | PushPreview
         job = PushJob(repo_id, splits, options, Path(folder))
         job.prepare()
         if options.dry_run:
-            return job.preview()
+            return job.preview(repository.host)
         if job.reasons:
             raise Refused(job.reasons)
+        if options.progress:
+            sizes = [digest.size for digest in job.scanned.values()]
+            what = f"{len(sizes)} files, {sum(sizes):,} bytes"
+            print(f"{what} go to {repository.host} as the dataset {repo_id}", file=sys.stderr, flush=True)
         return job.upload(repository)
 
 

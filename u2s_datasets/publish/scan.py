@@ -4,20 +4,23 @@ What was built is not trusted: every file is opened again, and every image and s
 file's own metadata included.
 """
 
-from __future__ import annotations
-
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets import Features
 
 from u2s_datasets import columns as c
+from u2s_datasets.errors import SetupError
 from u2s_datasets.images import same
 from u2s_datasets.privacy.identifying_text import iter_strings
-from u2s_datasets.publish.candidate import Candidate, StoredImage
+from u2s_datasets.privacy.kept_columns import check_kept
+from u2s_datasets.publish.candidate import ROW_ID, Candidate, StoredImage
 from u2s_datasets.publish.original_finder import OriginalFinder
 from u2s_datasets.publish.text_check import ABSOLUTE_PATH, FEW_WORDS, TELLING_SEED, contains, folded, says_name
 
@@ -31,8 +34,8 @@ _METADATA_MARKS = {
 _FILE_METADATA = {b"huggingface", b"ARROW:schema", b"content_defined_chunking"}
 _NEUTRAL_NAME = re.compile(r"(?:data|\w[\w.-]*)/\w+(?:\.\w+)*-\d{5}-of-\d{5}\.parquet")
 _NUMBER = re.compile(r"-?\d{7,}")
-_FILE_NAME = re.compile(
-    r"[^\s/\\]+\.(?:jpe?g|png|gif|webp|tiff?|bmp|hei[cf]|avif|dng|nef|cr[23w]|arw)\b", re.IGNORECASE
+_FILE_NAME = re.compile(  # one character before the dot will do: a whole name would be tried from each of its letters
+    r"[^\s/\\]\.(?:jpe?g|png|gif|webp|tiff?|bmp|hei[cf]|avif|dng|nef|cr[23w]|arw)\b", re.IGNORECASE
 )
 
 
@@ -80,19 +83,72 @@ class PrivateIndex:
         self.rows.setdefault(row.row_id, []).append(_RowSecrets(row.names if self.texts else (), caption))
 
 
-def scan(files: Iterable[tuple[str, Path]], index: PrivateIndex, names: Sequence[str]) -> Iterator[str]:
+@dataclass(frozen=True)
+class FileDigest:
+    """What a file held when it was searched.
+
+    Args:
+        size: in bytes.
+        sha256, git: the names of this content on the Hub: of a large file, and of any other.
+    """
+
+    size: int
+    sha256: str
+    git: str
+
+    @classmethod
+    def of(cls, data: bytes) -> "FileDigest":
+        """That of these bytes."""
+        git = hashlib.sha1(f"blob {len(data)}\0".encode() + data, usedforsecurity=False)
+        return cls(len(data), hashlib.sha256(data).hexdigest(), git.hexdigest())
+
+
+def scan(
+    files: Iterable[tuple[str, Path]],
+    index: PrivateIndex,
+    names: Sequence[str],
+    scanned: dict[str, FileDigest] | None = None,
+) -> Iterator[str]:
     """What is wrong with built files, in words that repeat nothing private.
 
     Args:
-        files: (name in the repository, file) of each.
+        files: (name in the repository, file) of each; each is read once.
         index: what must not be found.
         names: the columns that may be there.
+        scanned: gets the digest of the very bytes that were searched, by name.
     """
     for path, file in files:
+        data = file.read_bytes()
+        if scanned is not None:
+            scanned[path] = FileDigest.of(data)
         if not _NEUTRAL_NAME.fullmatch(path):
             yield f"{path!r} is not a neutral name"
-        yield from (f"{path}: {finding}" for finding in _in_bytes(file.read_bytes(), index))
-        yield from (f"{path}: {finding}" for finding in _in_table(file, index, names))
+        yield from (f"{path}: {finding}" for finding in _in_bytes(data, index))
+        yield from (f"{path}: {finding}" for finding in _in_table(data, index, names))
+
+
+def scan_published(data: bytes, index: PrivateIndex) -> Iterator[str]:
+    """What is wrong with a file of an earlier push, whose rows and originals are not at hand.
+
+    It has to look as a push of ours makes it: one column of images, pixels alone in them, keyed ids. What this push
+    knows to be private is looked for as well.
+
+    Args:
+        data: its bytes.
+        index: what must not be found.
+    """
+    yield from _in_bytes(data, index)
+    try:
+        with pq.ParquetFile(pa.BufferReader(data)) as table:
+            features = Features.from_arrow_schema(table.schema_arrow)
+            if missing := {c.ROW_ID, c.ANONYMIZED_IMAGE, c.STATUS} - set(features):
+                yield f"lacks the columns {', '.join(sorted(missing))}"
+                return
+            others = {name: feature for name, feature in features.items() if name not in (*c.PUBLIC, *c.SCORE)}
+            check_kept(others, lambda _: (), list(others))
+            yield from dict.fromkeys(finding for row in _rows(table) for finding in _in_published_row(row, index))
+    except (SetupError, pa.ArrowException, ValueError, TypeError, OSError) as error:
+        yield f"is no file of ours ({type(error).__name__})"
 
 
 def scan_text(name: str, text: str, index: PrivateIndex) -> Iterator[str]:
@@ -108,8 +164,8 @@ def _in_bytes(data: bytes, index: PrivateIndex) -> Iterator[str]:
         yield "holds a path of this machine"
 
 
-def _in_table(file: Path, index: PrivateIndex, names: Sequence[str]) -> Iterator[str]:
-    with pq.ParquetFile(file) as table:
+def _in_table(data: bytes, index: PrivateIndex, names: Sequence[str]) -> Iterator[str]:
+    with pq.ParquetFile(pa.BufferReader(data)) as table:
         if extra := set(table.schema_arrow.names) - set(names):
             yield f"has unknown columns: {', '.join(sorted(extra))}"
         metadata: Mapping[bytes, bytes] = table.metadata.metadata or {}
@@ -117,26 +173,40 @@ def _in_table(file: Path, index: PrivateIndex, names: Sequence[str]) -> Iterator
             yield f"has metadata under {sorted(unknown)}"
         for value in metadata.values():
             yield from _in_text(value.decode("latin-1"), index)
-        rows = (row for group in range(table.num_row_groups) for row in table.read_row_group(group).to_pylist())
-        yield from dict.fromkeys(finding for row in rows for finding in _in_row(row, index))
+        yield from dict.fromkeys(finding for row in _rows(table) for finding in _in_row(row, index))
+
+
+def _rows(table: pq.ParquetFile) -> Iterator[dict[str, Any]]:
+    return (row for group in range(table.num_row_groups) for row in table.read_row_group(group).to_pylist())
 
 
 def _in_row(row: Mapping[str, Any], index: PrivateIndex) -> Iterator[str]:
+    yield from _in_published_row(row, index)
+    known = index.rows.get(str(row.get(c.ROW_ID)), [])
+    if not known:
+        yield "holds a row that the gate did not see"
+    for text in _texts(row):
+        if any(contains(text, own.caption) or any(says_name(text, n) for n in own.names) for own in known):
+            yield "says a row's own file name or private caption"
+
+
+def _in_published_row(row: Mapping[str, Any], index: PrivateIndex) -> Iterator[str]:
     image = StoredImage(row.get(c.ANONYMIZED_IMAGE))
     yield from (fault for _, fault in image.faults())
     if image.pixels is not None and same.digest(image.pixels) in index.pixels:
         yield "holds the pixels of a flagged original"
-    known = index.rows.get(str(row.get(c.ROW_ID)), [])
-    if not known:
-        yield "holds a row that the gate did not see"
-    for text in iter_strings({name: value for name, value in row.items() if name != c.ANONYMIZED_IMAGE}):
+    for text in _texts(row):
         yield from _in_text(text, index)
-        if any(contains(text, own.caption) or any(says_name(text, n) for n in own.names) for own in known):
-            yield "says a row's own file name or private caption"
         if ABSOLUTE_PATH.search(text):
             yield "holds a path"
     if row.get(c.STATUS) not in (c.SAFE, c.ANONYMIZED):
         yield "holds a row that is neither safe nor anonymized"
+    if not ROW_ID.fullmatch(str(row.get(c.ROW_ID))):
+        yield "holds a row whose id is no keyed digest"
+
+
+def _texts(row: Mapping[str, Any]) -> Iterator[str]:
+    return iter_strings({name: value for name, value in row.items() if name != c.ANONYMIZED_IMAGE})
 
 
 def _in_text(text: str, index: PrivateIndex) -> Iterator[str]:

@@ -4,26 +4,29 @@ Everything here is public and is read from the run, its provenance or the built 
 the card says so.
 """
 
-from __future__ import annotations
-
 import datetime
 import importlib.metadata
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from u2s_datasets import columns as c
+from u2s_datasets.evaluation.report.report import Report
+from u2s_datasets.evaluation.report.tables import Table, evaluation_tables, number_tables
 from u2s_datasets.parts.catalog import category_of, known_detectors
 from u2s_datasets.parts.fingerprint import code_digest
 from u2s_datasets.parts.weights import WEIGHTS
 from u2s_datasets.publish.build import Builder, BuiltFile
 from u2s_datasets.publish.dataset_split import DatasetSplit
 from u2s_datasets.publish.gate import PublishGate
+from u2s_datasets.publish.provenance import Provenance
 from u2s_datasets.publish.run_split import RunSplit
+from u2s_datasets.publish.scan import FileDigest
 from u2s_datasets.runs.files import sha256
 from u2s_datasets.stages import prompts
 from u2s_datasets.stages.inspect import scope
 
-SUMMARY_FILE = "u2s.json"
+SUMMARY_FILE, SCHEMA = "u2s.json", 2
 _STEPS = ("Anonymize", "Inspect", "Caption", "Instruct", "Score")
 
 
@@ -32,6 +35,7 @@ def summarize(
     gate: PublishGate,
     builder: Builder,
     files: Sequence[BuiltFile],
+    scanned: Mapping[str, FileDigest],
     licences: Mapping[str, str],
 ) -> dict[str, Any]:
     """What is public of one split.
@@ -41,6 +45,7 @@ def summarize(
         gate: which judged them.
         builder: which wrote the published ones.
         files: what it wrote.
+        scanned: name in the repository -> the digest of what was searched.
         licences: model id -> licence, as the user states them.
     """
     report = split.report()
@@ -52,29 +57,44 @@ def summarize(
             "below_quality": gate.held_back["below_quality"],
             "published": builder.rows,
         },
-        "metrics": report.to_markdown(),
-        "how": _describe_run(split, licences) if isinstance(split, RunSplit) else _describe_dataset(split, licences),
+        "tables": [[table.title, list(table.head), [list(row) for row in table.rows]] for table in _tables(report)],
+        "how": _describe_run(split, gate.provenance.read(), licences)
+        if isinstance(split, RunSplit) and split.is_bound
+        else _describe_rows(split, gate.provenance.read(), licences),
         "quality": dict(gate.quality),
         "allowed": gate.allowed(),
         "allowed_columns": sorted(gate.allow & set(split.kept)),
-        "audit": None if split.audit is None else vars(split.audit),
+        "audit": None if split.audit is None else split.audit.public(),
+        "dropped": len(dropped_columns(split)),
+        "kept_emptied": {name: count for name, count in sorted(split.kept_emptied.items()) if count},
         "kept": list(split.kept),
-        "kept_emptied": dict(split.kept_emptied),
         "names_not_checked": list(split.names_not_checked),
         "features": split.features.to_dict(),
         "files": [
-            {"path": b.path, "size": b.file.stat().st_size, "sha256": sha256(b.file), "rows": b.rows} for b in files
+            {"path": b.path, "size": scanned[b.path].size, "sha256": scanned[b.path].sha256, "rows": b.rows}
+            for b in files
         ],
         "num_bytes": builder.num_bytes,
         "program": importlib.metadata.version("u2s_datasets"),
     }
 
 
-def _describe_run(split: RunSplit, licences: Mapping[str, str]) -> dict[str, Any]:
+def _tables(report: Report) -> Iterator[Table]:
+    """The report's tables for anyone, less the counts and the criteria, which have their own places."""
+    found = [*number_tables(report, private=False), *evaluation_tables(report.beyond.get(False, {}), private=False)]
+    return (table for table in found if table.rows or not table.head)
+
+
+def dropped_columns(split: RunSplit | DatasetSplit) -> set[str]:
+    """Columns that could be kept and are not."""
+    return set(split.available) - set(split.features) - set(c.SCORE)
+
+
+def _describe_run(split: RunSplit, provenance: Provenance, licences: Mapping[str, str]) -> dict[str, Any]:
     run, configuration = split.run, split.run["configuration"]
     return {
         "profile": run["profile"],
-        "verified": run["verified"],
+        "verified": run["verified"] is True and provenance.verified,
         "inspected": run["inspected_criteria"],
         "not_inspected": run["not_inspected"],
         "parts": list(list_parts(configuration["anonymize"], run["versions"], licences)),
@@ -84,8 +104,10 @@ def _describe_run(split: RunSplit, licences: Mapping[str, str]) -> dict[str, Any
     }
 
 
-def _describe_dataset(split: DatasetSplit, licences: Mapping[str, str]) -> dict[str, Any]:
-    provenance = split.provenance()
+def _describe_rows(
+    split: RunSplit | DatasetSplit, provenance: Provenance, licences: Mapping[str, str]
+) -> dict[str, Any]:
+    """What the rows themselves say, where no facts are bound to them."""
     inspected, not_inspected = scope([category_of(name) for name in provenance.categories])
     return {
         "profile": None,
@@ -163,4 +185,4 @@ def merge_summaries(
     changes = list(known.get("changelog", ()))
     if changes and {**changes[-1], "date": ""} == {**entry, "date": ""}:
         changes.pop()  # the same push once more, such as one that was cut and resumed
-    return {"schema": 1, "configs": configs, "changelog": [*changes, entry]}
+    return {"schema": SCHEMA, "configs": configs, "changelog": [*changes, entry]}

@@ -1,7 +1,5 @@
 """What a public text says that is private: the rules of the run once more, and plain containment."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 
@@ -10,12 +8,15 @@ from u2s_datasets.privacy import identifying_text
 from u2s_datasets.privacy.identifying_text import iter_strings
 from u2s_datasets.privacy.private_words import find_private_words, terms_of_item, terms_of_review
 from u2s_datasets.publish.candidate import Candidate
+from u2s_datasets.publish.provenance import is_ours
 from u2s_datasets.stages import generic_captions
 
 # Columns whose words this program or a model wrote; a kept column's words are the user's.
 WRITTEN = (c.PUBLIC_CAPTION, c.EDIT_INSTRUCTION, c.EDIT_CAPTION)
 # What is shorter may stand in a public text by chance: a private caption such as "a cat", or a seed of a few digits.
 FEW_WORDS, TELLING_SEED = 3, 10**6
+MOST_CHARACTERS = 20_000
+"""Of a text that is checked: what is longer is stopped, since the rules compare every private word with every text."""
 _LONG_NAME = 6  # letters of a name that do not stand inside other words by chance
 # A path from the root or a home.
 ABSOLUTE_PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:[\\/]|~?/)[\w. -]{1,255}[/\\][\w.-]")
@@ -29,6 +30,15 @@ def find_private_text(candidate: Candidate, kept: Sequence[str], size: tuple[int
         kept: the kept columns.
         size: (width, height) of the published image.
     """
+    if too_long := [name for name in (*WRITTEN, c.PROVENANCE, *kept) if _is_too_long(candidate.public.get(name))]:
+        yield too_long[0], f"is longer than {MOST_CHARACTERS:,} characters"
+        return
+    if _is_too_long([candidate.caption, *(item[key] or "" for item in candidate.review for key in ("item", "reason"))]):
+        yield (
+            c.PRIVATE_CAPTION,
+            f"or the review is longer than {MOST_CHARACTERS:,} characters, so nothing can be checked",
+        )
+        return
     private = terms_of_review(candidate.review, candidate.caption)
     read = [item["item"] for item in candidate.review if item["category"] not in (c.ERROR, c.LEAK) and item["item"]]
     generic = generic_captions.write_caption([i for i in candidate.review if i.get("box") is not None], size)
@@ -52,12 +62,18 @@ def find_private_text(candidate: Candidate, kept: Sequence[str], size: tuple[int
         if stopped or any(contains(text, caption) for text in iter_strings(value)):
             yield name, "says what was private in its image, or looks like a contact, a date or a place"
     provenance = candidate.public.get(c.PROVENANCE) or ""
+    if provenance and not is_ours(provenance):
+        yield c.PROVENANCE, "is not what u2s.anonymize writes"
     if any(says_name(provenance, file) for file in candidate.names) or ABSOLUTE_PATH.search(provenance):
         yield c.PROVENANCE, "holds a path or a file's name"
     if candidate.seed is not None and abs(candidate.seed) >= TELLING_SEED:
         for name, value in candidate.public.items():
             if any(str(candidate.seed) in text for text in iter_strings(value)):
                 yield name, "holds the row's seed"
+
+
+def _is_too_long(value: object) -> bool:
+    return sum(map(len, iter_strings(value))) > MOST_CHARACTERS
 
 
 def contains(text: str, private: str) -> bool:

@@ -2,10 +2,8 @@
 
 The rows are drawn by a seed from all that would be published, each is judged (approve: nothing leaks; reject: it
 leaks; once a leak, always one), and the exact bound follows. `private/audit_sample.json` holds the audit under way,
-`private/audit.json` its result: {"n", "leaks", "confidence", "upper_bound", "reviewer", "date", "seed"}.
+`private/audit.json` its result, see `runs.audit`.
 """
-
-from __future__ import annotations
 
 import random
 from collections.abc import Mapping
@@ -16,13 +14,14 @@ from typing import Any
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts.metrics.intervals import upper_bound
-from u2s_datasets.runs.audit import read_audit_file
+from u2s_datasets.runs.audit import check_confidence, read_audit_file
+from u2s_datasets.runs.change import Change
 from u2s_datasets.runs.decisions import APPROVE, PENDING, REEDIT, REJECT, Decisions, entry, read_decisions
-from u2s_datasets.runs.files import PRIVATE_MODE, json_bytes
-from u2s_datasets.runs.layout import Layout
+from u2s_datasets.runs.layout import AUDITS, REVIEWS, Layout
 from u2s_datasets.runs.manifest import RowLocation, locate_rows
-from u2s_datasets.runs.writer import Output, open_finished
+from u2s_datasets.runs.writer import open_finished
 
+SAMPLE, RESULT = AUDITS
 _LEAK, _CLEAN = "leak", "clean"
 
 
@@ -59,9 +58,10 @@ def draw(folder: str | Path, n: int, seed: int, by: str) -> list[str]:
             raise SetupError(f"cannot draw n={n} of {len(rows)} publishable rows; expected 1 to {len(rows)}")
         drawn = random.Random(seed).sample(sorted(rows), n)
         asked = {row: entry(PENDING, by, None, known[row].shard) for row in drawn}
-        output.write(output.reviews, json_bytes(entries | asked), PRIVATE_MODE)
-        sample = {"n": n, "seed": seed, "drawn": drawn, "judged": {}}
-        output.write(output.audit_sample, json_bytes(sample), PRIVATE_MODE)
+        change = Change(output)
+        change.write_json(REVIEWS, entries | asked)
+        change.write_json(SAMPLE, {"n": n, "seed": seed, "drawn": drawn, "judged": {}})
+        change.commit()
     return drawn
 
 
@@ -71,12 +71,13 @@ def publishable(known: Mapping[str, RowLocation], entries: Decisions) -> list[st
     return [row for row, at in known.items() if at.status != c.WITHHELD and row not in rejected]
 
 
-def count(output: Output, decisions: Mapping[str, str]) -> None:
-    """Count judgements of drawn rows. Sending a row back counts as a leak: it was not good enough as it was.
+def count(change: Change, decisions: Mapping[str, str]) -> None:
+    """In a change to the run, count judgements of drawn rows. Sending a row back counts as a leak: it was not good
+    enough as it was.
 
     A judgement can be corrected to a leak and not from one: the bound may be too high and never too low.
     """
-    sample = read_sample(output.root)
+    sample = read_sample(change.root)
     if sample is None:
         return
     judged = dict(sample["judged"])
@@ -87,7 +88,7 @@ def count(output: Output, decisions: Mapping[str, str]) -> None:
         elif word == APPROVE:
             judged.setdefault(row, _CLEAN)
     if judged != sample["judged"]:
-        output.write(output.audit_sample, json_bytes(sample | {"judged": judged}), PRIVATE_MODE)
+        change.write_json(SAMPLE, sample | {"judged": judged})
 
 
 def finish(folder: str | Path, reviewer: str, confidence: float = 0.95) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def finish(folder: str | Path, reviewer: str, confidence: float = 0.95) -> dict[
     Args:
         folder: of the run.
         reviewer: who looked.
-        confidence: of the bound, in (0, 1).
+        confidence: of the bound, from 0.9 up to, and not with, 1.
 
     Returns:
         What `private/audit.json` holds.
@@ -105,6 +106,7 @@ def finish(folder: str | Path, reviewer: str, confidence: float = 0.95) -> dict[
         SetupError: no audit is under way, or a drawn row was not judged.
     """
     folder = Path(folder).expanduser()
+    check_confidence(confidence)
     sample = read_sample(folder)
     if sample is None:
         raise SetupError(f"no audit is under way in {str(folder)!r}; draw a sample first")
@@ -121,17 +123,22 @@ def finish(folder: str | Path, reviewer: str, confidence: float = 0.95) -> dict[
         "reviewer": reviewer.strip(),
         "date": datetime.now(UTC).date().isoformat(),
         "seed": sample["seed"],
+        "drawn": sample["drawn"],
     }
     with open_finished(folder) as output:
-        output.write(output.audit, json_bytes(result), PRIVATE_MODE)
-        output.audit_sample.unlink()
+        change = Change(output)
+        change.write_json(RESULT, result)
+        change.drop(SAMPLE)
+        change.commit()
     return result
 
 
 def drop(folder: str | Path) -> None:
     """Give up the audit under way; the reviews that it asked for are still asked for."""
     with open_finished(Path(folder).expanduser()) as output:
-        output.audit_sample.unlink(missing_ok=True)
+        change = Change(output)
+        change.drop(SAMPLE)
+        change.commit()
 
 
 def read_sample(folder: Path) -> dict[str, Any] | None:

@@ -4,8 +4,6 @@ The source must still be in its place. A row that cannot be made safe this time 
 review of its new image.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +21,8 @@ from u2s_datasets.review import audit
 from u2s_datasets.review.decisions import check_rows
 from u2s_datasets.runs.change import Change
 from u2s_datasets.runs.decisions import PENDING, REEDIT, entry, read_decisions
-from u2s_datasets.runs.files import json_bytes, read_table
-from u2s_datasets.runs.layout import Layout
+from u2s_datasets.runs.files import read_table
+from u2s_datasets.runs.layout import REVIEWS, Layout
 from u2s_datasets.runs.manifest import RowLocation, locate_rows, read_manifest
 from u2s_datasets.runs.origin import open_origin
 from u2s_datasets.runs.writer import open_finished
@@ -129,13 +127,13 @@ class _Work:
         Also of a withheld one, which nobody sees meanwhile: it may come back when its shard is made anew.
         """
         with open_finished(self.folder) as output:
-            audit.count(output, dict.fromkeys(new, REEDIT))
             now = datetime.now(UTC)
             asked = {row: entry(PENDING, by, now, known[row].shard) for row in new}
             change = Change(output)
+            audit.count(change, dict.fromkeys(new, REEDIT))
             change.replace_rows(new, self.source.kept)
-            change.write("private/reviews.json", json_bytes(read_decisions(self.folder) | asked))
-            change.remove.append("private/audit.json")
+            change.write_json(REVIEWS, read_decisions(self.folder) | asked)
+            change.drop(audit.RESULT)
             change.commit()
 
 

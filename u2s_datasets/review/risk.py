@@ -1,7 +1,5 @@
 """How likely a published row still shows something private, for the order of a review. No proof, no probability."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """What keeps a run from going on in a folder: in what its binding differs from the one that the folder belongs to."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -6,8 +6,6 @@ A row without an entry was never sent to review. "approve" and "reject" are revi
 for) and "re-edit" (sent back) leave a row unresolved, and nothing is published before it is resolved.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -33,9 +31,14 @@ def read_decisions(folder: str | Path) -> dict[str, dict[str, Any]]:
     """row id -> entry; {} if nobody reviewed. Raises `SetupError` for a damaged file."""
     path = Layout(Path(folder).expanduser()).reviews
     try:
-        return json.loads(path.read_text("utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise SetupError(f"{str(path)!r} is not valid JSON; repair it, or remove it and review again") from error
+        found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        if not all(isinstance(e[c.REVIEW_DECISION], str) for e in found.values()):
+            raise ValueError("a decision is not a word")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise SetupError(
+            f"{str(path)!r} does not map row ids to decisions ({type(error).__name__}); restore a copy of it"
+        ) from error
+    return found
 
 
 def entry(decision: str, by: str, at: datetime | None, shard: int) -> dict[str, Any]:
@@ -58,6 +61,8 @@ def withhold_rejected(folder: Path, rows: Sequence[dict[str, Any]]) -> list[dict
 def without_approvals(decisions: Decisions, shards: set[int]) -> dict[str, Mapping[str, Any]]:
     """The decisions with the approvals in these shards asked for again: what was approved may be another image now."""
     return {
-        row: {**e, c.REVIEW_DECISION: PENDING} if e["shard"] in shards and e[c.REVIEW_DECISION] == APPROVE else e
+        row: {**e, c.REVIEW_DECISION: PENDING}
+        if e[c.REVIEW_DECISION] == APPROVE and e.get("shard", next(iter(shards), None)) in shards
+        else e
         for row, e in decisions.items()
     }

@@ -1,7 +1,5 @@
 """Files of a run: written whole or not at all, and read with one line that names the file and what mends it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

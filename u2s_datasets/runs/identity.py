@@ -1,7 +1,5 @@
 """The names under which rows are published: keyed, so that nobody without the key can tell a source by its row."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 from pathlib import Path

@@ -4,31 +4,43 @@ DIR/data/part-00000.parquet          public columns of publishable rows, ordered
 DIR/report.html, DIR/run.json        for anyone
 DIR/eval.json, DIR/eval.md           once the run was evaluated
 DIR/private/  (mode 0700)            rows/part-00000.parquet, secret, manifest.json, report.html, eval.*;
-                                     reviews.json, audit_sample.json and audit.json once somebody reviewed
+                                     reviews.json, audit_sample.json and audit.json once somebody reviewed;
+                                     rejected/part-00000.parquet, public rows that a reviewer rejected
 """
-
-from __future__ import annotations
 
 import re
 from pathlib import Path
 
 SHARD = re.compile(r"part-\d{5,}\.parquet")
-HALVES = {"private": "private/rows", "public": "data"}
+HALVES = {"private": "private/rows", "public": "data", "rejected": "private/rejected"}
 """Half of a shard -> the folder of its files."""
 
+REVIEWS = "private/reviews.json"
+AUDITS = ("private/audit_sample.json", "private/audit.json")
 EVALUATION = ("eval.json", "eval.md", "private/eval.json", "private/eval.md", "private/eval.parquet")
 WITHDRAWN = ("run.json", "report.html", "private/report.html", *EVALUATION)
 """What vouches for a finished run, and is removed before its rows change."""
 
 TOP = {"data", "private", "run.json", "report.html", "eval.json", "eval.md"}
-PRIVATE = {"lock", "secret", "rows", "tmp", "manifest.json", "report.html", "eval.json", "eval.md", "eval.parquet"}
+PRIVATE = {
+    "lock",
+    "secret",
+    "rows",
+    "rejected",
+    "tmp",
+    "manifest.json",
+    "report.html",
+    "eval.json",
+    "eval.md",
+    "eval.parquet",
+}
 """What a run that was killed at any moment may have left in `private/`, once it had its lock."""
 
-_SHARDS = r"(data|private/rows)/part-[0-9]{5,}\.parquet"
+_SHARDS = r"(data|private/(rows|rejected))/part-[0-9]{5,}\.parquet"
 _REPORTS = r"run\.json|(private/)?(report\.html|eval\.(json|md))|private/eval\.parquet"
 STORED = re.compile(rf"{_SHARDS}|{_REPORTS}|private/(secret|manifest\.json)")
 """The files of a run on an object store."""
-CHANGEABLE = re.compile(rf"{_SHARDS}|{_REPORTS}|private/(manifest|reviews|audit)\.json")
+CHANGEABLE = re.compile(rf"{_SHARDS}|{_REPORTS}|private/(manifest|reviews|audit|audit_sample)\.json")
 """The files that a change to a finished run may place or remove. A folder may come from anyone, with any plan in it."""
 
 
@@ -80,7 +92,7 @@ class Layout:
     @property
     def reviews(self) -> Path:
         """What curators decided."""
-        return self.private / "reviews.json"
+        return self.root / REVIEWS
 
     @property
     def audit(self) -> Path:

@@ -27,6 +27,7 @@ class Shard:
         number: of the shard.
         statuses: status -> rows.
         reasons: reason code -> withheld rows.
+        unverified: publishable rows that nobody has shown to be free of what was found in them.
         kept_emptied: kept column -> values that were emptied, and rows where all of it was.
         sha256: half ("private", "public") -> digest of its file; a shard without a publishable row has no public half.
     """
@@ -34,6 +35,7 @@ class Shard:
     number: int
     statuses: Mapping[str, int]
     reasons: Mapping[str, int]
+    unverified: int
     kept_emptied: Mapping[str, int]
     sha256: Mapping[str, str]
 
@@ -56,20 +58,22 @@ class Shard:
             raise U2SError(f"shard {number} has rows of unknown status {unknown}; nothing was written")
         reasons = Counter(row[c.REASON] for row in rows if row[c.STATUS] == c.WITHHELD)
         ordered = {status: statuses[status] for status in c.STATUSES}
-        return cls(number, ordered, dict(sorted(reasons.items())), dict(emptied), sha256)
+        unverified = sum(c.is_unverified(row[c.STATUS], row.get(c.PROVENANCE)) for row in rows)
+        return cls(number, ordered, dict(sorted(reasons.items())), unverified, dict(emptied), sha256)
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Shard:
         """The inverse of `to_json`."""
         statuses = {status: entry[status] for status in c.STATUSES}
         before = {UNNAMED: entry["kept_texts_withheld"]} if entry.get("kept_texts_withheld") else {}
-        emptied = entry.get("kept_emptied", before)
-        return cls(entry["shard"], statuses, entry["reasons"], emptied, entry["sha256"])
+        counts = entry.get("unverified", 0), entry.get("kept_emptied", before)
+        return cls(entry["shard"], statuses, entry["reasons"], *counts, entry["sha256"])
 
     def to_json(self) -> dict[str, Any]:
         """The entry as it stands in the file."""
         facts = {"shard": self.number, "rows": self.rows, **self.statuses, "reasons": dict(self.reasons)}
-        return {**facts, "kept_emptied": dict(self.kept_emptied), "sha256": dict(self.sha256)}
+        facts |= {"unverified": self.unverified, "kept_emptied": dict(self.kept_emptied)}
+        return {**facts, "sha256": dict(self.sha256)}
 
 
 @dataclass(frozen=True)
@@ -126,5 +130,12 @@ def count_rows(shards: Sequence[Shard], rows: int) -> dict[str, Any]:
     emptied: Counter[str] = Counter()
     for shard in shards:
         emptied.update(shard.kept_emptied)
-    kept = {"kept_texts_withheld": emptied.total(), "kept_emptied": dict(sorted(emptied.items()))}
-    return {**statuses, "reasons": dict(sorted(reasons.items())), **kept}
+    unverified = sum(shard.unverified for shard in shards)
+    return {
+        **statuses,
+        "reasons": dict(sorted(reasons.items())),
+        "verified": not unverified,
+        "unverified": unverified,
+        "kept_texts_withheld": emptied.total(),
+        "kept_emptied": dict(sorted(emptied.items())),
+    }

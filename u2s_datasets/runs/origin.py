@@ -1,7 +1,5 @@
 """The source of a finished run, opened again as the run read it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`RunFolder`: the folder of a finished run, read. Images are read only where they are shown."""
 
-from __future__ import annotations
-
 import fcntl
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager

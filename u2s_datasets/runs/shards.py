@@ -1,7 +1,5 @@
 """The two halves of a shard: what is private, and what of it may leave. The allowlist is applied here alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -9,7 +7,7 @@ from typing import IO, Any
 from u2s_datasets import columns as c
 
 WriteHalf = Callable[[str, Sequence[Mapping[str, Any]], Mapping[str, Any]], str]
-"""Writes these rows with these typed columns as a half ("private" or "public"); returns the file's SHA-256."""
+"""Writes these rows with these typed columns as a half, a key of `layout.HALVES`; returns the file's SHA-256."""
 
 _ROW_GROUP = 64  # rows; the Hub's viewer reads whole row groups
 PUBLISHABLE = (c.SAFE, c.ANONYMIZED)
@@ -25,20 +23,23 @@ def write_halves(
     private: Sequence[Mapping[str, Any]],
     public: Sequence[Mapping[str, Any]],
     kept: Mapping[str, Any],
+    rejected: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, str]:
-    """Write both halves of a shard, the private one first. Returns half -> SHA-256; an empty public half has no file.
+    """Write the halves of a shard, the private one first. Returns half -> SHA-256; an empty public half has no file.
 
     Args:
         write: writes one half.
         private: all rows of the shard, in the order of the source.
         public: `public_row` of those that may leave.
         kept: name -> feature of the kept columns.
+        rejected: `public_row` of those that could, had no reviewer rejected them.
     """
     sha256 = {"private": write("private", private, c.features(c.PRIVATE))}
-    if public:
-        features = c.features(c.PUBLIC)
-        features.update({name: feature for name, feature in kept.items() if name not in features})
-        sha256["public"] = write("public", sorted(public, key=lambda row: row[c.ROW_ID]), features)
+    features = c.features(c.PUBLIC)
+    features.update({name: feature for name, feature in kept.items() if name not in features})
+    for half, rows in (("rejected", rejected), ("public", public)):
+        if rows:
+            sha256[half] = write(half, sorted(rows, key=lambda row: row[c.ROW_ID]), features)
     return sha256
 
 

@@ -7,13 +7,14 @@ bytes. A resumed run drops every shard whose files are gone or are not those tha
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,22 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.runs import layout as names
 from u2s_datasets.runs.binding import differences
 from u2s_datasets.runs.decisions import read_decisions, withhold_rejected, without_approvals
-from u2s_datasets.runs.files import PRIVATE_MODE, PUBLIC_MODE, json_bytes, sha256, write_whole
+from u2s_datasets.runs.files import ANEW, PRIVATE_MODE, PUBLIC_MODE, json_bytes, read_json, sha256, write_whole
 from u2s_datasets.runs.identity import read_secret
 from u2s_datasets.runs.layout import Layout
 from u2s_datasets.runs.manifest import Shard, read_manifest, shards_of
+from u2s_datasets.runs.seal import (
+    BOUND,
+    KEY,
+    bound_files,
+    changed_files,
+    check_sealed,
+    content_digest,
+    file_digest,
+    sealed,
+)
 from u2s_datasets.runs.shards import PUBLISHABLE, public_row, write_halves, write_parquet
-from u2s_datasets.runs.transaction import roll_forward
+from u2s_datasets.runs.transaction import Transaction, roll_forward
 from u2s_datasets.sources.addresses import is_inside, local_path, strip_credentials
 
 
@@ -45,6 +56,7 @@ class Output(Layout):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.tmp = self.private / "tmp"
+        self.files: dict[str, str] | None = {}
         self._locked: int | None = None
         self._new_secret: bytes | None = None
         with _making(root):
@@ -96,36 +108,70 @@ class Output(Layout):
         Shards whose files are missing or changed are left out, and files that belong to no shard are removed.
 
         Raises:
-            SetupError: the folder belongs to a run with another binding, which is named.
+            SetupError: the folder belongs to a run with another binding, which is named; or its reviews are not those
+                that were given, so that nobody knows what was rejected.
         """
         known = json.loads(self.manifest.read_text("utf-8")) if self.manifest.exists() else {**binding, "shards": []}
-        self._bound = {name: value for name, value in known.items() if name != "shards"}
+        self._bound = {name: value for name, value in known.items() if name not in ("shards", KEY)}
         if other := differences(self._bound, binding):
             raise SetupError(f"{str(self.root)!r} was made with another {other}")
         if self._new_secret is not None:
             self.write(self.private / "secret", self._new_secret + b"\n", PRIVATE_MODE)
+        if self.manifest.exists():
+            self.files = bound_files(known)
+            check_sealed(self.root, known, but=set(BOUND) - {names.REVIEWS} | {"private/manifest.json"})
         listed = shards_of(known)
         whole = [shard for shard in listed if self.is_whole(shard)]
-        if len(whole) < len(listed) or not self.manifest.exists():
+        lost = {*names.AUDITS, *names.EVALUATION} & set(changed_files(self.root, known))
+        if len(whole) < len(listed) or lost or not self.manifest.exists():
             self.withdraw()
-            self._forget_approvals({shard.number for shard in listed if shard not in whole})
-            self._save(whole)
+            self._forget({shard.number for shard in listed if shard not in whole}, whole, lost)
         self._sweep(whole)
         return whole
 
-    def _forget_approvals(self, shards: set[int]) -> None:
-        """What was approved or audited in these shards may be another image once they are made again."""
+    def _forget(self, again: set[int], whole: Sequence[Shard], lost: set[str]) -> None:
+        """List the whole shards alone. What was approved or audited in the others may be another image once they
+        are made again."""
         before = read_decisions(self.root)
-        after = without_approvals(before, shards)
+        after = without_approvals(before, again)
+        audits = [name for name in names.AUDITS if again or name in lost]
+        if after == before and not any((self.root / name).exists() for name in audits):
+            self._bind(dict.fromkeys(audits, ""))
+            self._save(whole)
+            return
+        change = Transaction(self.root)
+        change.remove += audits
+        self._bind(dict.fromkeys(audits, ""))
         if after != before:
-            self.write(self.reviews, json_bytes(after), PRIVATE_MODE)
-        if shards:
-            self.audit.unlink(missing_ok=True)
+            change.write(names.REVIEWS, json_bytes(after))
+            self._bind({names.REVIEWS: content_digest(names.REVIEWS, after)})
+        change.write("private/manifest.json", json_bytes(self._listed(whole)))
+        change.commit()
 
     def withdraw(self) -> None:
         """Remove what vouches for a finished run, before its rows change."""
         for name in names.WITHDRAWN:
             self.remove(name)
+        self._bind(dict.fromkeys(names.WITHDRAWN, ""))
+
+    def vouch(self, shards: Sequence[Shard], facts: Mapping[str, Any]) -> None:
+        """Write `run.json`. The manifest binds it first: a kill between the two leaves no finished run, or one whose
+        facts say the same."""
+        self._bind({"run.json": content_digest("run.json", facts)})
+        self._save(shards)
+        self.write(self.run, json_bytes(facts) + b"\n")
+
+    def bind(self, *written: str) -> None:
+        """Bind these files of a finished run as they lie there now, written by whoever holds the folder."""
+        manifest = read_json(self.manifest, needs=frozenset({"shards"}), remedy=ANEW)
+        self.files = bound_files(manifest)
+        self._bind({name: file_digest(self.root, name) for name in written})
+        self.write(self.manifest, json_bytes(sealed(manifest, self.files)), PRIVATE_MODE)
+
+    def _bind(self, digests: Mapping[str, str]) -> None:
+        """Bind files by their digests, or forget those with ""; nothing is bound in an output of an earlier version."""
+        if self.files is not None:
+            self.files = {name: digest for name, digest in {**self.files, **digests}.items() if digest}
 
     def gather(self) -> None:
         """Have every file of the run below `root`, to write the report from."""
@@ -160,7 +206,7 @@ class Output(Layout):
 
     def stored_shards(self) -> set[str]:
         """The files of shards, relative to the run's folder, listed or not."""
-        found = (f"{folder}/{path.name}" for folder in names.HALVES.values() for path in (self.root / folder).iterdir())
+        found = (f"{folder}/{path.name}" for folder in names.HALVES.values() for path in (self.root / folder).glob("*"))
         return {name for name in found if names.SHARD.fullmatch(name.rpartition("/")[2])}
 
     def add_shard(self, done: list[Shard], number: int, rows: Sequence[dict], kept: Mapping[str, Any]) -> None:
@@ -175,7 +221,13 @@ class Output(Layout):
         Raises:
             U2SError: a row has no known status; nothing is written.
         """
-        rows = withhold_rejected(self.root, rows)
+        given = rows
+        rows = withhold_rejected(self.root, given)
+        rejected = [
+            public_row(before)
+            for before, after in zip(given, rows, strict=True)
+            if after is not before and before[columns.STATUS] in PUBLISHABLE
+        ]
         emptied: Counter[str] = Counter()
         for row in rows:
             emptied.update(row["kept_emptied"])
@@ -185,20 +237,24 @@ class Output(Layout):
         def write(half: str, half_rows: Sequence[Mapping[str, Any]], features: Any) -> str:
             return self.write_table(self.shard(half, number), half_rows, features)
 
-        hashes = write_halves(write, rows, public, kept)
-        if not public:
-            self.remove(names.shard_place("public", number))
-        done.append(Shard(number, shard.statuses, shard.reasons, shard.kept_emptied, hashes))
+        hashes = write_halves(write, rows, public, kept, rejected)
+        for half in names.HALVES.keys() - hashes.keys():
+            self.remove(names.shard_place(half, number))
+        done.append(dataclasses.replace(shard, sha256=hashes))
         done.sort(key=lambda other: other.number)
         self._save(done)
 
     def _save(self, shards: Sequence[Shard]) -> None:
-        entries = {**self._bound, "shards": [shard.to_json() for shard in shards]}
-        self.write(self.manifest, json_bytes(entries), PRIVATE_MODE)
+        self.write(self.manifest, json_bytes(self._listed(shards)), PRIVATE_MODE)
+
+    def _listed(self, shards: Sequence[Shard]) -> dict[str, Any]:
+        """The manifest with these shards."""
+        return sealed({**self._bound, "shards": [shard.to_json() for shard in shards]}, self.files)
 
     def write_table(self, path: Path, rows: Sequence[Mapping[str, Any]], features: Any) -> str:
         """Write these columns of rows, whole. Returns the file's SHA-256."""
         mode = PUBLIC_MODE if path.parent == self.data else PRIVATE_MODE
+        path.parent.mkdir(mode=0o700, exist_ok=True)  # few runs have rejected rows
         with write_whole(path, self.tmp, mode) as file:
             write_parquet(file, rows, features)
         self.keep(path)
@@ -212,12 +268,27 @@ class Output(Layout):
 
 
 @contextmanager
-def open_finished(folder: Path) -> Iterator[Output]:
-    """The folder of a finished run, locked. Raises `SetupError` if there is none, or another writes into it."""
+def open_finished(folder: Path, but: Collection[str] = ()) -> Iterator[Output]:
+    """The folder of a finished run, locked.
+
+    Args:
+        folder: of the run.
+        but: bound files that may be anything, since they are written anew.
+
+    Raises:
+        SetupError: there is none, another writes into it, or a bound file is missing or was changed.
+    """
     read_manifest(folder)  # before the lock, which would make a folder of what is none
     with Output(folder) as output:
-        read_manifest(folder)
+        check_sealed(folder, read_manifest(folder), but)
         yield output
+
+
+def finish_change(folder: Path) -> None:
+    """Carry out a change that was decided and cut off, if there is one. Raises as `Output`."""
+    if (folder / "private" / "next").exists():
+        with Output(folder):
+            pass
 
 
 @contextmanager
@@ -254,7 +325,7 @@ def check_free(root: Path) -> None:
     found = _entries(root)
     foreign = sorted(found - names.TOP) or sorted(found if "private" not in found else ())
     places = Layout(root)
-    for folder in (places.private, places.data, places.rows, places.private / "tmp"):
+    for folder in (places.private, *(root / half for half in names.HALVES.values()), places.private / "tmp"):
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             foreign.append(f"{folder.relative_to(root)}, which is not a folder")
     if found and not foreign:

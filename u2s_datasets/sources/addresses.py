@@ -1,7 +1,5 @@
 """Addresses such as "s3://bucket/folder": which of them name this machine, and what of them may be printed."""
 
-from __future__ import annotations
-
 import posixpath
 import re
 from collections.abc import Iterator

@@ -85,6 +85,9 @@ class Source(ABC):
     def find_row(self, source: str) -> int | None:
         """The number of the item of this name; None if there is no such item, or it cannot be read."""
 
+    def check_images(self) -> None:  # noqa: B027  most sources find their images by looking at them
+        """Raise `SetupError` if no row can have an image, as with a column of plain text. It may read every row."""
+
     def original(self, source: str) -> Image.Image | None:
         """The upright original of an item's name, for private reports; None if it cannot be had.
 

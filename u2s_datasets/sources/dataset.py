@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +19,56 @@ def open_saved_dataset(request: SourceRequest) -> DatasetSource | None:
     path = request.path
     if path is None or not any((path / name).exists() for name in ("dataset_dict.json", "state.json")):
         return None
-    from datasets import load_from_disk
+    folder = _folder_of_split(path, request) if (path / "dataset_dict.json").is_file() else path
+    try:
+        state = json.loads((folder / "state.json").read_bytes())
+        parts = [folder / str(part["filename"]) for part in state["_data_files"]]
+        if not parts:  # `datasets` writes this and cannot read it
+            raise SetupError(f"{request.address!r} holds no row; give a source with images")
+        from datasets import load_from_disk
 
-    return _open(load_from_disk(str(path)), request, [path])
+        data: Any = load_from_disk(str(folder))
+        if folder == path and request.split not in (None, str(data.split)):
+            request.refuse_split("datasets saved without a dict of splits")
+        _check_parts(parts, data.features, request.keep)
+    except SetupError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise SetupError(
+            f"{request.address!r} cannot be read as a saved dataset: {type(error).__name__}: {error}; "
+            "save it again with save_to_disk"
+        ) from error
+    return DatasetSource(data, request.address, request.image_column, request.keep, [path])
+
+
+def _folder_of_split(path: Path, request: SourceRequest) -> Path:
+    """The folder of the split that is asked for, or of the only one."""
+    try:
+        splits = json.loads((path / "dataset_dict.json").read_bytes())["splits"]
+        return path / _choose_split(splits, request)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        if isinstance(error, SetupError):
+            raise
+        raise SetupError(
+            f"{str(path / 'dataset_dict.json')!r} cannot be read: {error}; save the dataset again"
+        ) from error
+
+
+def _check_parts(parts: Sequence[Path], features: Any, keep: Sequence[str]) -> None:
+    """Raise `SetupError` if a part declares a kept column otherwise than the whole: its classes would be exchanged."""
+    import pyarrow as pa
+    from datasets import Features
+
+    for part in parts:
+        with pa.memory_map(str(part)) as file:
+            schema = pa.ipc.open_stream(file).schema
+        own = Features.from_arrow_schema(schema) if b"huggingface" in (schema.metadata or {}) else {}
+        for name in keep:
+            if name in features and own.get(name, features[name]) != features[name]:
+                raise SetupError(
+                    f"column {name!r} is {own[name]} in the part {part.name!r} and {features[name]} in the dataset; "
+                    f"save it again with save_to_disk, or leave --keep {name} out"
+                )
 
 
 def open_hub_dataset(request: SourceRequest) -> DatasetSource | None:
@@ -42,19 +90,17 @@ def open_hub_dataset(request: SourceRequest) -> DatasetSource | None:
         ) from error
     caches = (config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH)
     own = Path(HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}"
-    return _open(data, request, [own, *map(Path, caches)])
-
-
-def _open(data: Any, request: SourceRequest, folders: Sequence[Path]) -> DatasetSource:
-    """The source of a dataset, or of the one split of a dict of datasets that is asked for."""
     if isinstance(data, Mapping):
-        split = next(iter(data)) if request.split is None and len(data) == 1 else request.split
-        if split not in data:
-            raise SetupError(
-                f"{request.address!r} has the splits {sorted(data)}, not {split!r}; choose one with --split"
-            )
-        data = data[split]
-    return DatasetSource(data, request.address, request.image_column, request.keep, folders)
+        data = data[_choose_split(list(data), request)]
+    return DatasetSource(data, request.address, request.image_column, request.keep, [own, *map(Path, caches)])
+
+
+def _choose_split(splits: Sequence[str], request: SourceRequest) -> str:
+    """The split that is asked for, or the only one. Raises `SetupError` if there is no such split, or several."""
+    split = splits[0] if request.split is None and len(splits) == 1 else request.split
+    if split is None or split not in splits:
+        raise SetupError(f"{request.address!r} has the splits {sorted(splits)}, not {split!r}; choose one with --split")
+    return split
 
 
 class DatasetSource(TableSource):

@@ -8,17 +8,19 @@ import mimetypes
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.images import formats
 from u2s_datasets.sources.base import Item, Source, SourceRequest, walk_files
+from u2s_datasets.sources.metadata import files_of_rows, read_metadata
 
 _OTHER_SUFFIXES = formats.suffixes(
-    "md yaml yml toml log ini jsonl parquet arrow npz pt db gz 7z rar xmp aae thm docx xlsx safetensors part tmp"
+    "md yaml yml toml log ini jsonl parquet arrow npz pt db gz 7z rar xmp aae thm docx xlsx safetensors part tmp "
+    "cls npy"
 )
 
 
@@ -48,17 +50,19 @@ class FolderSource(Source):
         self.root, self.location = root, location
         self.files: list[str] = []
         skipped: Counter[str] = Counter()
+        others: list[str] = []
         for path in sorted(walk_files(root), key=os.fsencode):
             kind = skipped_kind(root / path)
             if kind is None:
                 self.files.append(path)
             else:
                 skipped[kind] += 1
+                others.append(path)
         self.skipped = dict(sorted(skipped.items()))
         if not self.files:
             raise SetupError(f"{location!r} holds no image file; what it holds: {self.skipped or 'nothing'}")
         self._escaped = {escape_path(path): path for path in self.files if escape_path(path) != path}
-        self.kept, self._values = _read_columns(root, self.files, keep)
+        self.kept, self._values = _read_columns(root, self.files, others, keep)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -113,12 +117,22 @@ def skipped_kind(path: Path) -> str | None:
         return "symbolic link"
     if not stat.S_ISREG(mode):
         return "special file"
+    return kind_by_name(path, lambda: formats.looks_like_image(path))
+
+
+def kind_by_name(path: PurePath, looks_like_image: Callable[[], bool]) -> str | None:
+    """None for an image, else the kind under which a regular file is counted.
+
+    Args:
+        path: its path, or its name in an archive.
+        looks_like_image: whether its first bytes are those of an image; asked if the name does not tell.
+    """
     suffix = path.suffix.lower()
     if suffix in formats.IMAGE_SUFFIXES:
         return None
     if path.name.startswith("."):
         return "hidden file"
-    if formats.looks_like_image(path):
+    if looks_like_image():
         return None
     if not suffix:
         return "file without a suffix"
@@ -132,7 +146,7 @@ def _harmless_suffixes() -> set[str]:
 
 
 def _read_columns(
-    root: Path, files: Sequence[str], keep: Sequence[str]
+    root: Path, files: Sequence[str], others: Sequence[str], keep: Sequence[str]
 ) -> tuple[Mapping[str, Any], dict[str, dict[str, Any]]]:
     """(column -> its type, column -> file -> value) of the columns that are kept of a folder."""
     if not keep:
@@ -141,7 +155,7 @@ def _read_columns(
 
     features: Features = Features()
     values: dict[str, dict[str, Any]] = {}
-    others = [name for name in keep if name != "label"]
+    described = [name for name in keep if name != "label"]
     if "label" in keep:
         folders = {path: Path(path).parent.name for path in files}
         names = sorted({name for name in folders.values() if name})
@@ -149,30 +163,13 @@ def _read_columns(
             raise SetupError(f"keep='label' needs at least two class folders; found {names or 'none'}")
         features["label"] = ClassLabel(names=names)
         values["label"] = {path: names.index(name) for path, name in folders.items() if name}
-    if others:
-        table = _read_metadata(root)
-        for name in others:
+    if described:
+        metadata, table = read_metadata(root)
+        for name in described:
             if name not in table.column_names:
                 raise SetupError(f"keep={name!r} is not in the folder's metadata; its columns are {table.column_names}")
+        rows = files_of_rows(metadata, table["file_name"].to_pylist(), files, others)
+        for name in described:
             features[name] = Features.from_arrow_schema(table.select([name]).schema)[name]
-            values[name] = dict(zip(table["file_name"].to_pylist(), table[name].to_pylist(), strict=True))
+            values[name] = dict(zip(rows, table[name].to_pylist(), strict=True))
     return features, values
-
-
-def _read_metadata(root: Path) -> Any:
-    """The table of a folder's metadata.csv or metadata.jsonl."""
-    import pyarrow.csv
-    import pyarrow.json
-
-    readers = {"metadata.csv": pyarrow.csv.read_csv, "metadata.jsonl": pyarrow.json.read_json}
-    for name, reader in readers.items():
-        if (root / name).is_file():
-            try:
-                table = reader(root / name)
-            except (OSError, ValueError) as error:
-                raise SetupError(
-                    f"{str(root / name)!r} cannot be read: {error}; mend it or leave --keep out"
-                ) from error
-            if "file_name" in table.column_names:
-                return table
-    raise SetupError(f"--keep needs class folders for 'label', or a file of {' or '.join(readers)} with 'file_name'")

@@ -4,8 +4,6 @@ A source lists its rows once, in a steady order, and reads any range of them. Im
 local parquet is read in place, so that no second copy of the originals is left in a cache.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from u2s_datasets.errors import SetupError
@@ -57,7 +55,8 @@ def open_source(
         holds_name: what a recognizer of names says of a text, if one will read the kept texts.
 
     Raises:
-        SetupError: no such source, split or column, a source without rows, or a kept column that may not be published.
+        SetupError: no such source, split or column, a source without rows or images, or a kept column that may not be
+            published.
     """
     path = local_path(src)
     address = str(path) if path is not None and "://" in src else src
@@ -72,5 +71,6 @@ def open_source(
         raise SetupError(f"no file or folder {address!r}; a dataset on the Hub is written ORG/NAME")
     if not len(source):
         raise SetupError(f"{source.location!r} holds no row; give a source with images")
+    source.check_images()
     check_kept(source.kept, source.kept_values, allow, holds_name is not None, holds_name)
     return source

@@ -6,11 +6,15 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.sources.base import Item, SourceRequest
-from u2s_datasets.sources.table import TableSource
+from u2s_datasets.sources.schemas import common_feature, renumber, require_columns
+from u2s_datasets.sources.table import TableSource, may_hold_images
+
+if TYPE_CHECKING:
+    from datasets import Features
 
 _BESIDE_PARQUET = (".parquet", ".md", ".json", ".gitattributes")
 """What a folder of parquet may hold; with anything else in it, it is a folder of images."""
@@ -64,7 +68,7 @@ class ParquetSource(TableSource):
         states: (path, size in bytes, modification time in ns) of each file, as the filesystem lists it.
 
     Raises:
-        SetupError: a file cannot be read as parquet, or as `TableSource`.
+        SetupError: a file cannot be read as parquet, files disagree on a column that is read, or as `TableSource`.
     """
 
     kind = "parquet"
@@ -79,16 +83,34 @@ class ParquetSource(TableSource):
         states: Sequence[tuple[str, int, int]] | None = None,
     ) -> None:
         import pyarrow.dataset
-        from datasets import Features
 
         self.files, self.local, self.states = list(files), filesystem is None, states
         try:
             self.data = pyarrow.dataset.dataset([str(f) for f in self.files], format="parquet", filesystem=filesystem)
-            self.rows = [fragment.count_rows() for fragment in self.data.get_fragments()]
+            fragments = list(self.data.get_fragments())
+            self.rows = [fragment.count_rows() for fragment in fragments]
+            declared = _declared_features(fragments, self.rows)
         except (OSError, ValueError) as error:
             raise SetupError(f"{location!r} cannot be read as parquet: {error}") from error
-        super().__init__(location, Features.from_arrow_schema(self.data.schema), image_column, keep)
+        given = [*keep, *([image_column] if image_column else [])]
+        require_columns(declared, [name for name in given if any(name in features for features in declared.values())])
+        super().__init__(location, next(iter(declared.values())), image_column, keep)
+        self._agree_on_columns(declared)
         self._last: tuple[tuple[str, int], list[Any]] | None = None
+
+    def _agree_on_columns(self, declared: Mapping[str, Features]) -> None:
+        """One type for every column that is kept, and the files whose class numbers have to be changed to it."""
+        require_columns(declared, [self.image_column])
+        for file, features in declared.items():
+            if not may_hold_images(features[self.image_column]):
+                raise SetupError(
+                    f"the column {self.image_column!r} of {file!r} cannot hold images or their paths, as that of other "
+                    "files does; name another with --image-column, or leave the file out"
+                )
+        columns = {name: {file: features[name] for file, features in declared.items()} for name in self.kept}
+        self.kept = {name: common_feature(name, features) for name, features in columns.items()}
+        changed = {f: {n: v[n] for n, kept in self.kept.items() if v[n] != kept} for f, v in declared.items()}
+        self._changed = {file: features for file, features in changed.items() if features}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}
@@ -104,7 +126,9 @@ class ParquetSource(TableSource):
                 first, last = max(start, position), min(stop, position + len(batch))
                 if first < last:
                     rows = batch.slice(first - position, last - first)
-                    yield from self.items(first, rows, folders, absolute=False)
+                    for item in self.items(first, rows, folders, absolute=False):
+                        self._renumber(item.kept, group.path)
+                        yield item
                 position += len(batch)
                 if position >= stop:
                     return
@@ -134,8 +158,17 @@ class ParquetSource(TableSource):
 
     def kept_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """These kept columns of every row."""
-        for batch in self.data.to_batches(columns=list(names), batch_size=1000):
-            yield from batch.to_pylist()
+        for fragment, rows in zip(self.data.get_fragments(), self.rows, strict=True):
+            for batch in fragment.to_batches(columns=list(names), batch_size=1000) if rows else ():
+                for row in batch.to_pylist():
+                    self._renumber(row, fragment.path)
+                    yield row
+
+    def _renumber(self, row: dict[str, Any], file: str) -> None:
+        """Give the classes of a file's row their common numbers."""
+        for name, declared in self._changed.get(file, {}).items():
+            if name in row:
+                row[name] = renumber(row[name], declared, self.kept[name])
 
     def fingerprint(self) -> str:
         """Digest of every file's name, size and modification time (not its contents), and of what is read.
@@ -144,3 +177,19 @@ class ParquetSource(TableSource):
         """
         states = self.states or [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in self.files]
         return hashlib.sha256(repr((states, list(self.kept), self.image_column)).encode()).hexdigest()
+
+
+def _declared_features(fragments: Sequence[Any], rows: Sequence[int]) -> dict[str, Features]:
+    """File -> the types of its columns, of those files that hold rows; of all, if none does."""
+    from datasets import Features
+
+    known: dict[bytes, Features] = {}  # files that were written together declare the same
+    declared = {}
+    for fragment, count in zip(fragments, rows, strict=True):
+        if count or not any(rows):
+            schema = fragment.physical_schema
+            key = schema.serialize().to_pybytes()
+            if key not in known:
+                known[key] = Features.from_arrow_schema(schema)
+            declared[fragment.path] = known[key]
+    return declared

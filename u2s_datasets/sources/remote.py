@@ -1,7 +1,5 @@
 """Parquet that is not on this machine: on an object store, or on the Hub, read in place through its filesystem."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

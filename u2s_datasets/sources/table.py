@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ class TableSource(Source):
             if name not in features or name == self.image_column:
                 raise SetupError(f"keep={name!r} is not a column that can be kept; the columns are {list(features)}")
         self.kept = Features({name: features[name] for name in keep})
+        self.names_images = _holds_text(features[self.image_column])
 
     def items(self, start: int, table: Any, folders: Sequence[Path], absolute: bool) -> Iterator[Item]:
         """The rows of a piece of the table as items.
@@ -51,6 +53,14 @@ class TableSource(Source):
         kept = table.select(list(self.kept)).to_pylist() if self.kept else [{}] * len(stored)
         for number, (image, values) in enumerate(zip(stored, kept, strict=True), start):
             yield Item(str(number), _without_foreign_file(image, folders, absolute), values)
+
+    def check_images(self) -> None:
+        """Raise `SetupError` if the image column is of texts and none of them names a file that may be read."""
+        if self.names_images and not any(_is_there(item.image) for item in self.read(0, len(self))):
+            raise SetupError(
+                f"the column {self.image_column!r} of {self.location!r} holds texts, and none names an image file that "
+                "lies with it; name the column of images with --image-column, or put the files where the texts say"
+            )
 
     def find_row(self, source: str) -> int | None:
         """The row of this number."""
@@ -83,13 +93,22 @@ def _without_foreign_file(image: Any, folders: Sequence[Path], absolute: bool) -
     return {"bytes": None, "path": None}
 
 
+def _is_there(image: Any) -> bool:
+    """Whether a stored image is at hand: its bytes, or its file."""
+    if not isinstance(image, Mapping) or image.get("bytes") is not None:
+        return image is not None
+    with suppress(OSError, ValueError):  # a name that no file can have
+        return Path(image["path"] or "").is_file()
+    return False
+
+
 def _find_image_column(features: Features, wanted: str | None, location: str) -> str:
     """The name of the column that holds the images, or their paths."""
     holding = [name for name, feature in features.items() if _holds_images(feature)]
     if wanted is not None:
         if wanted not in features:
             raise SetupError(f"{location!r} has no column {wanted!r}; the columns are {list(features)}")
-        if wanted not in holding and not _holds_text(features[wanted]):
+        if not may_hold_images(features[wanted]):
             can = f"; those that can are {holding}" if holding else ""
             raise SetupError(f"the column {wanted!r} of {location!r} cannot hold images or their paths{can}")
         return wanted
@@ -101,6 +120,11 @@ def _find_image_column(features: Features, wanted: str | None, location: str) ->
         f"{location!r} has {'no' if not holding else 'several'} image columns; the columns are {list(features)}; "
         "name one with --image-column"
     )
+
+
+def may_hold_images(feature: Any) -> bool:
+    """Whether a column of this type may hold images, or paths of images."""
+    return _holds_images(feature) or _holds_text(feature)
 
 
 def _holds_images(feature: Any) -> bool:

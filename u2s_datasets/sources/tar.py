@@ -7,12 +7,12 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.images import formats, max_file_size
 from u2s_datasets.sources.base import Item, Source, SourceRequest
-from u2s_datasets.sources.folder import escape_path, skipped_kind
+from u2s_datasets.sources.folder import escape_path, kind_by_name, skipped_kind
 
 
 def open_tar(request: SourceRequest) -> TarSource | None:
@@ -73,16 +73,15 @@ class TarSource(Source):
         skipped: Counter[str] = Counter()
         for number, path in enumerate(self.files):
             seen: Counter[str] = Counter()
-            for member in _members(path):
-                suffix = PurePosixPath(member.name).suffix.lower()
-                if member.isreg() and suffix in formats.IMAGE_SUFFIXES:
-                    seen[member.name] += 1
-                    image = TarImage(number, member.name, seen[member.name], member.offset_data, member.size)
-                    self.rows.append(image)
-                elif member.isreg():
-                    skipped[f"{suffix} file" if suffix in {".json", ".txt", ".cls", ".npy"} else "other file"] += 1
-                elif not member.isdir():
-                    skipped["link or special file"] += 1
+            with path.open("rb") as file:
+                for member in _members(path):
+                    kind = _skipped_kind(file, member)
+                    if kind is None:
+                        seen[member.name] += 1
+                        image = TarImage(number, member.name, seen[member.name], member.offset_data, member.size)
+                        self.rows.append(image)
+                    elif kind:
+                        skipped[kind] += 1
         self.skipped = dict(sorted(skipped.items()))
         if not self.rows:
             raise SetupError(f"{location!r} holds no image file; what it holds: {self.skipped or 'nothing'}")
@@ -119,6 +118,20 @@ class TarSource(Source):
     def find_row(self, source: str) -> int | None:
         """The number of the image of this name."""
         return next((row for row, image in enumerate(self.rows) if self._name(image) == source), None)
+
+
+def _skipped_kind(file: BinaryIO, member: tarfile.TarInfo) -> str | None:
+    """None for an image, "" for a folder, else the kind under which a member is counted, as a folder's files are."""
+    if member.isdir():
+        return ""
+    if not member.isreg():
+        return "link or special file"
+    return kind_by_name(PurePosixPath(member.name), lambda: _starts_like_image(file, member))
+
+
+def _starts_like_image(file: BinaryIO, member: tarfile.TarInfo) -> bool:
+    file.seek(member.offset_data)
+    return formats.sniff_format(file.read(min(32, member.size))) is not None
 
 
 def _members(path: Path) -> Iterator[tarfile.TarInfo]:

@@ -1,7 +1,5 @@
 """Fourth step: rewrite what is flagged, prove that it is gone, withhold what cannot be proven."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import importlib.metadata
@@ -11,13 +9,15 @@ from dataclasses import dataclass
 
 from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError, SetupError
-from u2s_datasets.parts import Detection, Detector, Editor, checks
+from u2s_datasets.parts import Backend, Detection, Detector, Editor, checks
 from u2s_datasets.parts.editors.redact import Redact
-from u2s_datasets.stages.base import Step, alive, check_detections, each, each_row, restore_failure
+from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
+from u2s_datasets.stages.base import Step, alive, check_backend, check_detections, each, each_row, restore_failure
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
+from u2s_datasets.stages.pair_judge import PairJudge
 from u2s_datasets.stages.residue import WHOLE_IMAGE
 from u2s_datasets.stages.row_edit import CLASS_NAME, PRIORS, USER, RowEdit, check_review_boxes, user_detections
 
@@ -36,11 +36,16 @@ class Anonymize(Step):
     stronger setting and the residue's own boxes, then redaction of what remains, then withholding (law 4).
 
     What a model flags has no box. Redaction hides the boxes that detectors or the user know, then asks the model
-    again, and withholds what it still flags. A rewriting editor then changes the whole picture, whatever its region;
-    the provenance calls a row verified only if evidence with a box was looked for again, or the model was asked.
+    again, and withholds what it still flags. A rewriting editor then changes the whole picture, whatever its region,
+    and a model compares it with the original, item by item (law 10); without a model the row is withheld. The
+    provenance calls a row verified only if evidence with a box was looked for again, or a model was asked.
+
+    Where faces were found, a face network looks in a rewriting editor's output for the people of the original (law 9);
+    who is recognised is residue. Without a network nobody can tell, so that faces are redacted instead of rewritten.
 
     Args:
         editor: the part that changes pixels.
+        identity: the face network, such as `u2s.DlibFaces()`, for editors that rewrite; None redacts all faces.
         inspect, caption, instruct: the earlier steps; `inspect` also verifies.
         verify: whether to inspect the output. Without it every row says so in its provenance.
         attempts: how often the editor may try, 1 or more.
@@ -56,6 +61,8 @@ class Anonymize(Step):
             `instruct`. A dataset's column, never the name of a folder.
         boxes_column: a column of lists of boxes (x0, y0, x1, y1) to hide as well, in pixels of the upright image;
             an empty list means that there are none, and a row with null or an impossible box is withheld.
+        judge: a model that sees two images and weighs choices: whether what was flagged without a place is gone from
+            a rewritten image; None takes that of `inspect`.
         image_column: the column that holds the source image.
 
     Raises:
@@ -79,6 +86,7 @@ class Anonymize(Step):
     """
 
     editor: Editor = Redact()
+    identity: FaceEncoder | None = None
     inspect: Inspect = Inspect()
     caption: Caption = Caption()
     instruct: Instruct = Instruct()
@@ -89,6 +97,7 @@ class Anonymize(Step):
     prior: str = columns.EDIT_CAPTION
     label_column: str | None = None
     boxes_column: str | None = None
+    judge: Backend | None = None
 
     writes = columns.ANONYMIZE
     shown = ("prior",)
@@ -96,6 +105,7 @@ class Anonymize(Step):
     def check(self) -> None:
         """Raises `SetupError` for a part, format, number or prior that cannot work, then checks the parts."""
         checks.check_instance("editor", self.editor, Editor, "u2s.Redact(method='solid')")
+        checks.check_instance("identity", self.identity, FaceEncoder, "u2s.DlibFaces()", optional=True)
         for kind in (Inspect, Caption, Instruct):
             name = kind.__name__.lower()
             checks.check_instance(name, getattr(self, name), kind, f"u2s.{kind.__name__}()")
@@ -105,7 +115,12 @@ class Anonymize(Step):
         checks.check_choice("prior", self.prior, PRIORS)
         if self.prior == CLASS_NAME and self._label_column is None:
             raise SetupError("prior='class_name' needs the classes; give label_column='...', a column of the dataset")
+        check_backend("judge", self.judge)
         super().check()
+
+    @property
+    def _judge(self) -> Backend | None:
+        return self.judge or self.inspect.backend
 
     @property
     def _label_column(self) -> str | None:
@@ -161,13 +176,13 @@ class Anonymize(Step):
             for item in row.review
             if item["box"] is not None
         ]
-        evidence = [*found, *check_detections([reported])[0]]
+        evidence = [*found, *check_detections(reported)]
         has_localized = bool(boxes) or self.inspect.is_evidence(evidence)
         notes = (columns.ERROR, columns.LEAK)  # say something of our own work, not of the image
-        has_unlocalized = any(item["box"] is None and item["category"] not in notes for item in row.review)
-        if self.editor.redacts and not has_localized:  # weak boxes do not explain the flag
-            has_unlocalized = True
-        return RowEdit(row, self.inspect.growth(), [*evidence, *boxes], has_localized, has_unlocalized)
+        unlocalized = [i["item"] or "" for i in row.review if i["box"] is None and i["category"] not in notes]
+        if not (has_localized or unlocalized):  # weak boxes do not explain the flag
+            unlocalized = [""]
+        return RowEdit(row, self.inspect.growth(), [*evidence, *boxes], has_localized, list(dict.fromkeys(unlocalized)))
 
     def _edit(self, edits: Sequence[RowEdit]) -> None:
         """Edit rows until nothing is left in them of what was private (law 4). Here stands the order of it all.
@@ -177,9 +192,12 @@ class Anonymize(Step):
         last attempt redacts what is left in its output. A row in which something is left even then is withheld.
         """
         each_row(edits, self._prepare, "error")
-        pending = alive(edits)
+        pending, settled = alive(edits), []
         for strength in range(self.attempts):
-            pending = self._attempt(pending, self.editor, strength)
+            left = self._attempt(pending, self.editor, strength)
+            settled += [edit for edit in left if edit.is_settled]
+            pending = [edit for edit in left if not edit.is_settled]
+        pending += settled
         if not _paints_boxes(self.editor):
             each_row(pending, RowEdit.redact_residue, "edit_failed")
             pending = self._attempt(alive(pending), Redact(), 0)
@@ -197,17 +215,20 @@ class Anonymize(Step):
         if self.verify:
             for detector in self.inspect.detectors:
                 self._look_again(detector, alive(edits), confined=_paints_boxes(editor))
-            if editor.redacts:
-                self._ask_again(alive(edits))
+            self._ask_a_model(alive(edits))
+            if not editor.redacts:
+                each_row(alive(edits), lambda edit: edit.recognise(self.identity), "inspect_failed")
             each_row(alive(edits), lambda edit: edit.record_residue(editor), "inspect_failed")
         return [edit for edit in alive(edits) if edit.residue]
 
     def _prepare(self, edit: RowEdit) -> None:
-        """Set the prompts. Redaction hides boxes, and for the rest needs a model to ask again once they are hidden."""
+        """Set the prompts. Redaction hides boxes; what has none needs a model to ask again after any edit."""
         if self.editor.redacts and not edit.boxes:
             raise EditFailed("flagged, but no region is known that could be hidden", "nothing_to_edit")
-        if self.editor.redacts and edit.has_unlocalized and not (self.verify and self.inspect.backend):
+        if edit.unlocalized and self.editor.redacts and not (self.verify and self.inspect.backend):
             raise EditFailed("flagged for something without a known place, which cannot be redacted", "nothing_to_edit")
+        if edit.unlocalized and self.verify and self._judge is None:
+            raise EditFailed("no model was given that could say whether what has no place is gone", "unproven")
         edit.set_prompts(self.editor, self.prior, self._label_column)
 
     def _look_again(self, detector: Detector, edits: Sequence[RowEdit], confined: bool) -> None:
@@ -215,22 +236,26 @@ class Anonymize(Step):
 
         def look(es: Sequence[RowEdit]) -> Sequence[Sequence[Detection]]:
             boxes = [edit.boxes_to_inspect(detector, claimed, confined) for edit in es]
-            return check_detections(detector.residue([edit.output for edit in es], boxes))
+            return detector.residue([edit.output for edit in es], boxes)
 
-        for edit, found in zip(edits, each(edits, look, "inspect_failed"), strict=True):
+        for edit, found in zip(edits, each(edits, look, "inspect_failed", check_detections), strict=True):
             edit.found += found or ()
 
-    def _ask_again(self, edits: Sequence[RowEdit]) -> None:
-        """Ask the model for its judgement of redacted images, if it may have flagged something without a box.
+    def _ask_a_model(self, edits: Sequence[RowEdit]) -> None:
+        """Ask a model whether what it may have flagged without a box is gone.
 
-        A rewriting editor rightly draws new people, so the model's flag says nothing of its images.
+        A redacted image it judges as it judged the original. A rewriting editor rightly draws new people, so of its
+        images the model's flag says nothing, and the pair is compared (law 10).
         """
-        asked = [edit for edit in edits if edit.has_unlocalized and self.inspect.backend]
-        rows = [Row(edit.row.edited, {}) for edit in asked]
-        for edit, row, score in zip(asked, rows, self.inspect.score_privacy(rows), strict=True):
-            edit.flagged_again = self.inspect.is_private_score(score)
-            if row.failure is not None:
-                edit.fail(row.failure)
+        asked = [edit for edit in edits if edit.unlocalized]
+        if self._judge is not None and not self.editor.redacts:
+            PairJudge(self._judge, self.inspect.criteria).judge(asked)
+        elif self.inspect.backend is not None:
+            rows = [Row(edit.row.edited, {}) for edit in asked]
+            for edit, row, score in zip(asked, rows, self.inspect.score_privacy(rows), strict=True):
+                edit.flagged_again = self.inspect.is_private_score(score)
+                if row.failure is not None:
+                    edit.fail(row.failure)
 
     def _finish(self, row: Row, edit: RowEdit | None) -> None:
         is_safe = edit is None and row.edited is not None
@@ -258,6 +283,7 @@ class Anonymize(Step):
     def _provenance(self, row: Row, edit: RowEdit | None, is_safe: bool) -> str:
         facts = {
             "editor": None if is_safe else self.editor.config(),
+            "identity": None if is_safe or self.identity is None else self.identity.config(),
             "prior": None if is_safe or self.editor.redacts else self.prior,
             "attempts": [] if edit is None else [dataclasses.asdict(attempt) for attempt in edit.attempts],
             "verified": self.verify

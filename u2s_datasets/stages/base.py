@@ -1,12 +1,10 @@
 """What the five steps share: a step is called as `step(batch, rank=None)` and returns new columns."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, overload
 
 from u2s_datasets import columns
 from u2s_datasets.errors import MissingExtra, MissingWeights, PartlyFailed, RowError, SetupError, together
@@ -68,9 +66,7 @@ class Step(Part):
     def check(self) -> None:
         """Check every part of this step; several errors are raised as one."""
         values = [v for value in vars(self).values() for v in (value if isinstance(value, tuple) else (value,))]
-        errors = [error for part in values if isinstance(part, Part) for error in _setup_errors(part)]
-        if errors:
-            raise together(errors) from errors[0]
+        check_parts(*(part for part in values if isinstance(part, Part)))
 
 
 @dataclass(frozen=True)
@@ -131,6 +127,12 @@ def _setup_errors(part: Part) -> list[SetupError]:
     return []
 
 
+def check_parts(*parts: Part) -> None:
+    """Check every part; several errors are raised as one."""
+    if errors := [error for part in parts for error in _setup_errors(part)]:
+        raise together(errors) from errors[0]
+
+
 def check_backend(name: str, backend: Any, must_see: bool = True) -> None:
     """Raise `SetupError` unless the value is None or a backend, and takes images if it must."""
     checks.check_instance(name, backend, Backend, checks.BACKEND, optional=True)
@@ -175,27 +177,49 @@ def alive(batch: Sequence[R]) -> list[R]:
     return [row for row in batch if row.failure is None]
 
 
-def each(batch: Sequence[R], work: Callable[[Sequence[R]], Sequence[T]], code: str) -> list[T | None]:
+@overload
+def each(batch: Sequence[R], work: Callable[[Sequence[R]], Sequence[T]], code: str) -> list[T | None]: ...
+@overload
+def each(
+    batch: Sequence[R], work: Callable[[Sequence[R]], Sequence[Any]], code: str, take: Callable[[Any], T]
+) -> list[T | None]: ...
+def each(
+    batch: Sequence[R],
+    work: Callable[[Sequence[R]], Sequence[Any]],
+    code: str,
+    take: Callable[[Any], Any] | None = None,
+) -> list[Any]:
     """`work` on all rows at once; if it raises, on one row at a time, so that a fault withholds its own row only.
 
     Args:
         batch: any number of rows.
-        work: rows to one result each.
+        work: rows to one answer each.
         code: the reason code for a failure that has none of its own.
+        take: an answer to its result; raises for one that cannot be used. None takes every answer as it is. Not a
+            part of `work`, since an answer that comes with `PartlyFailed` has to pass here as well.
 
     Returns:
         One result per row; None for a row that failed.
     """
+    answers = _answers(batch, work, code)
+    if take is None:
+        return answers
+    return each_row(batch, lambda row, answer: None if row.failure is not None else take(answer), code, answers)
+
+
+def _answers(batch: Sequence[R], work: Callable[[Sequence[R]], Sequence[Any]], code: str) -> list[Any]:
+    """One answer per row; None for a row that failed."""
     if len(batch) > 1:
         try:
             return list(_counted(work, batch))
         except SetupError:
             raise
         except PartlyFailed as failed:
-            for row, result in zip(batch, failed.results, strict=True):
-                if isinstance(result, RowError):
-                    row.fail(result)
-            return [None if isinstance(result, RowError) else result for result in failed.results]
+            if len(failed.results) == len(batch):
+                for row, result in zip(batch, failed.results, strict=True):
+                    if isinstance(result, RowError):
+                        row.fail(result)
+                return [None if isinstance(result, RowError) else result for result in failed.results]
         except Exception:
             log.debug("a batch failed; its rows are tried one by one", exc_info=True)
     return each_row(batch, lambda row: _counted(work, [row])[0], code)
@@ -235,17 +259,16 @@ def _counted(work: Callable[[Sequence[R]], Sequence[T]], batch: Sequence[R]) -> 
     return results
 
 
-def check_detections(found: Sequence[Sequence[Detection]]) -> Sequence[Sequence[Detection]]:
-    """A detector's answer as it is, once it is known to be one: no answer must not pass for "nothing found".
+def check_detections(found: Sequence[Detection] | None) -> Sequence[Detection]:
+    """A detector's answer for one image as it is, once it is known to be one: none must not pass for "nothing found".
 
     Raises:
-        ValueError: a list is missing, or a detection has no finite box of positive area or no score in [0, 1].
+        ValueError: there is no list, or a detection has no finite box of positive area or no score in [0, 1].
     """
-    for detections in found:
-        if detections is None:
-            raise ValueError("the detector gave no answer")
-        for d in detections:
-            x0, y0, x1, y1 = d.box
-            if not (all(map(math.isfinite, (*d.box, d.score))) and x1 > x0 and y1 > y0 and 0 <= d.score <= 1):
-                raise ValueError(f"the detector gave box {d.box} with score {d.score}")
+    if found is None:
+        raise ValueError("the detector gave no answer")
+    for d in found:
+        x0, y0, x1, y1 = d.box
+        if not (all(map(math.isfinite, (*d.box, d.score))) and x1 > x0 and y1 > y0 and 0 <= d.score <= 1):
+            raise ValueError(f"the detector gave box {d.box} with score {d.score}")
     return found

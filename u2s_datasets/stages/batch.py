@@ -5,8 +5,6 @@ table with typed columns, so that a batch of nulls cannot fix a wrong type. A pl
 pass it, leaves as a dict.
 """
 
-from __future__ import annotations
-
 import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +19,7 @@ from u2s_datasets import columns, images
 from u2s_datasets.errors import RowError, SetupError, UnreadableImage
 from u2s_datasets.images.stored import fetch_remote
 from u2s_datasets.parts import Detection
+from u2s_datasets.stages.image_column import check_batch, check_image_type, check_image_values
 
 log = logging.getLogger(__name__)
 
@@ -153,10 +152,9 @@ def read_rows(
     Numbers of a `ClassLabel` among the required columns become their names.
 
     Raises:
-        SetupError: the image column or a required one is missing, or this is not a batch.
+        SetupError: the image column or a required one is missing, it cannot hold images, or this is not a batch.
     """
-    if not isinstance(batch, Mapping):
-        raise SetupError(f"a step takes a batch of columns, not {type(batch).__name__}; drop input_columns=")
+    check_batch(batch)
     names = list(batch)
     if image_column not in names:
         raise SetupError(f"no column {image_column!r}; the columns are {names}; say image_column='...' in the step")
@@ -164,20 +162,22 @@ def read_rows(
         if name not in names:
             raise SetupError(f"no column {name!r}, which this step was told to read; the columns are {names}")
     table = getattr(batch, "pa_table", None)
-    if table is None:
-        is_batch = isinstance(batch[image_column], (list, tuple, np.ndarray))
-    else:
-        is_batch = type(batch).__name__ != "LazyRow"
-    if not is_batch:
+    if type(batch).__name__ == "LazyRow":
         raise SetupError("a step works on batches; call .map(step, batched=True)")
-    wanted = [n for n in dict.fromkeys((*others, *required)) if n in names and n != image_column]
-    values = {n: list(batch[n]) if table is None else table[n].to_pylist() for n in (image_column, *wanted)}
+    wanted = [image_column, *(n for n in dict.fromkeys((*others, *required)) if n in names and n != image_column)]
+    if table is None:
+        check_image_values(image_column, batch[image_column])
+        values = {name: list(batch[name]) for name in wanted}
+    else:
+        check_image_type(image_column, table.schema.field(image_column).type)
+        values = {name: table[name].to_pylist() for name in wanted}
+        check_image_values(image_column, values[image_column])
     if table is not None and required:
         from datasets import Features
 
         features = Features.from_arrow_schema(table.schema)
         values |= {n: class_names(features[n], values[n]) for n in required}
-    return [Row(image, dict(zip(wanted, rest, strict=True))) for image, *rest in zip(*values.values(), strict=True)]
+    return [Row(image, dict(zip(wanted[1:], rest, strict=True))) for image, *rest in zip(*values.values(), strict=True)]
 
 
 def class_names(feature: Any, values: Sequence[Any]) -> list[Any]:

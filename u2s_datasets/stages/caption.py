@@ -1,7 +1,5 @@
 """Second step: a private and a public caption. Without a model they give counts and places."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Captions and instructions from the boxes of a review alone: how many regions there are and where, naming nobody."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """First step: is this image private, and where?"""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -149,10 +147,10 @@ class Inspect(Step):
             flags = ask(backend, batch, self.request, parse_flag, "inspect_failed")
             return [None if flag is None else float(flag) for flag in flags]
 
-        def weigh(rows: Sequence[Row]) -> list[float]:
-            return [_unsafe_probability(p) for p in backend.choose([self.request(row) for row in rows], CHOICES)]
+        def weigh(rows: Sequence[Row]) -> list[dict[str, float]]:
+            return backend.choose([self.request(row) for row in rows], CHOICES)
 
-        return each(batch, weigh, "inspect_failed")
+        return each(batch, weigh, "inspect_failed", doubt)
 
     def is_private_score(self, score: float | None) -> bool:
         """Whether the model's score flags its image. Without a model nothing does; without an answer it does."""
@@ -209,14 +207,14 @@ class Inspect(Step):
 
 
 def _add_detections(detector: Detector, batch: Sequence[Row]) -> None:
-    found = each(batch, lambda rows: check_detections(detector.detect([row.array for row in rows])), "inspect_failed")
+    found = each(batch, lambda rows: detector.detect([row.array for row in rows]), "inspect_failed", check_detections)
     for row, detections in zip(batch, found, strict=True):
         if detections is not None:
             row.found = [*(row.found or ()), *detections]
 
 
-def _unsafe_probability(probabilities: Mapping[str, float]) -> float:
-    """1 - p(FALSE). Raises `ValueError` unless the answer holds the probabilities of both choices."""
+def doubt(probabilities: Mapping[str, float]) -> float:
+    """1 - p(FALSE): what goes to other words is doubt. Raises `ValueError` without the probability of either choice."""
     true, false = (float(probabilities[choice]) for choice in CHOICES)
     if not (math.isfinite(true + false) and min(true, false) >= 0 and true + false <= 1 + 1e-3):
         raise ValueError("the model gave no probabilities of TRUE and FALSE")

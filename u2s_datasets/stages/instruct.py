@@ -1,7 +1,5 @@
 """Third step: what the editor is to do, and what the result will look like, in public words."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

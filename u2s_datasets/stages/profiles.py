@@ -11,17 +11,22 @@ from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Backend, Editor, Part, catalog, checks
 from u2s_datasets.parts.docstrings import documented_by
+from u2s_datasets.parts.metrics.definitions import SPECS
+from u2s_datasets.parts.metrics.encoders import MetricNetwork
+from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.parts.weights import WEIGHTS, gigabytes, pinned
 from u2s_datasets.privacy.criteria import CriteriaLike, as_criteria
 from u2s_datasets.stages.anonymize import Anonymize
+from u2s_datasets.stages.base import check_parts
 from u2s_datasets.stages.caption import Caption
+from u2s_datasets.stages.changes import Backends, ProfileChanges
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.instruct import Instruct
 from u2s_datasets.stages.quality_gate import Gate
 from u2s_datasets.stages.row_edit import PRIORS
-from u2s_datasets.stages.score import Score
+from u2s_datasets.stages.score import Score, make_network
 
-Backends = str | Mapping[str, str] | None  # what runs the language models: a name for all roles, or one per role
+NO_IDENTITY = "none"
 _GPU_SHARES = {"inspect": 0.4, "instruct": 0.2}  # of vLLM's two engines, which leave the rest of a GPU to the editor
 
 
@@ -36,6 +41,8 @@ class Recipe:
         small: other models for some roles, for smaller GPUs.
         backend: what runs the language models unless the user names something.
         editor: a name of `catalog.EDITORS`.
+        identity: a name of `catalog.ENCODERS`: the face network behind an editor that rewrites; "none" for none.
+        scores: networks that measure, as in `ProfileChanges`.
     """
 
     name: str
@@ -44,6 +51,8 @@ class Recipe:
     small: Mapping[str, str] = field(default_factory=dict)
     backend: str = "transformers"
     editor: str = "redact"
+    identity: str = NO_IDENTITY
+    scores: Mapping[str, str] = field(default_factory=dict)
 
     def needs(self) -> list[str]:
         """What it takes, in lines: weights with their licences, extras, memory, and the commands that get them."""
@@ -53,8 +62,9 @@ class Recipe:
         small = {role: WEIGHTS[model] for role, model in self.small.items()}
         billions = sum(w.billions for w in models.values())
         return [
-            f"language models by {self.backend}, editor {self.editor}",
+            f"language models by {self.backend}, editor {self.editor}, faces compared by {self.identity}",
             *(f"{role:9}{w.model} ({w.billions} billion parameters): {w.licence}" for role, w in models.items()),
+            f"identity {make_identity(self.identity).weights}",
             *(f"small: {role} by {w.model} ({w.billions} billion): {w.licence}" for role, w in small.items()),
             f"a GPU with about {gigabytes(billions)} GB: computed from {billions:.1f} billion parameters in 16 bits, "
             "a fifth more for the work; not measured",
@@ -75,6 +85,8 @@ _RECIPES = (
         },
         backend="vllm",
         editor="flowedit",
+        identity="dlib_faces",
+        scores={"clip": "", "faces": "dlib_faces"},
     ),
     Recipe(
         "permissive",
@@ -86,48 +98,11 @@ _RECIPES = (
         },
         small={"inspect": "Qwen/Qwen3-VL-4B-Instruct"},
         editor="flux2-klein",
+        identity="dlib_faces",
+        scores={"clip": "", "faces": "dlib_faces"},
     ),
 )
 RECIPES = {recipe.name: recipe for recipe in _RECIPES}
-
-
-@dataclass(frozen=True)
-class ProfileChanges:
-    """What a user may change in a profile.
-
-    Args:
-        detectors: names of `catalog.DETECTORS` instead of the profile's own. Models flag an image too; detectors give
-            boxes, and look again at what was edited (law 4).
-        editor: a name of `catalog.EDITORS` instead of the profile's own, with its own weights; or an editor as it is.
-        editor_options: arguments of the editor, such as {"num_inference_steps": 28}.
-        backend: "transformers", "vllm" or the address of an OpenAI-compatible server ("http://127.0.0.1:8000/v1"),
-            for both language models or by role, as in {"inspect": "vllm", "instruct": "http://…"}.
-        models: weights by role instead of the profile's own: "inspect", "instruct" and "edit", each a folder, a Hub
-            id, "id@commit", or a server's name for it.
-        small: the profile's smaller models.
-        dtype: "float32", "bfloat16" or "float16" for every model.
-        device: such as "cuda:1" for every model in this process.
-        criteria: what the language models count as private: criteria, or what `load_criteria` takes.
-        threshold, method: of `Inspect`, for the model that judges.
-        groups: of `Instruct`, for the model that writes.
-    """
-
-    detectors: Sequence[str] | None = None
-    editor: str | Editor | None = None
-    editor_options: Mapping[str, Any] | None = None
-    backend: Backends = None
-    models: Mapping[str, str] | None = None
-    small: bool = False
-    dtype: str | None = None
-    device: str | None = None
-    criteria: CriteriaLike | None = None
-    threshold: float | None = None
-    method: str | None = None
-    groups: tuple[str, ...] | str | None = None
-
-    def given(self, *names: str) -> dict[str, Any]:
-        """Those of these options that are not None."""
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True)
@@ -174,6 +149,7 @@ def profile(
     detectors: Sequence[str] | None = None,
     editor: str | Editor | None = None,
     editor_options: Mapping[str, Any] | None = None,
+    identity: str | FaceEncoder | None = None,
     backend: Backends = None,
     models: Mapping[str, str] | None = None,
     small: bool = False,
@@ -183,6 +159,9 @@ def profile(
     threshold: float | None = None,
     method: str | None = None,
     groups: tuple[str, ...] | str | None = None,
+    scores: Mapping[str, str | MetricNetwork] | None = None,
+    above: Mapping[str, float] | None = None,
+    at_most: Mapping[str, float] | None = None,
     **options: Any,
 ) -> Profile:
     """The profile of this name, ready to work here.
@@ -196,23 +175,9 @@ def profile(
         SetupError: a name or value that cannot work, or what is not installed or not downloaded: everything that is
             missing at once, each with the command that gets it.
     """
-    made = build(
-        name,
-        detectors=detectors,
-        editor=editor,
-        editor_options=editor_options,
-        backend=backend,
-        models=models,
-        small=small,
-        dtype=dtype,
-        device=device,
-        criteria=criteria,
-        threshold=threshold,
-        method=method,
-        groups=groups,
-        **options,
-    )
-    made.anonymize.check()
+    given = {key: value for key, value in locals().items() if key not in ("name", "options")}
+    made = build(name, **given, **options)
+    check_parts(made.anonymize, made.score)
     return made
 
 
@@ -240,11 +205,15 @@ def build(name: str = "cpu", **options: Any) -> Profile:
         if not any(key in _field_names(part) for part in loaded):
             raise SetupError(f"{key}={value!r}: profile {name!r} has no models that are loaded here; leave it out")
     inspect, caption, instruct = _make_text_steps(recipe, chosen, backends, settings.get("seed", 0))
-    anonymize = Anonymize(editor=editor, inspect=inspect, caption=caption, instruct=instruct, **settings)
+    identity = _choose_identity(recipe, chosen.identity, editor)
+    steps: dict[str, Any] = {"inspect": inspect, "caption": caption, "instruct": instruct}
+    anonymize = Anonymize(editor=editor, identity=identity, **steps, **settings)
     if editor.redacts and anonymize.prior in PRIORS and anonymize.prior != columns.EDIT_CAPTION:
         raise SetupError(f"prior={anonymize.prior!r}: the editor {type(editor).__name__} reads no text; leave it out")
-    score = Score(inspect=inspect if anonymize.verify else None, image_column=anonymize.image_column)
-    return Profile(name, anonymize, score)
+    networks: dict[str, Any] = _make_networks(recipe.scores if chosen.scores is None else chosen.scores)
+    looks_on = anonymize.inspect if anonymize.verify else None
+    score = Score(inspect=looks_on, image_column=anonymize.image_column, **networks)
+    return Profile(name, anonymize, score, _make_gate(chosen, score))
 
 
 def make_editor(
@@ -279,6 +248,59 @@ def make_editor(
             raise SetupError(f"models['edit']={model!r}: the editor {given!r} has no weights to choose")
         changes["model"], changes["revision"] = pinned(model)
     return dataclasses.replace(editor, **changes | dict(options))
+
+
+def _choose_identity(recipe: Recipe, given: str | FaceEncoder | None, editor: Editor) -> FaceEncoder | None:
+    """The face network by name, as it is, or else the recipe's; None for an editor that draws no people.
+
+    What is installed changes nothing of it: a run on another machine would be another run.
+    """
+    if editor.redacts:
+        if given not in (None, NO_IDENTITY):
+            shown = repr(given) if isinstance(given, str) else type(given).__name__
+            raise SetupError(f"identity={shown}: the editor {type(editor).__name__} draws no people; leave it out")
+        return None
+    name = recipe.identity if given is None else given
+    if name == NO_IDENTITY or isinstance(name, FaceEncoder):
+        return None if isinstance(name, str) else name
+    return make_identity(name)
+
+
+def make_identity(name: str) -> FaceEncoder:
+    """The face network of this name. Raises `SetupError` for another part, or one that a name alone does not make."""
+    try:
+        made = catalog.make("encoder", name, catalog.ENCODERS)
+    except TypeError as error:
+        raise SetupError(f"identity={name!r} takes more than a name ({error}); give it in Python as it is") from error
+    if not isinstance(made, FaceEncoder):
+        raise SetupError(f"identity={name!r} embeds no faces; expected a face network, such as dlib_faces, or none")
+    return made
+
+
+def _make_networks(given: Mapping[str, str | MetricNetwork]) -> dict[str, MetricNetwork]:
+    """Field of `Score` -> its part. Raises `SetupError` for anything but such a mapping."""
+    if not isinstance(given, Mapping):
+        raise SetupError(f"invalid scores={given!r}; expected networks with their weights, such as {{'clip': ''}}")
+    return {field: make_network(field, named) for field, named in given.items()}
+
+
+def _make_gate(chosen: ProfileChanges, score: Score) -> Gate:
+    """The limits that were given, and by default those whose scores are measured: a limit that nothing measures would
+    only seem to guard. What then could not be measured fails.
+
+    Raises:
+        SetupError: nothing measures the score of a limit that was given.
+    """
+    gate = Gate(strict=True, **chosen.given("above", "at_most"))
+    gate.check()
+    limits: dict[str, Any] = {}
+    for side in ("above", "at_most"):
+        lacking = [name for name, _ in getattr(gate, side) if not score.measures(name)]
+        if lacking and getattr(chosen, side) is not None:
+            part = SPECS[lacking[0]].part
+            raise SetupError(f"{side}={{{lacking[0]!r}: …}}: nothing here measures it; give scores={{{part!r}: ''}}")
+        limits[side] = [(name, limit) for name, limit in getattr(gate, side) if name not in lacking]
+    return dataclasses.replace(gate, **limits)
 
 
 def _choose_weights(recipe: Recipe, chosen: ProfileChanges) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """The quality gate: it withholds what scores badly, or still shows what it should not."""
 
-from __future__ import annotations
-
 import math
 import numbers
 import operator
@@ -11,6 +9,7 @@ from typing import Any, ClassVar
 
 from u2s_datasets import columns
 from u2s_datasets.errors import ResidueFound, RowError, SetupError
+from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.stages.base import Step
 from u2s_datasets.stages.batch import Row, read_rows, with_columns
 from u2s_datasets.stages.row_edit import last_attempt
@@ -35,7 +34,8 @@ class Gate(Step):
         at_most: score -> a value that it must not exceed. By default nobody may still be recognised.
         residue: also withhold what `anonymize` left over (law 4), and rows of redaction, or without any edit, in
             which `score` still found a face or a word.
-        strict: a score that was not measured fails; without it only measured ones count.
+        strict: a score that was not measured fails, unless it has no value by its definition; without it only measured
+            ones count.
         image_column: the column of the edited images.
 
     Input columns:
@@ -109,7 +109,7 @@ class Gate(Step):
             value = fields.get(name)
             if not is_edited and name not in _RESIDUAL:
                 continue
-            if value is None and self.strict:
+            if value is None and self.strict and not _is_undefined(name, fields):
                 return RowError(f"{name} was not measured", "quality")
             if value is not None and not passes(_finite(value), limit):
                 return RowError(f"{name} {_finite(value):.4g} is not {words} {limit:g}", "quality")
@@ -120,6 +120,12 @@ class Gate(Step):
 def _finite(score: Any) -> float:
     """A measured score; NaN, which is neither above nor at most any limit, unless it is a finite number."""
     return float(score) if isinstance(score, numbers.Real) and math.isfinite(score) else math.nan
+
+
+def _is_undefined(name: str, fields: Mapping[str, Any]) -> bool:
+    """Whether a score has no value although nothing failed, such as the likeness of texts in a photo without any."""
+    undefined, empty = SPECS[name].undefined, dict.fromkeys((*columns.SCORE, columns.UNMEASURED))
+    return undefined is not None and undefined.applies(empty | dict(fields))
 
 
 def _describe_residue(fields: Mapping[str, Any]) -> str:

@@ -1,7 +1,5 @@
 """One question per row to a backend, and a second one if the answer cannot be used."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Public texts that a model wrote: checked against what is private, asked for again, replaced if they still tell it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

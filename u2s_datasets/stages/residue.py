@@ -4,8 +4,6 @@ After redaction any face or word that is still found is residue. A rewriting edi
 words, so there residue is what is still the original's: a face whose pixels hardly changed, a word that survived.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

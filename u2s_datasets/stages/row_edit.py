@@ -1,7 +1,5 @@
 """One row's edit: what is hidden, what the editor is told, and what is left of the original (law 4)."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math
@@ -16,7 +14,9 @@ from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError
 from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor, Grow
 from u2s_datasets.parts.editors.redact import regions
+from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.stages.batch import Row
+from u2s_datasets.stages.people import FaceMemory, People
 from u2s_datasets.stages.residue import WHOLE_IMAGE, find_residue, whole_image
 
 # The five texts that an editor can be told to draw: columns, and "a realistic image of <class>".
@@ -53,7 +53,7 @@ class RowEdit:
         growth: category -> how its boxes grow.
         evidence: what is to be hidden.
         has_localized: whether evidence with a box flags the row by itself, so that it can be looked for again.
-        has_unlocalized: whether something without a box may be private: a model flagged the row, or named things.
+        unlocalized: what is private and has no box, in words; "" for whatever a model flagged without a name.
 
     Attributes:
         hidden: what the editor is to change, residue of earlier attempts included.
@@ -62,7 +62,9 @@ class RowEdit:
         attempts: what was done so far.
         seed: the seed of the first attempt.
         found: what detectors found in the last output.
-        flagged_again: whether the model still flags the last output; None if it was not asked.
+        people: who of the original is still recognised in the last output.
+        flagged_again: whether a model says of the last output that it is still private; None if it was not asked.
+        judge_is_sound: whether the model that compares the row's images saw through their controls.
         residue: what is left of the original in the last output; [] if nobody looked.
         cleared: whether the model that flagged the row found nothing private in the output.
     """
@@ -73,20 +75,28 @@ class RowEdit:
         growth: Mapping[str, Grow],
         evidence: Sequence[Detection],
         has_localized: bool,
-        has_unlocalized: bool,
+        unlocalized: Sequence[str],
     ) -> None:
         self.row, self.growth = row, growth
-        self.has_localized, self.has_unlocalized = has_localized, has_unlocalized
+        self.has_localized, self.unlocalized = has_localized, unlocalized
         self.start = row.decoded.pixels
         self.prompts: dict[str, str] = {}
         self.attempts: list[EditAttempt] = []
         self.seed: int | None = None
         self.output = np.empty(0, np.uint8)
         self.found: list[Detection] = []
+        self.people = People([])
+        self._faces: FaceMemory | None = None
         self.flagged_again: bool | None = None
+        self.judge_is_sound = False
         self.residue: list[Detection] = []
         self.cleared = False
         self.hide(evidence)
+
+    @property
+    def original(self) -> Image.Image:
+        """The upright pixels before any edit."""
+        return self.row.decoded.pixels
 
     @property
     def failure(self) -> RowError | None:
@@ -151,6 +161,7 @@ class RowEdit:
         if np.array_equal(self.output, self.row.array):
             raise EditFailed("the editor gave the original back")
         self.row.edited, self.found, self.flagged_again = output, [], None
+        self.people = People([])
         self.attempts.append(EditAttempt(type(editor).__name__, editor.redacts, strength))
 
     def boxes_to_inspect(self, detector: Detector, claimed: set[str], confined: bool) -> list[Box]:
@@ -167,11 +178,23 @@ class RowEdit:
         others = claimed - {*detector.category_names}
         return regions([d for d in self.hidden if d.category not in others], (width, height), self.growth)
 
+    def recognise(self, identity: FaceEncoder | None) -> None:
+        """Look in a rewriting editor's output for the people of the original (law 9), by this face network."""
+        if self._faces is None:
+            self._faces = FaceMemory(identity, self.row.array, self.hidden)
+        self.people = self._faces.look(self.output, self.found)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that is left are faces of which no further attempt could show whose they are."""
+        return self.people.is_final and set(self.residue) <= set(self.people.left)
+
     def record_residue(self, editor: Editor) -> None:
         """Set the residue from what detectors and the model say of the output, to be hidden by a further attempt."""
         original = self.row.array
         hidden = [*self.hidden, *([whole_image(original)] if self._changes_everything(editor) else [])]
         left = find_residue(self.found, original, self.output, hidden, editor.redacts, editor.obeys_boxes)
+        left += self.people.left
         if self.flagged_again:
             left.append(whole_image(original))
         self.cleared = self.flagged_again is False
@@ -198,7 +221,7 @@ class RowEdit:
 
     def _changes_everything(self, editor: Editor) -> bool:
         """Whether a rewriting editor has to change the whole image, since what is private may be anywhere in it."""
-        return not editor.redacts and (self.has_unlocalized or not self.has_localized)
+        return not editor.redacts and bool(self.unlocalized)
 
 
 def last_attempt(fields: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -3,8 +3,6 @@
 A `Score` calls one function per part that it has, each of which reads rows and writes score columns into them.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import logging
@@ -21,7 +19,7 @@ from PIL import Image
 
 from u2s_datasets import columns, images
 from u2s_datasets.errors import SetupError, UnreadableImage
-from u2s_datasets.parts import Backend, Detection, Detector, checks
+from u2s_datasets.parts import Backend, Detection, Detector, catalog, checks
 from u2s_datasets.parts.metrics import privacy
 from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.parts.metrics.encoders import ClipEncoder, ImageTextEncoder, LpipsNetwork, MetricNetwork
@@ -42,8 +40,37 @@ NETWORKS: dict[str, tuple[type[MetricNetwork], type[MetricNetwork]]] = {
 }
 """Field of `Score` -> the kind of part that it takes, and the one that `u2s eval` takes by default."""
 
+_WEIGHTS = {"clip": ("clip", "model"), "lpips": ("lpips", "trunk"), "faces": ("onnx_faces", "file")}
+"""Field of `Score` -> the name of a network that takes weights, and the argument for them."""
+
 MODELS = ("judge", "reader", "people")
 """Fields of `Score` that take a model that sees."""
+
+
+def make_network(field: str, given: str | MetricNetwork = "") -> MetricNetwork:
+    """The part for a field of `Score`.
+
+    Args:
+        field: a key of `NETWORKS`.
+        given: its weights: for "clip" a folder or Hub id, for "lpips" a file, for "faces" an .onnx file, or the name of
+            an encoder; "" for the usual ones; or a part as it is.
+
+    Raises:
+        SetupError: the field or the name is unknown, or the part is of another kind.
+    """
+    if field not in NETWORKS:
+        raise SetupError(f"unknown network {field!r}; expected one of: {', '.join(NETWORKS)}")
+    kind, default = NETWORKS[field]
+    made: Any = given
+    if given == "":
+        made = default()
+    elif isinstance(given, str) and field == "faces" and not given.endswith(".onnx"):
+        made = catalog.make("encoder", given, catalog.ENCODERS)
+    elif isinstance(given, str):
+        name, argument = _WEIGHTS[field]
+        made = catalog.make("encoder", name, catalog.ENCODERS, **{argument: given})
+    checks.check_instance(f"scores[{field!r}]", made, kind, f"u2s.{default.__name__}()")
+    return made
 
 
 @dataclass(frozen=True)
@@ -99,6 +126,11 @@ class Score(Step):
         for name in MODELS:
             check_backend(name, getattr(self, name))
         super().check()
+
+    def measures(self, name: str) -> bool:
+        """Whether it was given what it needs to measure this score."""
+        part = SPECS[name].part
+        return not part or getattr(self, part) is not None
 
     def __call__(self, batch: Mapping[str, Any], rank: int | None = None) -> Any:
         """The batch with the scores. Raises `SetupError` if it has no anonymized images, or as every step does."""
@@ -173,7 +205,7 @@ def _find_residue(batch: Sequence[Row], detectors: Sequence[Detector]) -> Iterat
     found: list[list[Detection]] = [[] for _ in unseen]
     flagged: list[list[Detection]] = [[] for _ in unseen]
     for detector in detectors:
-        for i, detections in enumerate(each(unseen, functools.partial(_detect, detector), "error")):
+        for i, detections in enumerate(each(unseen, functools.partial(_detect, detector), "error", check_detections)):
             found[i] += detections or ()
             flagged[i] += [d for d in detections or () if d.score >= detector.flag_threshold]
     for row, all_found, residue in zip(unseen, found, flagged, strict=True):
@@ -196,7 +228,7 @@ def _has_original(row: Row) -> bool:
 
 
 def _detect(detector: Detector, rows: Sequence[Row]) -> Sequence[Sequence[Detection]]:
-    return check_detections(detector.detect([np.asarray(row.edited) for row in rows]))
+    return detector.detect([np.asarray(row.edited) for row in rows])
 
 
 @contextmanager

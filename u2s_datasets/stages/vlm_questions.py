@@ -3,8 +3,6 @@
 Questions and parsers only; the model is any `Backend`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """`u2s bench`, `u2s bench stage1`, `u2s bench edit` and `u2s bench eval`: parse, measure, print a line of JSON."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Callable

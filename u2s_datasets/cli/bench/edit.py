@@ -4,8 +4,6 @@ That order, of the editors' public scripts, is one image at a time with its text
 measured in the same run on the same weights and with the same number of steps.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import resource
 import time

@@ -1,7 +1,5 @@
 """`u2s bench eval`: images per second of each metric, on the bundled photos or a folder's."""
 
-from __future__ import annotations
-
 import timeit
 from collections.abc import Callable
 from functools import partial

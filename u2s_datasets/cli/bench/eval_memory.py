@@ -4,8 +4,6 @@ Both runs are evaluated in a fresh process each, with every formula, an encoder 
 CLIP ViT-L/14's, and the attack on all originals. What grows from one to the other grows with the rows.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

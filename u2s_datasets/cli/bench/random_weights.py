@@ -4,8 +4,6 @@ The numbers are those of the checkpoints' public configurations. What such a mod
 takes, and how much memory, depends on the architecture alone. Needs the extra `models`, also to be imported.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

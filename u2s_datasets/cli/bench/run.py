@@ -4,8 +4,6 @@ The bare pass and the whole job run on the same files with the same worker proce
 both by timing from the first answer. One figure alone means little on a shared machine; the ratio does.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import resource

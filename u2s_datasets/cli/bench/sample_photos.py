@@ -1,7 +1,5 @@
 """A few real photos that are in the scikit-image package and free to use, for the demo, the benches and the tests."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -5,8 +5,6 @@ Rates depend on the architecture and the prompt's length, not on what the weight
 weights is timed as the real one would be, except for how many words it would write; those are set to the answer's.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Sequence

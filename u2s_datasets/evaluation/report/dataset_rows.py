@@ -1,7 +1,5 @@
 """Reads a dataset that went through the steps, in batches, as `runs.reader` reads a folder."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from typing import Any
 

@@ -3,8 +3,6 @@
 The figures are of VISPR's images, which are public, and never of the run's own, so both pages may show them.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

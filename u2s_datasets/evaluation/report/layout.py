@@ -1,7 +1,5 @@
 """What the pages share: the style, the frame, counts and scope at the top, pictures, and what an evaluation adds."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -99,9 +97,9 @@ def section(title: str, content: str) -> str:
 
 def top(report: Summary) -> Iterator[str]:
     """What stands first on both pages: a warning if the run was not verified, the counts, what was looked for."""
-    if report.run.get("verified") is False:
+    if report.unverified:
         yield (
-            '<p class="banner"><b>Unverified.</b> The edited images were not inspected again. '
+            f'<p class="banner"><b>Unverified:</b> {report.unverified:,} of the published images. '
             "Whether something private is left in them is not known.</p>"
         )
     if report.statuses:
@@ -137,11 +135,10 @@ def verdict(report: Summary) -> str:
     safe, edited, held = report.statuses.values()
     if held == report.rows:
         return f"Nothing is published: all {held:,} images are withheld."
-    proof = ""
-    if (verified := report.run.get("verified")) is not None:
-        proof = " and inspected again" if verified is True else " but not inspected again"
+    proof = " and inspected again" if report.unverified == 0 else ""
     parts = [f"{safe:,} in which nothing was found"] * bool(safe) + [f"{edited:,} anonymized{proof}"] * bool(edited)
     rest = f"; {held:,} withheld" if held else ""
+    rest += f"; {report.unverified:,} not verified" if report.unverified else ""
     return f"{safe + edited:,} of {report.rows:,} images are in the public set: {', '.join(parts)}{rest}."
 
 

@@ -1,7 +1,5 @@
 """The two plots of a page with axes: runs by two scores, and precision-recall curves."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

@@ -1,8 +1,6 @@
 """The owner's page, with originals, file names and single rows. Like the public one, it is the same bytes for the same
 folder."""
 
-from __future__ import annotations
-
 import heapq
 import json
 import logging

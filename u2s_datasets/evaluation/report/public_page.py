@@ -4,8 +4,6 @@ It is built from counts, `run.json`, `eval.json` and `data/` alone; it never see
 duration and no place of a file, so that the same folder gives the same bytes.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterator, Sequence

@@ -3,8 +3,6 @@
 The counts must add up, or there is no report (law 2).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path
@@ -22,11 +20,13 @@ from u2s_datasets.evaluation.report.summary import Original, Summary, summarize
 from u2s_datasets.evaluation.report.tables import html_table, join_tables, markdown_table, report_tables, text_table
 from u2s_datasets.parts.metrics.definitions import FEW
 from u2s_datasets.runs.files import PRIVATE_MODE
+from u2s_datasets.runs.layout import Layout
 from u2s_datasets.runs.manifest import read_manifest
 from u2s_datasets.runs.origin import find_origin
-from u2s_datasets.runs.writer import Output
+from u2s_datasets.runs.seal import check_sealed
+from u2s_datasets.runs.writer import Output, finish_change, open_finished
 
-_RUN = ("skipped", "kept_emptied", "names_not_checked", "verified", "inspected_criteria", "not_inspected")
+_RUN = ("skipped", "kept_emptied", "names_not_checked", "inspected_criteria", "not_inspected")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Report(Summary):
             "rows": self.rows,
             **(self.statuses or dict.fromkeys(c.STATUSES)),
             "reasons": self.reasons,
+            "unverified": self.unverified,
         }
         if private:
             plain["detections"] = {k: {"items": n, "images": images} for k, (n, images) in self.detections.items()}
@@ -108,11 +109,32 @@ def report(data: Any, over: str = "all", paper_compat: bool = False, vispr: str 
 
     Raises:
         U2SError: rows in are not safe + anonymized + withheld, or a folder's files disagree about them.
-        SetupError: `data` is neither, or `vispr` is not such a result.
+        SetupError: `data` is neither, a file of the folder is missing or was changed by hand, or `vispr` is not such a
+            result.
     """
+    if isinstance(data, (str, Path)):
+        root = Path(data).expanduser()
+        finish_change(root)
+        if Layout(root).manifest.exists():
+            check_sealed(root, read_manifest(root))
+    return count(data, over, paper_compat, vispr)
+
+
+def count(data: Any, over: str = "all", paper_compat: bool = False, vispr: str | Path | None = None) -> Report:
+    """As `report`, whether the folder's files are those that were written or not; the counts must agree."""
     known = {} if vispr is None else {"inspection": read_inspection(vispr)}
     rows = RunRows(Path(data)) if isinstance(data, (str, Path)) else DatasetRows(data)
-    names = (c.STATUS, c.REASON, c.NOTE, c.PRIVACY_FLAG, c.PRIVACY_REVIEW, *c.SCORE, *c.RACE, c.UNMEASURED)
+    names = (
+        c.STATUS,
+        c.REASON,
+        c.NOTE,
+        c.PROVENANCE,
+        c.PRIVACY_FLAG,
+        c.PRIVACY_REVIEW,
+        *c.SCORE,
+        *c.RACE,
+        c.UNMEASURED,
+    )
     summary = summarize(rows.batches(names), rows, over, paper_compat)
     beyond = {private: summary.beyond.get(private, {}) | known for private in (True, False)}
     made = Report(**vars(summary) | {"beyond": beyond})
@@ -131,7 +153,7 @@ def write_reports(output: Output, original: Original | None = None, max_images: 
         max_images: pictures in the public gallery.
         seed: seed of the gallery's sample.
     """
-    made = report(output.root)
+    made = count(output.root)
     public = made.to_html(max_images=max_images, seed=seed)
     private = made.to_html(private=True, original=original)
     output.write(output.private / "report.html", private.encode(), PRIVATE_MODE)
@@ -146,5 +168,5 @@ def rewrite_reports(out: str | Path) -> None:
     """
     root = Path(out).expanduser()
     source = find_origin(read_manifest(root), to_show=True)
-    with Output(root) as output:
+    with open_finished(root) as output:
         write_reports(output, original=None if source is None else source.original)

@@ -1,7 +1,5 @@
 """The rows of a finished run, with what `u2s eval` measured beside what the run itself did."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Collection, Iterator

@@ -3,8 +3,6 @@
 The columns that hold images are not read at all; eight bytes per row and score stay in memory.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import math
@@ -48,6 +46,7 @@ class Summary:
         rows: rows in.
         statuses: rows per status, None where nothing was anonymized yet.
         reasons: withheld rows per reason code.
+        unverified: publishable rows that are not verified; None where no row says anything of it.
         detections: per category of `privacy_review`, (items, images). Private.
         scores: one distribution per score column that was read.
         race: "before" and "after" -> the entropy of the apparent races, where a model was asked for them.
@@ -60,6 +59,7 @@ class Summary:
     rows: int
     statuses: dict[str, int] | None
     reasons: dict[str, int]
+    unverified: int | None
     detections: dict[str, tuple[int, int]]
     scores: tuple[Distribution, ...]
     race: dict[str, RaceEntropy] = field(default_factory=dict)
@@ -108,6 +108,7 @@ def summarize(
     rows, names = 0, set(getattr(data, "names", ()))
     statuses: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    unverified: Counter[bool] = Counter()
     items: Counter[str] = Counter()
     images: Counter[str] = Counter()
     gathered = _Scores(paper_compat)
@@ -116,6 +117,7 @@ def summarize(
         names.update(batch.schema.names)
         statuses.update(values_of(batch, c.STATUS))
         reasons.update(_withheld_reasons(batch))
+        unverified.update(map(c.is_unverified, values_of(batch, c.STATUS), values_of(batch, c.PROVENANCE)))
         found = _found(batch)
         items.update(category for _, category in found)
         images.update(category for _, category in set(found))
@@ -126,6 +128,7 @@ def summarize(
         rows,
         {s: statuses[s] for s in c.STATUSES} if c.STATUS in names else None,
         dict(_ranked(reasons)),
+        unverified[True] if c.PROVENANCE in names else None,
         {name: (k, images[name]) for name, k in _ranked(items) if name != c.ERROR},
         gathered.distributions(),
         gathered.race(),

@@ -1,7 +1,5 @@
 """What a page draws, as inline SVG of our own few lines, and the text that may stand in it."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -1,7 +1,5 @@
 """The tables of a report, and how a table is written as text, Markdown and HTML."""
 
-from __future__ import annotations
-
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,8 +57,10 @@ def report_tables(report: Summary, private: bool) -> Iterator[Table]:
     for key, title in (("inspected_criteria", "Looked for"), ("not_inspected", "Not looked for")):
         if report.run.get(key):
             yield Table(title, rows=[(printable(name),) for name in report.run[key]])
-    if report.run.get("verified") is False:
-        yield Table("Not verified: the edited images were not inspected again.")
+    if report.unverified:
+        yield Table(
+            f"Not verified: {report.unverified:,} of the published images, which may still show something private."
+        )
     yield from evaluation_tables(report.beyond.get(private, {}), private)
 
 

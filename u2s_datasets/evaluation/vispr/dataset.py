@@ -9,8 +9,6 @@ annotations is read; annotations and images are also found in `ROOT/test2017`, a
 archives may have been unpacked.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

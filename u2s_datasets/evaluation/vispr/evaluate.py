@@ -9,8 +9,6 @@ An image that cannot be read or judged is flagged with a score of 1, as everywhe
 A group that nothing in the profile looks for is not measured.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import importlib
@@ -35,8 +33,9 @@ from u2s_datasets.privacy import criteria as criteria_
 from u2s_datasets.privacy import vispr_attributes as vispr
 from u2s_datasets.stages import profiles
 from u2s_datasets.stages.batch import Row
+from u2s_datasets.stages.changes import Backends
 from u2s_datasets.stages.inspect import Inspect
-from u2s_datasets.stages.profiles import Backends, Profile
+from u2s_datasets.stages.profiles import Profile
 
 RESAMPLES = 2_000
 

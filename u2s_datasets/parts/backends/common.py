@@ -1,7 +1,5 @@
 """What several backends share: requests as models read them, the first tokens of choices, checkpoints on disk."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

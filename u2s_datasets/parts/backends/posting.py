@@ -1,7 +1,5 @@
 """One POST of JSON to one address, by the standard library: no redirects, no proxies, one deadline for all of it."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import email.utils

@@ -1,7 +1,5 @@
 """A backend that gives prescribed answers: for tests, dry runs and examples, without any model."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Requests of one call run side by side, and vLLM's prefix cache keeps what their prompts have in common, images included.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence

@@ -5,8 +5,6 @@ the runner's spawned workers take OpenVINO, one worker per core. Both compute in
 the same input at every call.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Callable
@@ -32,7 +30,7 @@ class OnnxModel:
     """A loaded network with one input. Not safe for concurrent calls; use one per process.
 
     Args:
-        path: the ONNX file.
+        model: the ONNX file, or what stands in one.
         engine: "onnxruntime" or "openvino".
         threads: threads that one call may use, 1 or more.
 
@@ -40,11 +38,11 @@ class OnnxModel:
         SetupError: the engine is unknown or `threads` is below 1.
     """
 
-    def __init__(self, path: str | Path, engine: str = "onnxruntime", threads: int = 1) -> None:
+    def __init__(self, model: str | Path | bytes, engine: str = "onnxruntime", threads: int = 1) -> None:
         check_engine(engine)
         check_int("threads", threads)
         start = _start_onnxruntime if engine == "onnxruntime" else _start_openvino
-        self._run = start(Path(path), threads)
+        self._run = start(model if isinstance(model, bytes) else str(model), threads)
 
     def __call__(self, array: np.ndarray) -> list[np.ndarray]:
         """The network's outputs in the file's order, as arrays that the caller owns.
@@ -79,7 +77,7 @@ def import_openvino() -> Any:
         modules.update(hidden)
 
 
-def _start_onnxruntime(path: Path, threads: int) -> Run:
+def _start_onnxruntime(model: str | bytes, threads: int) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -89,12 +87,12 @@ def _start_onnxruntime(path: Path, threads: int) -> Run:
     # The arena and the memory plans of every shape seen are kept for good, and a dataset has thousands of sizes.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda array: session.run(None, {name: array})
 
 
-def _start_openvino(path: Path, threads: int) -> Run:
+def _start_openvino(model: str | bytes, threads: int) -> Run:
     core = import_openvino().Core()
     settings = {
         "NUM_STREAMS": 1,
@@ -103,7 +101,8 @@ def _start_openvino(path: Path, threads: int) -> Run:
         "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 where the processor has it
         "CPU_RUNTIME_CACHE_CAPACITY": 1000,  # kernels of about 16 shapes; each shape holds 3 MB
     }
-    request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
+    read = core.read_model(model, b"") if isinstance(model, bytes) else core.read_model(model)
+    request = core.compile_model(read, "CPU", settings).create_infer_request()
 
     def run(array: np.ndarray) -> list[np.ndarray]:
         outputs = request.infer([array], share_inputs=True, share_outputs=False)

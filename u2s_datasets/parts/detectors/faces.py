@@ -31,6 +31,8 @@ _STRETCH = (0.93, 1.1)  # how far a side may be from what the scale says, if it 
 _SECOND_SIZES = (32, 64)  # sides of the face in pixels at the second reading
 _CONTEXT = 3  # side of the second reading's crop, in sides of the face
 _SECOND_AT_MOST = 8  # candidates read again per image; those beyond keep their first score
+_LANDMARK_SIZE = 64  # side of the face in pixels where its landmarks are read
+_LANDMARK_THRESHOLD = 0.05  # heat from which a face that is known to be there is read
 
 FACE = Category(
     "face",
@@ -96,6 +98,27 @@ class Faces(Detector):
         """
         return [_detections(self._residue(image, boxes)) for image, boxes in zip(images, edited, strict=True)]
 
+    def landmarks(self, image: np.ndarray, box: Box) -> np.ndarray | None:
+        """(5, 2) float64 x and y in the image's pixels: both eyes, the tip of the nose, both corners of the mouth.
+
+        The left one, as seen, comes first. The face is read again from its crop, always at the same size.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            box: where a face is, or may be.
+
+        Returns:
+            The landmarks; None where nothing in the box looks like a face.
+        """
+        crop, inside = face_crop(image, np.array(box), _LANDMARK_SIZE, _CONTEXT)
+        outputs = self.loaded(_canvas([crop]))
+        rows, points = decode(outputs, 0, _LANDMARK_THRESHOLD), decode_landmarks(outputs, 0, _LANDMARK_THRESHOLD)
+        there = overlap(rows, inside) > 0.3
+        if not there.any():
+            return None
+        best = int(np.argmax(np.where(there, rows[:, 4], -1)))
+        return np.array(box)[:2] + (points[best] - inside[:2]) * (box[2] - box[0]) / (inside[2] - inside[0])
+
     def _detect(self, image: np.ndarray) -> np.ndarray:
         rows = suppress(np.concatenate([self._read(image, scale, self.redact_threshold) for scale in self.scales]))
         if len(rows) == 0 or rows[0, 4] >= self.certain_threshold:
@@ -110,7 +133,7 @@ class Faces(Detector):
         """Mean of the first score and of four readings of the crop: two sizes, each as it is and mirrored."""
         scores = [candidate[4]]
         for size in _SECOND_SIZES:
-            crop, box = _face_crop(image, candidate[:4], size)
+            crop, box = face_crop(image, candidate[:4], size, _CONTEXT)
             outputs = self.loaded(_canvas([crop, crop[:, ::-1]]))
             for n in range(2):
                 found = decode(outputs, n, 0.02)
@@ -173,6 +196,19 @@ def decode(outputs: Sequence[np.ndarray], n: int, threshold: float) -> np.ndarra
     half_h, half_w = np.exp(size[:, row, column]) * _STRIDE / 2
     y, x = (offset[:, row, column] + np.stack([row, column]) + 0.5) * _STRIDE
     return np.stack([x - half_w, y - half_h, x + half_w, y + half_h, heat[0, row, column]], axis=1)
+
+
+def decode_landmarks(outputs: Sequence[np.ndarray], n: int, threshold: float) -> np.ndarray:
+    """(N, 5, 2) float64 x and y of the landmarks of `decode`'s rows, in the same order; see `Faces.landmarks`.
+
+    Args:
+        outputs: as `decode`'s, and the landmarks (B, 10, h, w): five times y and x, from the box's corner in its sides.
+        n, threshold: as `decode`'s.
+    """
+    row, column = np.nonzero(outputs[0][n, 0] > threshold)
+    boxes = decode(outputs, n, threshold)
+    points = outputs[3][n].astype(np.float64)[:, row, column].T.reshape(-1, 5, 2)[:, :, ::-1]
+    return boxes[:, None, :2] + points * (boxes[:, None, 2:4] - boxes[:, None, :2])
 
 
 def suppress(rows: np.ndarray, limit: float = 0.3) -> np.ndarray:
@@ -248,15 +284,25 @@ def _join(found: list[Window], new: Window) -> list[Window]:
     return [*found, new]
 
 
-def _face_crop(image: np.ndarray, box: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A square around the box, resized so that the face's side is about `size`; and the box in it."""
-    reach = max(1, round(float(np.sqrt((box[2:] - box[:2]).prod())) * _CONTEXT / 2))
+def face_crop(image: np.ndarray, box: np.ndarray, size: int, context: int) -> tuple[np.ndarray, np.ndarray]:
+    """A square around the box, black beyond the image, resized so that the face's side is about `size`; the box in it.
+
+    Args:
+        image: (H, W, 3) uint8.
+        box: (x0, y0, x1, y1) float64 in its pixels.
+        size: pixels to a side of the face.
+        context: side of the square in sides of the face.
+
+    Returns:
+        (size · context, size · context, 3) uint8, and the box in its pixels.
+    """
+    reach = max(1, round(float(np.sqrt((box[2:] - box[:2]).prod())) * context / 2))
     x0, y0 = round((box[0] + box[2]) / 2) - reach, round((box[1] + box[3]) / 2) - reach
     height, width = image.shape[:2]
     inside = image[max(y0, 0) : max(y0 + 2 * reach, 0), max(x0, 0) : max(x0 + 2 * reach, 0)]
     borders = (max(-y0, 0), max(y0 + 2 * reach - height, 0), max(-x0, 0), max(x0 + 2 * reach - width, 0))
     square = cv2.copyMakeBorder(inside, *borders, borderType=cv2.BORDER_CONSTANT, value=(0, 0, 0))
-    side = size * _CONTEXT
+    side = size * context
     return resize(square, side, side), (box - [x0, y0, x0, y0]) * (side / (2 * reach))
 
 

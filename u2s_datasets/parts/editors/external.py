@@ -6,8 +6,6 @@ changed, fails. `Anonymize` inspects the rest everywhere, and redacts what such 
 know how to call a program each, in an environment of its own; nothing of those programs is in this package.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -9,8 +9,6 @@ A smooth patch above shoulders is still a head to a face detector, hence the hat
 at 0.2 found 13 of 118 redacted faces, with it none or one.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

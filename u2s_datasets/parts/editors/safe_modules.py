@@ -7,8 +7,6 @@ here split it.
 Source: the Unsafe2Safe paper, section 3.2.2, figure 3 and S2.2.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

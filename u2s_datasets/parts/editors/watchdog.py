@@ -5,8 +5,6 @@ that both hold: if it comes unannounced, that process ends the program with all 
 folder. It needs the standard library alone.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

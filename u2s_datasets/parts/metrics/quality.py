@@ -1,7 +1,5 @@
 """What an edit kept: of the pixels, of how the image looks, of what its caption says. Pure functions on arrays."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ A similarity of two embeddings says little by itself; a rank in a gallery says w
 of the gallery is in memory at a time, so arrays may be `np.memmap`s of any length.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What curators do from the App: decide, edit again, audit, publish. The output first, then the database."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

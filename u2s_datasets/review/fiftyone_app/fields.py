@@ -1,7 +1,5 @@
 """Columns of `datasets` and fields of FiftyOne: which becomes which, and values there and back without loss."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A form for any step, built from the step's own fields: a new field, part or profile shows up without a line here."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import importlib

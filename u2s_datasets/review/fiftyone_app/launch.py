@@ -1,8 +1,6 @@
 """Starting the App on a run: the plugin is put where FiftyOne looks for it, and the server listens to this machine
 alone."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

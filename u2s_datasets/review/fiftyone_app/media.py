@@ -1,7 +1,5 @@
 """The media folder: what the App shows, written there under neutral names and nowhere else."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from dataclasses import dataclass

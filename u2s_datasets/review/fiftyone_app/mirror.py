@@ -1,7 +1,5 @@
 """Bringing a FiftyOne dataset up to date with the output that it shows, in bulk."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What the panel "Privacy review" shows: counts, distributions, the queue, one pair. Bulk reads only."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rows for the bridge, from a run or a dataset: typed columns, and both images as they are stored."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Collection, Iterator

@@ -3,8 +3,6 @@ an image to publish. Every column is a field of both slices, so that a filter wo
 drawn on the originals.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The library's steps on FiftyOne samples: any dataset of images, with or without a run behind it."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The answers that become texts: a review with two captions, in any markdown or in JSON, and an instruction."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

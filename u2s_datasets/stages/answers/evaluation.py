@@ -3,8 +3,6 @@
 What is not beyond doubt raises `UnparsableAnswer`: an empty answer is neither "no text" nor "nobody".
 """
 
-from __future__ import annotations
-
 import re
 
 from u2s_datasets.errors import UnparsableAnswer

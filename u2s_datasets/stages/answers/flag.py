@@ -5,8 +5,6 @@ Anything else raises `UnparsableAnswer`; the step then asks once more, naming th
 withholds the row (law 1).
 """
 
-from __future__ import annotations
-
 import re
 
 from u2s_datasets.errors import UnparsableAnswer

@@ -4,8 +4,6 @@ Nothing is folded or normalised here: a letter that only looks like another stay
 becomes a word that counts. Messages are worded for the model and never repeat its answer, which is private.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """The prompts, text files beside this one, and how they are filled in (paper, figures S8 to S15; our words)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path
