@@ -10,6 +10,7 @@ import u2s_datasets as u2s
 from tests.helpers.fakes import picture
 from u2s_datasets import columns, images
 from u2s_datasets.privacy.kept_columns import check_kept
+from u2s_datasets.privacy.kept_values import KeptColumns
 from u2s_datasets.sources.open import open_source
 
 PIXELS = {"bytes": images.encode(picture(), "png"), "path": None}
@@ -293,12 +294,28 @@ def test_numbers_take_no_memory_that_grows():
     assert sum(len(field.distinct) for field in numbers._fields.values()) <= 4096
 
 
-@pytest.mark.parametrize("feature", [TEXT, List(TEXT), {"said": TEXT}, List({"said": Value("large_string")})], ids=repr)
-def test_texts_are_kept_where_names_are_recognised_or_by_name(feature):
+@pytest.mark.parametrize(
+    "said", ["a dog on the grass", "Margaret", "margaret hollis", "Leeds", "собака", "猫", "a Hollis"]
+)
+@pytest.mark.parametrize(
+    "wrap", [lambda v: v, lambda v: [v], lambda v: {"said": [v, "cat"]}], ids=["text", "list", "struct"]
+)
+def test_texts_are_kept_where_names_are_recognised_or_by_name(wrap, said):
+    feature = {str: TEXT, list: List(TEXT), dict: {"said": List(TEXT)}}[type(wrap(said))]
+    features, rows = {"caption": feature}, [{"caption": wrap("cat")}, {"caption": None}, {"caption": wrap(said)}]
     with pytest.raises(u2s.SetupError, match=r"keep='caption' holds texts.*--text-check presidio.*--allow caption"):
-        check_kept({"caption": feature}, lambda names: [])
-    check_kept({"caption": feature}, lambda names: [], allow=["caption"])
-    check_kept({"caption": feature}, lambda names: [], names_checked=True)
+        check_kept(features, lambda names: rows)
+    check_kept(features, lambda names: rows, allow=["caption"])
+    check_kept(features, lambda names: rows, names_checked=True)
+    kept, emptied = KeptColumns(features).judge(rows[2])
+    assert kept == {"caption": None} and emptied["caption"] >= 1
+
+
+@pytest.mark.parametrize("values", [["cat", "dogs", None], ["one", "two", "three"], [["red", "open"], []], ["A wall"]])
+def test_texts_of_one_or_two_common_words_are_classes(values):
+    feature = List(TEXT) if isinstance(values[0], list) else TEXT
+    assert reason_of(feature, values) is None
+    assert KeptColumns({"x": feature}).judge({"x": values[0]}) == ({"x": values[0]}, {})
 
 
 @pytest.mark.parametrize(

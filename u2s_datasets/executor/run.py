@@ -261,7 +261,7 @@ class RunPlan:
         return {
             "rows": self.rows,
             "skipped": self.source.skipped,
-            "names_not_checked": unchecked_texts(self.source.kept, self.text_check is not None),
+            "names_not_checked": unchecked_texts(self.source.kept, self._allowed, self.text_check is not None),
             "verified": self.profile.anonymize.verify,
             "profile": self.profile.name,
             "inspected_criteria": inspected,

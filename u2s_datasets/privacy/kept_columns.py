@@ -5,6 +5,7 @@ An allowlist: whatever is not a text, a number or a class, nor a list or struct 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.privacy import identifying_text
 from u2s_datasets.privacy.kept_numbers import ColumnNumbers, Together, boxes_of, is_class, is_number
 from u2s_datasets.privacy.names import find_name
+from u2s_datasets.privacy.private_words import is_common
 
 _RESERVED = {
     name
@@ -22,6 +24,7 @@ _RESERVED = {
 _TEXT = ("string", "large_string")
 _NUMBER = ("int", "uint", "float")
 _DATED = ("timestamp", "date", "time", "duration", "decimal")
+_WORDS_OF_A_CLASS = 2
 _SHOWN = 5  # class names that a message lists
 
 NOT_CHECKED = "names and addresses were not checked"
@@ -37,11 +40,11 @@ def check_kept(
 ) -> None:
     """Raise `SetupError` for a kept column that may not be published, with the reason and how to allow it.
 
-    Classes, boxes of pixels, label masks, lengths and counts pass, and texts where names are recognised (they are
-    checked row by row). Images, sounds, bytes and types that no rule knows never do, at any depth. All else needs
-    `allow`: names of columns, fields and classes that look like a contact, a date, a person or a place, dates, times,
-    decimals, numbers of no known meaning, for which every number of every row is read, and texts where no recognizer
-    of names is at hand.
+    Classes, boxes of pixels, label masks, lengths and counts pass, texts of one or two common words, and other texts
+    where names are recognised (they are checked row by row). Images, sounds, bytes and types that no rule knows never
+    do, at any depth. All else needs `allow`: names of columns, fields and classes that look like a contact, a date, a
+    person or a place, dates, times, decimals, numbers of no known meaning, for which every number of every row is
+    read, and free texts where no recognizer of names is at hand.
 
     All class names of a kept column stand in the schema of every published file, also those of which each image
     was withheld or which no image has.
@@ -65,19 +68,35 @@ def check_kept(
     judged = {name: feature for name, feature in features.items() if name not in allow}
     for name, feature in judged.items():
         _refuse(name, _identifying_type(name, feature, holds_name))
-    for name in unchecked_texts(judged, names_checked):
-        raise SetupError(
-            f"keep={name!r} holds texts, in which no recognizer looks for names and addresses; give one "
-            f"(--text-check presidio), or say --allow {name} to keep it unchecked"
-        )
+    if not names_checked:
+        _check_texts(_with_texts(judged), read_rows)
     _check_numbers(features, judged, read_rows)
 
 
-def unchecked_texts(features: Mapping[str, Any], names_checked: bool) -> list[str]:
-    """The columns whose texts no recognizer of names reads."""
-    if names_checked:
-        return []
+def unchecked_texts(features: Mapping[str, Any], allow: Sequence[str], names_checked: bool) -> list[str]:
+    """The columns with free texts that were allowed and that no recognizer of names reads."""
+    return [] if names_checked else [name for name in _with_texts(features) if name in allow]
+
+
+def says_class(text: str) -> bool:
+    """Whether a text is what a class may be called: one or two words of `common_words.txt`, which holds no name."""
+    words = re.findall(r"[^\W_]+", text)
+    return len(words) <= _WORDS_OF_A_CLASS and all(map(is_common, words))
+
+
+def _with_texts(features: Mapping[str, Any]) -> list[str]:
     return [name for name, feature in features.items() if any(_dtype(leaf) in _TEXT for leaf in _leaves(feature))]
+
+
+def _check_texts(names: Sequence[str], read_rows: Callable[[Sequence[str]], Iterable[Mapping[str, Any]]]) -> None:
+    """Raise `SetupError` for a column with a text that is longer than a class, or of words that may be names."""
+    for row in read_rows(names) if names else ():
+        for name in names:
+            if not all(map(says_class, identifying_text.iter_strings(row.get(name)))):
+                raise SetupError(
+                    f"keep={name!r} holds texts, in which no recognizer looks for names and addresses; give one "
+                    f"(--text-check presidio), or say --allow {name} to keep it unchecked"
+                )
 
 
 def _check_numbers(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from u2s_datasets.privacy import identifying_text
-from u2s_datasets.privacy.kept_columns import unchecked_texts
+from u2s_datasets.privacy.kept_columns import says_class, unchecked_texts
 from u2s_datasets.privacy.kept_numbers import box_fault, find_numbers, mask_fault
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ class KeptColumns:
     Args:
         features: their types.
         allow: those that may pass although they look identifying.
-        holds_name: whether a recognizer of names finds one in a text; None where none is at hand. Then texts of
+        holds_name: whether a recognizer of names finds one in a text; None where none is at hand. Then free texts of
             columns that are not allowed are emptied.
     """
 
@@ -32,7 +32,7 @@ class KeptColumns:
     @property
     def names_not_checked(self) -> list[str]:
         """The columns with texts in which nobody looked for names."""
-        return unchecked_texts(self.features, self.holds_name is not None)
+        return unchecked_texts(self.features, self.allow, self.holds_name is not None)
 
     def judge(
         self,
@@ -63,8 +63,11 @@ class KeptColumns:
         feature = self.features.get(name)
         if name not in self.allow and size is not None and _fault(name, value, feature, size):
             return None, 1
-        unread = self.holds_name is None and name not in self.allow
-        holds_name = _every_text if unread else None if self.holds_name is None else self._may_hold_name
+        if self.holds_name is None and name not in self.allow:
+            texts = list(identifying_text.iter_strings(value))
+            if not all(map(says_class, texts)):
+                return None, len(texts)
+        holds_name = None if self.holds_name is None else self._may_hold_name
         return identifying_text.withhold_texts(value, private, names, holds_name)
 
     def _may_hold_name(self, text: str) -> bool:
@@ -82,7 +85,3 @@ def _fault(name: str, value: Any, feature: Any, size: tuple[int, int]) -> str | 
     judges = {"box": box_fault, "mask": mask_fault}
     found = (f for f in find_numbers(value, feature, name) if f.kind in judges)
     return next((fault for f in found if (fault := judges[f.kind](f.value, size))), None)
-
-
-def _every_text(text: str) -> bool:
-    return bool(text.strip())

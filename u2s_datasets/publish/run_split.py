@@ -137,7 +137,8 @@ class RunSplit:
     @property
     def names_not_checked(self) -> list[str]:
         """Kept columns with texts in which nobody looked for names."""
-        return unchecked_texts({n: f for n, f in self.features.items() if n in self.kept}, self._names_checked)
+        kept = {name: feature for name, feature in self.features.items() if name in self.kept}
+        return unchecked_texts(kept, self._allow, self._names_checked)
 
     def _public_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """These columns of every public row."""
