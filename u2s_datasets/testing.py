@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts import Backend, Detector, Edit, Editor, Message, Part, Request
+from u2s_datasets.parts import Backend, Detector, Edit, Editor, Message, Part, Request, TextCheck
 
 CHOICES = ("TRUE", "FALSE")  # what a backend is asked to choose between
 
@@ -63,6 +63,36 @@ def check_part(
     found = check(part, [image.convert("RGB") for image in images or _noise()], tolerance)
     _require(found or images is None, part, "finds nothing in images that were given to find something in")
     _require(pickle.dumps(part) == before, part, "pickles to something else after its first use, so caches are missed")
+
+
+def check_text_check(part: TextCheck, telling: str, harmless: str) -> None:
+    """Check a recognizer of names.
+
+    It finds something in the telling text and nothing in the harmless one, the same in a batch, in any order, as alone;
+    every entity has a type, a place within its text and a score in [0, 1]; its pickled state is the same before and
+    after.
+
+    Args:
+        part: an object of your class.
+        telling: a text with a name that it knows.
+        harmless: a text without any.
+
+    Raises:
+        AssertionError: it breaks the contract.
+        SetupError: its model cannot be loaded here.
+    """
+    name, before = type(part).__name__, pickle.dumps(part)
+    found = part.analyze([telling, harmless, ""])
+    assert len(found) == 3, f"{name}.analyze gave {len(found)} answers to 3 texts"
+    assert found[0] and not found[1] and not found[2], (
+        f"{name} finds {found} in a telling, a harmless and an empty text"
+    )
+    for entity in found[0]:
+        within = 0 <= entity.start < entity.end <= len(telling)
+        assert entity.entity_type and within and 0 <= entity.score <= 1, f"{name} found {entity}"
+    assert part.analyze([harmless, telling]) == [found[1], found[0]], f"{name} depends on the batch"
+    assert part.holds_name(telling) and not part.holds_name(harmless), f"{name}.holds_name says otherwise"
+    assert pickle.dumps(part) == before, f"{name} pickles differently after its first use"
 
 
 def check_configuration(part: Part, wrong: Mapping[str, Any] | None = None) -> None:

@@ -8,8 +8,6 @@ another photo's face into the place of each, or fills it by OpenCV's inpainting.
 the faces of honest rewritings.
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
 import json

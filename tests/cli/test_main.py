@@ -38,6 +38,8 @@ TYPED = {
     "image_column": (["--image-column", "photo"], "photo"),
     "keep": (["--keep", "label"], ["label"]),
     "allow": (["--allow", ""], []),
+    "text_check": (["--text-check", "presidio"], "presidio"),
+    "text_check_options": (["--text-check-option", "score_threshold=0.5"], {"score_threshold": 0.5}),
     "limit": (["--limit", "3"], 3),
     "secret": (["--secret", "key"], "key"),
     "shard_size": (["--shard-size", "8"], 8),

@@ -58,7 +58,7 @@ def test_parquet_and_saved_datasets(tmp_path):
     ds.to_parquet(tmp_path / "rows.parquet")
     ds.save_to_disk(tmp_path / "saved")
     for name, src in (("a", "rows.parquet"), ("b", "saved")):
-        facts = u2s.run(tmp_path / src, tmp_path / name, keep=["objects"], **QUICK)
+        facts = u2s.run(tmp_path / src, tmp_path / name, keep=["objects"], allow=["objects"], **QUICK)
         assert (facts["safe"], facts["anonymized"]) == (2, 1)
         rows = public_rows(tmp_path / name)
         assert [row["objects"] for row in rows] == [[1.0, 2.0]] * 3
@@ -133,8 +133,8 @@ def test_a_kept_text_does_not_name_its_own_file(tmp_path):
         "brick.png,x,wall",
     )
     (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
-    facts = u2s.run(folder, tmp_path / "a", keep=["origin", "scene"], **QUICK)
-    assert facts["kept_texts_withheld"] == 1
+    facts = u2s.run(folder, tmp_path / "a", keep=["origin", "scene"], allow=["origin", "scene"], **QUICK)
+    assert facts["kept_texts_withheld"] == 1 and facts["kept_emptied"] == {"origin": 1}
     rows = {(row["origin"], row["scene"]) for row in public_rows(tmp_path / "a")}
     assert rows == {(None, "garden"), ("12 chairs", "no"), ("x", "wall")}
 
@@ -142,7 +142,7 @@ def test_a_kept_text_does_not_name_its_own_file(tmp_path):
     features = Features({"image": Image(), "scene": datasets_value("string")})
     ds = Dataset.from_dict({"image": [value] * 2, "scene": ["Zoe in a garden", "a garden"]}, features=features)
     ds.to_parquet(tmp_path / "rows.parquet")
-    u2s.run(tmp_path / "rows.parquet", tmp_path / "b", keep=["scene"], **QUICK)
+    u2s.run(tmp_path / "rows.parquet", tmp_path / "b", keep=["scene"], allow=["scene"], **QUICK)
     assert {row["scene"] for row in public_rows(tmp_path / "b")} == {None, "a garden"}
 
 

@@ -81,7 +81,15 @@ def record(folder: Path) -> None:
     common = {"seed": 7, "secret": secret, "num_proc": 1, "shard_size": 4}
     u2s.run(source, out / "run", **common)
     table = write_parquet(source, folder / "table.parquet")
-    u2s.run(table, out / "kept", keep=["label", "width", "words"], detectors=["faces"], editor="solid", **common)
+    u2s.run(
+        table,
+        out / "kept",
+        keep=["label", "width", "words"],
+        allow=["words"],
+        detectors=["faces"],
+        editor="solid",
+        **common,
+    )
     _record_mapped(table, out)
     _record_push(u2s, out)
     _record_review(u2s, out)
@@ -123,7 +131,7 @@ def _told(u2s: object) -> object:
 def _record_push(u2s: object, out: Path) -> None:
     about = {"license": "cc-by-4.0", "source_dataset": "org/photos", "source_license": "cc-by-4.0", "dry_run": True}
     for name in ("run", "kept"):
-        plan = u2s.push_to_hub(out / name, "org/photos-safe", allow=["text"], **about)  # type: ignore[attr-defined]
+        plan = u2s.push_to_hub(out / name, "org/photos-safe", allow=["text"] + ["words"] * (name == "kept"), **about)  # type: ignore[attr-defined]
         shown = {"reasons": plan.reasons, "files": plan.files, "columns": plan.columns, "rows": plan.sample}
         (out / f"push_{name}.json").write_text(json.dumps(shown, indent=1, default=str))
         (out / f"push_{name}.md").write_text(plan.card or "")

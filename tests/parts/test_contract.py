@@ -31,6 +31,7 @@ KINDS = {
     "backend": catalog.BACKENDS,
     "editor": catalog.EDITORS,
     "encoder": catalog.ENCODERS,
+    "text check": catalog.TEXT_CHECKS,
 }
 CATALOG = [(kind, name) for kind, entries in KINDS.items() for name in entries]
 
@@ -50,6 +51,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "openai": {"timeout": 0, "retries": -1, "max_pixels": "many"},
     "transformers": {"dtype": "int3", "attention": "none", "batch_size": 0},
     "vllm": {"dtype": "int3", "max_images": 0, "gpu_memory_utilization": 1.5},
+    "presidio": {"score_threshold": 7},
     "solid": {"method": "smear", "cells": 0, "margin": math.nan},
     "flowedit": {"dtype": "int3", "batch_size": 0, "n_max": "all"},
     "instruct_edit": {"dtype": "int3", "num_inference_steps": 2.5},

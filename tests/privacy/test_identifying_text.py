@@ -71,7 +71,7 @@ def test_telling_texts(text):
         "Über allen Gipfeln\nIst Ruh,\nIn allen Wipfeln\n\tSpürest du\r\nKaum einen Hauch",
         "Donaudampfschifffahrtsgesellschaftskapitän, Rindfleischetikettierungsüberwachungsaufgabenübertragung",
         "阳光明媚的下午一只棕色的小狗在公园里追着一个红色的球跑来跑去旁边有两个孩子在笑着看它们玩耍" * 3,
-        "👨‍👩‍👧 at the beach 🏖️, مرحبا\u200f",
+        "👨‍👩‍👧 at the beach 🏖️, مرحبا",
         "dog,cat,person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,bench,bird,horse,sheep,cow,elephant",
         "n02085936-Maltese_dog n02099601-golden_retriever n02106662-German_shepherd n02123045-tabby_cat",
         "Canon EOS 5D Mark IV, EF24-70mm f/2.8L II USM at 50mm",
@@ -183,6 +183,10 @@ def test_what_was_read_stays_home_however_it_is_spaced(text, read):
 )
 def test_chance_letters_stop_nothing(text, read):
     assert identifying_text.withhold_texts(text, [read]) == (text, 0)
+
+
+def test_a_list_of_texts_without_end_stays_home():
+    assert identifying_text.withhold_texts(["a dog on grass " * 200] * 40, []) == ([None] * 40, 40)
 
 
 def test_what_no_rule_knows_is_an_error():

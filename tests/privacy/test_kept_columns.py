@@ -9,11 +9,13 @@ from datasets import Array2D, Audio, ClassLabel, Dataset, Features, Image, Large
 import u2s_datasets as u2s
 from tests.helpers.fakes import picture
 from u2s_datasets import columns, images
-from u2s_datasets.privacy.kept_columns import NumberStatistics, check_kept
+from u2s_datasets.privacy.kept_columns import check_kept
+from u2s_datasets.privacy.kept_values import KeptColumns
 from u2s_datasets.sources.open import open_source
 
 PIXELS = {"bytes": images.encode(picture(), "png"), "path": None}
 MOMENT = datetime.datetime(2021, 3, 4)
+NINES = [1.0, 1.0, 9.0, 9.0]
 FLOAT, INT, TEXT = Value("float64"), Value("int64"), Value("string")
 
 
@@ -78,10 +80,10 @@ def test_no_original_travels_in_a_struct_without_a_type(tmp_path):
         ("meta", List({"taken": TEXT}), [[{"taken": "x"}]] * 30, "its field 'taken'"),
         ("who", ClassLabel(names=["anna@example.org", "other"]), [0] * 30, "e-mail"),
         ("sort", {"of": ClassLabel(names=["12 March 2021"])}, [{"of": 0}] * 30, "a date"),
-        ("x", FLOAT, [48.20849 + i / 7 for i in range(30)], "coordinates"),
-        ("place", List(FLOAT), [[51.50741, -0.12781]] * 30, "coordinates"),
-        ("when", INT, [1_600_000_000 + i for i in range(30)], "seconds since 1970"),
-        ("number", INT, [52_001 + 17 * i for i in range(30)], "identifiers"),
+        ("x", FLOAT, [48.20849 + i / 7 for i in range(30)], "fractions"),
+        ("place", List(FLOAT), [[51.50741, -0.12781]] * 30, "lists of numbers"),
+        ("when", INT, [1_600_000_000 + i for i in range(30)], "numbers above 99"),
+        ("number", INT, [52_001 + 17 * i for i in range(30)], "numbers above 99"),
     ],
 )
 def test_what_looks_identifying_needs_to_be_allowed(tmp_path, name, feature, values, words):
@@ -98,25 +100,69 @@ def test_what_looks_identifying_needs_to_be_allowed(tmp_path, name, feature, val
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([51.50741, float("nan"), 48.8566], "coordinates"),
-        ([51.50741, float("inf"), None, 48.8566], "coordinates"),
-        ([51.50741, 48.8566, 0.0, 0.0, 0.0, 9999.5], "coordinates"),
-        ([1614848461.25, 1614948461.5], "seconds since 1970"),
-        ([4915112345678, 4915112345678, 4917287654321], "seven digits"),
-        ([1, 2, 3, 1234567, 1234567], "seven digits"),
-        ([-51507410, -51507410], "seven digits"),
-        ([52001, 52001, 52018, 52035], "identifiers"),
-        ([3.0] * 5000 + [1614848461.0], "seconds since 1970"),
+        ([51.50741, float("nan"), 48.8566], "fractions"),
+        ([51.0, float("inf"), None, 48.0], "fractions"),
+        ([51.5, 51.5, 48.9, 48.9], "fractions"),
+        ([51.0, 0.0, 51.0, 0.0], "fractions"),
+        ([51, 0, 51, 0, -1], "negative"),
+        ([530_034, 180_381] * 4, "numbers above 99"),
+        ([1_614_848_461, 1_614_848_461], "numbers above 99"),
+        ([44_927] * 9 + [44_928] * 9, "numbers above 99"),
+        ([1961] * 20, "numbers above 99"),
+        (range(40), "as many different numbers as identifiers"),
+        ([i // 2 for i in range(40)], "in the order of the rows"),
+        ([9 - i // 4 for i in range(40)], "in the order of the rows"),
+        ([3] * 5000 + [161_484], "numbers above 99"),
     ],
 )
 def test_numbers_are_judged_whole(values, words):
-    assert words in (reason_of(FLOAT, values) or "")
-    assert words in (reason_of({"deep": List(FLOAT)}, [{"deep": [v]} for v in values]) or "")
+    kind = INT if all(isinstance(v, int) for v in values) else FLOAT
+    assert words in (reason_of(kind, values) or "")
+    assert words in (reason_of({"deep": kind}, [{"deep": v} for v in values]) or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "passes"),
+    [
+        ("width", [1920, 640, 1920, 640], True),
+        ("imageHeight", [4000, 3000, 3000, 4000], True),
+        ("num_people", [120, 3, 120, 3], True),
+        ("people", [120, 3, 120, 3], False),
+        ("people", [2, 3, 2, 3], True),
+        ("height", [1.75, 1.8] * 4, False),
+        ("width", [44_927] * 4, False),
+        ("count", [530_034] * 4, False),
+        ("stars", [1, 5, 4, 5, 1, 4], True),
+        ("num_cups", [1.0, 2.0, 1.0, 2.0, None], True),
+    ],
+)
+def test_lengths_and_counts_pass(name, values, passes):
+    kind = INT if all(isinstance(v, int) for v in values) else FLOAT
+    assert (reason_of(kind, values, name) is None) is passes
+
+
+def test_classes_are_not_row_numbers_nor_digits():
+    many = ClassLabel(names=[f"breed {chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(200)])
+    assert "nearly as many classes as rows" in reason_of(many, range(200))
+    assert reason_of(many, [i % 50 for i in range(200)]) is None
+    digits = ClassLabel(names=list("0123456789"))
+    assert reason_of(digits, [0, 7, 9, 4]) is None
+    assert "lists of numbers" in reason_of(List(digits), [[0, 7, 9, 4, 6, 0, 0, 1, 8]])
+
+
+def test_digits_in_columns_of_their_own_are_read_together():
+    rows = [{f"p{chr(97 + k)}": (7 * i * i + 3 * i * k + k) % 10 for k in range(9)} for i in range(60)]
+    rows = [row | {"pa": i % 10, "pb": i // 10 * 7 % 10} for i, row in enumerate(rows)]
+    features = dict.fromkeys(rows[0], INT)
+    with pytest.raises(u2s.SetupError, match="one of 9 numbers that together are another in nearly every row"):
+        check_kept(features, lambda names: rows)
+    check_kept(features, lambda names: rows, allow=list(features))
+    check_kept(features, lambda names: [dict.fromkeys(features, i % 4) for i in range(60)])
 
 
 def test_one_telling_field_is_not_hidden_by_another():
-    rows = [{"w": 640.5, "v": 51.50741 + i} for i in range(9)]
-    assert "coordinates" in reason_of({"w": FLOAT, "v": FLOAT}, rows)
+    rows = [{"w": 64, "v": 51.50741 + i} for i in range(9)]
+    assert "x.v: fractions" in reason_of({"w": INT, "v": FLOAT}, rows)
 
 
 def test_whole_columns_are_read_from_every_kind_of_source(tmp_path):
@@ -130,28 +176,55 @@ def test_whole_columns_are_read_from_every_kind_of_source(tmp_path):
     picture().save(tmp_path / "folder/b.png")
     (tmp_path / "folder/metadata.csv").write_text("file_name,n\na.png,3\nb.png,49151123456\n")
     for where in ("saved", "tables", "folder"):
-        with pytest.raises(u2s.SetupError, match="seven digits"):
+        with pytest.raises(u2s.SetupError, match="numbers above 99"):
             open_source(str(tmp_path / where), keep=["n"])
 
 
-def test_pixels_and_embeddings_as_numbers_need_to_be_allowed():
-    assert "pixels" in reason_of(List(List(Value("uint8"))), [[[7, 8] * 20] * 40])
-    assert reason_of(List(List(Value("uint8"))), [[[7, 8]]] * 900) is None
-
-
 @pytest.mark.parametrize(
-    ("feature", "value"),
+    ("name", "feature", "value"),
     [
-        (List(Value("uint8")), list(range(256)) * 3),  # 16 x 16 RGB
-        (List(Value("int8")), [(7 * i) % 255 - 127 for i in range(512)]),
-        (List(Value("bool")), [True, False] * 32),  # a perceptual hash
-        (List(List(Value("bool"))), [[True, False] * 48] * 64),
-        ({"objects": List({"bbox": List(FLOAT), "q": List(INT)})}, {"objects": [{"bbox": [1.0] * 4, "q": [5] * 65}]}),
+        ("x", List(FLOAT), [0.01 * i for i in range(63)]),
+        ("x", List(List(Value("uint8"))), [[7 * i + j for i in range(9)] for j in range(7)]),
+        ("x", List(List(Value("uint8"))), [[7, 8] * 20] * 40),
+        ("mask", List(Value("uint8")), list(range(256)) * 3),
+        ("mask", List(FLOAT), [0.25] * 63),
+        ("mask", List(List(Value("uint8"))), [[(37 * i * j) % 251 for i in range(32)] for j in range(32)]),
+        ("mask", List(List(Value("bool"))), [[True, False] * 48] * 64),
+        ("label_mask", List(List(Value("uint8"))), [[0] * 9] * 7),
+        ("segmentation", List(List(INT)), [[8 * (i // 8) + j // 8 for i in range(64)] for j in range(64)]),
+        ("segmentation", List(List(FLOAT)), [[239.97, 260.24, 222.04, 270.49] * 20] * 3),
+        ("keypoints", List(List(INT)), [[120, 80, 2] * 17] * 5),
+        ("x", List(INT), [1961, 3, 3]),
+        ("x", List(INT), [0, 7, 9, 4, 6, 0, 0, 1, 8]),
+        ("x", List(INT), [44_927]),
+        ("x", List(Value("bool")), [True, False] * 32),
+        (
+            "x",
+            {"objects": List({"bbox": List(FLOAT), "q": List(INT)})},
+            {"objects": [{"bbox": [9.0] * 4, "q": [5] * 65}]},
+        ),
+        ("bbox", List(FLOAT), [51.50741, -0.12781]),
+        ("bbox", List(INT), [0, 7, 9, 4, 6, 0, 0, 1, 8]),
+        ("bbox", List(FLOAT), [530_034.0, 180_381.0, 12.0, 12.0]),
+        ("bbox", List(FLOAT), [51.5, -30.1, 51.6, -30.0]),
+        ("bbox", List(FLOAT), [0.31, 0.42, 0.11, 0.25]),
+        ("bbox", List(FLOAT), [0.0, float("nan"), 9.0, 9.0]),
+        (
+            "objects",
+            {"bbox": List(List(FLOAT)), "area": List(INT)},
+            {"bbox": [NINES], "area": [7946018]},
+        ),
+        (
+            "objects",
+            {"bbox": List(List(FLOAT)), "score": List(FLOAT)},
+            {"bbox": [NINES], "score": [0.97]},
+        ),
+        ("objects", {"bbox": List(List(FLOAT)), "n": List(INT)}, {"bbox": [NINES], "n": [0, 7, 9]}),
     ],
-    ids=["pixels", "embedding", "hash", "bitmap", "beside_boxes"],
 )
-def test_small_contents_as_numbers_need_to_be_allowed(feature, value):
-    assert "numbers in a row, as pixels, hashes" in reason_of(feature, [None, value], "x")
+def test_contents_digits_and_places_as_numbers_need_to_be_allowed(name, feature, value):
+    for rows in ([value], [None, value, value, None], [value] * 30):
+        assert f"say --allow {name}" in (reason_of(feature, rows, name) or "")
 
 
 def test_hashes_as_text_and_by_name_need_to_be_allowed():
@@ -162,6 +235,7 @@ def test_hashes_as_text_and_by_name_need_to_be_allowed():
 
 BOX = [12.34567, 30.25811, 55.12345, 60.98765]
 ONE = {"bbox": BOX, "crowd": False, "area": 12.5}
+MASK = [[int(20 < i < 50 and 9 < j < 40) for i in range(96)] for j in range(64)]
 
 
 @pytest.mark.parametrize(
@@ -173,32 +247,28 @@ ONE = {"bbox": BOX, "crowd": False, "area": 12.5}
         ("objects", {"bbox": List(List(FLOAT)), "category": List(ClassLabel(names=["a"]))}, {"bbox": [BOX, None]}),
         ("objects", List({"bbox": List(FLOAT), "crowd": Value("bool")}), [{"bbox": BOX, "crowd": True}]),
         ("objects", List({"bbox": List(FLOAT), "crowd": Value("bool"), "area": FLOAT}), [ONE] * 120),
-        ("objects", {"bbox": List(List(FLOAT)), "area": List(INT)}, {"bbox": [BOX] * 120, "area": [7] * 120}),
-        ("bbox", List(INT), [12, 30, 55, 60] * 30),
-        ("bboxes", List(List(INT)), [[12, 30, 55, 60, 1]] * 30),
-        ("mask", List(List(Value("bool"))), [[True, False] * 48] * 64),
-        ("objects", List({"mask": List(List(Value("bool")))}), [{"mask": [[True, False] * 48] * 64}]),
-        ("segmentation", List(List(FLOAT)), [[239.97, 260.24, 222.04, 270.49] * 20] * 3),
-        ("keypoints", List(List(INT)), [[120, 80, 2] * 17] * 5),
+        ("objects", {"bbox": List(List(FLOAT)), "area": List(INT)}, {"bbox": [BOX] * 120, "area": [2047] * 120}),
+        (
+            "objects",
+            {"bbox": List(List(INT)), "category": List(INT)},
+            {"bbox": [[1, 2, 30, 40]] * 3, "category": [1, 17, 44]},
+        ),
+        ("bbox", List(INT), [-1, 0, 641, 480]),
+        ("mask", List(List(Value("bool"))), [[bool(v) for v in row] for row in MASK]),
+        ("masks", List(List(List(Value("uint8")))), [MASK, MASK]),
+        ("objects", List({"mask": List(List(Value("uint8")))}), [{"mask": MASK}]),
     ],
 )
 def test_boxes_masks_and_their_like_travel(name, feature, value):
     assert reason_of(feature, [value, None], name) is None
 
 
-def test_a_list_that_is_no_box_is_read_under_any_name():
-    assert "coordinates" in reason_of(List(FLOAT), [[51.50741, -0.12781]], "bbox")
-
-
 @pytest.mark.parametrize(
     ("feature", "values"),
     [
-        (Value("float32"), [0.5, 0.25] * 15),
         (Value("int32"), [1, 2, 3] * 10),
-        (Value("large_string"), ["a dog"]),
         (Value("bool"), [True, None]),
         (List(ClassLabel(names=["cat", "dog"])), [[0, 1]]),
-        (List(TEXT), [["a", "b"]]),
         ({"width": INT, "height": INT}, [{"width": 4000, "height": 3000}] * 3),
         (FLOAT, []),
     ],
@@ -216,7 +286,105 @@ def test_columns_that_are_written_here_are_never_kept(name):
 
 
 def test_numbers_take_no_memory_that_grows():
-    numbers = NumberStatistics()
+    from u2s_datasets.privacy.kept_numbers import ColumnNumbers
+
+    numbers = ColumnNumbers("width", INT)
     for i in range(10_000):
-        numbers.add(10**7 + i)
-    assert not numbers.distinct
+        numbers.add({"width": i}, {})
+    assert sum(len(field.distinct) for field in numbers._fields.values()) <= 4096
+
+
+@pytest.mark.parametrize(
+    "said", ["a dog on the grass", "Margaret", "margaret hollis", "Leeds", "собака", "猫", "a Hollis"]
+)
+@pytest.mark.parametrize(
+    "wrap", [lambda v: v, lambda v: [v], lambda v: {"said": [v, "cat"]}], ids=["text", "list", "struct"]
+)
+def test_texts_are_kept_where_names_are_recognised_or_by_name(wrap, said):
+    feature = {str: TEXT, list: List(TEXT), dict: {"said": List(TEXT)}}[type(wrap(said))]
+    features, rows = {"caption": feature}, [{"caption": wrap("cat")}, {"caption": None}, {"caption": wrap(said)}]
+    with pytest.raises(u2s.SetupError, match=r"keep='caption' holds texts.*--text-check presidio.*--allow caption"):
+        check_kept(features, lambda names: rows)
+    check_kept(features, lambda names: rows, allow=["caption"])
+    check_kept(features, lambda names: rows, names_checked=True)
+    kept, emptied = KeptColumns(features).judge(rows[2])
+    assert kept == {"caption": None} and emptied["caption"] >= 1
+
+
+@pytest.mark.parametrize("values", [["cat", "dogs", None], ["one", "two", "three"], [["red", "open"], []], ["A wall"]])
+def test_texts_of_one_or_two_common_words_are_classes(values):
+    feature = List(TEXT) if isinstance(values[0], list) else TEXT
+    assert reason_of(feature, values) is None
+    assert KeptColumns({"x": feature}).judge({"x": values[0]}) == ({"x": values[0]}, {})
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["golden retriever", "tabby cat"],
+        ["dog", "cat", "traffic light", "T-shirt/top", "n02085936-Maltese_dog"],
+        ["apple_pie", "french_fries", "hen-of-the-woods"],
+        ["0", "1", "2"],
+    ],
+)
+def test_names_of_classes_that_are_things_pass(names):
+    assert reason_of(ClassLabel(names=names), [0, 0]) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["dog", "Margaret Hollis"], "'Margaret Hollis' looks like a person's name"),
+        (["anna_baker", "other"], "'anna_baker' looks like a person's name"),
+        (["JohnSmith", "other"], "'JohnSmith' looks like a person's name"),
+        (["Zhang Wei", "Łukasz", "François"], "'Łukasz' looks like a person's name"),
+        (["Paris", "Leeds"], "of its 2 classes 'Paris' looks like a place, 'Leeds' looks like a place"),
+        (["new york", "sea"], "'new york' looks like a place"),
+        (["собака", "Иван Петров"], "a script whose names"),
+        (["王小明", "猫"], "a script whose names"),
+        (["14 Oak Lane", "other"], "holds an address"),
+        (["AB12 CDE", "other"], "holds a licence plate"),
+        (["m.hollis (at) mail.example"], "holds an e-mail address"),
+        (["dog", "do\u200bg"], "holds invisible characters"),
+    ],
+)
+def test_names_of_classes_that_are_persons_or_places_are_listed(names, words):
+    assert words in reason_of(ClassLabel(names=names), [0, 0]).replace(
+        "'Paris' looks like a person's name", "'Paris' looks like a place"
+    )
+    check_kept({"x": ClassLabel(names=names)}, lambda _: [], ["x"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "+44 20 7946 0018",
+        "020 7946 0018",
+        "14 Oak Lane",
+        "Margaret Hollis",
+        "margaret_hollis",
+        "annaBaker",
+        "Иван",
+        "m.h@mail.example",
+        "AB12 CDE",
+    ],
+)
+def test_names_of_columns_and_fields_that_are_contacts_or_persons_need_to_be_allowed(name):
+    assert f"keep={name!r}" in reason_of(INT, [1, 1], name)
+    assert f"the name of its field {name!r} looks like" in reason_of({name: INT}, [{name: 1}] * 2)
+
+
+@pytest.mark.parametrize("name", ["label", "objects", "num_people", "is_outdoor", "Width", "scene", "5_o_Clock_Shadow"])
+def test_plain_names_of_columns_pass(name):
+    assert reason_of(INT, [1, 1], name) is None
+
+
+def test_a_recognizer_reads_the_names_of_classes():
+    def judge(names, holds_name):
+        check_kept({"kind": ClassLabel(names=names)}, lambda _: [], (), True, holds_name)
+
+    judge(["собака", "кошка"], lambda text: False)
+    with pytest.raises(u2s.SetupError, match="'tall_man' looks like a name"):
+        judge(["dog", "tall_man"], lambda text: text == "tall man")
+    with pytest.raises(u2s.SetupError, match="'Margaret Hollis' looks like a person"):
+        judge(["Margaret Hollis", "dog"], lambda text: False)

@@ -29,8 +29,8 @@ def mapped(**more) -> Dataset:
     return Dataset.from_dict(rows, features=types).map(STEP, batched=True)
 
 
-def split(data, name: str = "train", keep=None, secret: bytes = SECRET) -> DatasetSplit:
-    return DatasetSplit(data, name, secret, keep)
+def split(data, name: str = "train", keep=None, secret: bytes = SECRET, allow=("mood",)) -> DatasetSplit:
+    return DatasetSplit(data, name, secret, keep, allow=allow)
 
 
 def rows(data, **options) -> list[dict]:

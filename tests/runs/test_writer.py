@@ -204,7 +204,7 @@ def _disagree(*_):
 
 @pytest.mark.parametrize("status", [None, "unsafe"])
 def test_only_rows_of_a_known_status_are_written(tmp_path, status):
-    row = dict.fromkeys([*c.PUBLIC, *c.PRIVATE]) | {"kept": {}, "kept_texts_withheld": 0, c.STATUS: status}
+    row = dict.fromkeys([*c.PUBLIC, *c.PRIVATE]) | {"kept": {}, "kept_emptied": {}, c.STATUS: status}
     with Output(tmp_path / "out") as output:
         output.resume({"source": "x"})
         with pytest.raises(u2s.U2SError, match="rows of unknown status"):
@@ -214,14 +214,18 @@ def test_only_rows_of_a_known_status_are_written(tmp_path, status):
 
 def test_kept_columns_named_like_our_own_do_not_clash(tmp_path):
     kept = {"kept": "one", "kept_texts_withheld": 70, "row_id": "mine", "reason_code": "none"}
-    pipeline = Pipeline(profile(detectors=["tests.helpers.fakes:RedSquares"]), b"0123456789abcdef")
+    pipeline = Pipeline(
+        profile(detectors=["tests.helpers.fakes:RedSquares"]),
+        b"0123456789abcdef",
+        allow=["kept", "row_id", "reason_code"],
+    )
     (row,) = pipeline([Item("a.png", images.encode(picture(), "png"), kept)])
     features = Features({name: Value("int32" if name == "kept_texts_withheld" else "string") for name in kept})
     done: list[dict] = []
     with Output(tmp_path / "out") as output:
         output.resume({"source": "x"})
         output.add_shard(done, 0, [row], features)
-    assert (done[0].kept_texts_withheld, done[0].reasons) == (0, {})
+    assert (done[0].kept_emptied, done[0].reasons) == ({}, {})
     (public,), (private,) = public_rows(tmp_path / "out"), private_rows(tmp_path / "out")
     assert list(public) == [*c.PUBLIC, "kept", "kept_texts_withheld", "reason_code"]
     assert (public["kept"], public["kept_texts_withheld"]) == ("one", 70)

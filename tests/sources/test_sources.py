@@ -31,7 +31,7 @@ def test_class_folders_and_metadata(tmp_path):
         (tmp_path / name).parent.mkdir()
         picture().save(tmp_path / name)
     (tmp_path / "metadata.csv").write_text("file_name,caption,boxes\ncats/a.png,a grey cat,3\n")
-    source = open_source(str(tmp_path), keep=["label", "caption"])
+    source = open_source(str(tmp_path), keep=["label", "caption"], allow=["caption"])
     assert source.kept == Features({"label": ClassLabel(names=["cats", "dogs"]), "caption": Value("string")})
     assert [item.kept for item in source.read(0, 2)] == [
         {"label": 0, "caption": "a grey cat"},

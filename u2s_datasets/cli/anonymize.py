@@ -42,6 +42,8 @@ OPTIONS = OptionTable(
         "image_column": Flag(metavar="NAME"),
         "keep": Flag(metavar="A,B", parse=lambda _, value: arguments.names(value)),
         "allow": Flag(metavar="A,B", parse=lambda _, value: arguments.names(value)),
+        "text_check": Flag(metavar="NAME"),
+        "text_check_options": Flag("--text-check-option", "NAME=VALUE", arguments.settings, repeats=True),
         "limit": Flag(metavar="N"),
         "secret": Flag(metavar="FILE"),
         "shard_size": Flag(metavar="N"),

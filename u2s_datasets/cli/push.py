@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from u2s_datasets.cli.arguments import names
+from u2s_datasets.cli.arguments import names, settings
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts.docstrings import argument_docs
 from u2s_datasets.publish.options import PushOptions
@@ -76,6 +76,8 @@ def _parsed(option: dataclasses.Field[Any], value: Any) -> Any:
         return names(value)
     if value is None or not kind.startswith("Mapping"):
         return value
+    if option.name == "text_check_options":
+        return settings(option.metadata["flag"], value)
     pairs = _pairs(option.metadata["flag"], option.metadata["keywords"]["metavar"], value)
     try:
         return {name: float(text) for name, text in pairs.items()} if "float" in kind else pairs

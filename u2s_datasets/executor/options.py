@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
@@ -17,6 +17,7 @@ from u2s_datasets.stages.changes import ProfileChanges
 
 if TYPE_CHECKING:
     from u2s_datasets.executor.pools import Pool
+    from u2s_datasets.parts import TextCheck
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,11 @@ class RunOptions(ProfileOptions):
         split: split of a dataset that has several.
         image_column: image column of a dataset; default: found by its type.
         keep: columns to publish along; 'label' is the class folder of a file.
-        allow: kept columns that may pass although they look identifying.
+        allow: kept columns that may pass although they look identifying; texts of theirs are not searched for names
+            unless a text check is given.
+        text_check: name of a recognizer of names in kept texts, or in Python one as it is; default: none, and texts
+            are kept of allowed columns only.
+        text_check_options: arguments of the text check, such as model=en_core_web_lg; see docs/publishing.md.
         limit: only this many rows, the first ones.
         secret: file with the key of the row ids; default: made and kept in private/.
         shard_size: source rows per shard.
@@ -70,6 +75,8 @@ class RunOptions(ProfileOptions):
     image_column: str | None = None
     keep: Sequence[str] = ()
     allow: Sequence[str] = ()
+    text_check: str | TextCheck | None = None
+    text_check_options: Mapping[str, Any] | None = None
     limit: int | None = None
     secret: str | Path | None = None
     shard_size: int = 256

@@ -6,12 +6,15 @@ from typing import Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import RowError
-from u2s_datasets.parts import Part
-from u2s_datasets.privacy import identifying_text
+from u2s_datasets.images.stored import pixel_size
+from u2s_datasets.parts import Part, TextCheck
+from u2s_datasets.privacy.kept_values import KeptColumns
 from u2s_datasets.runs.identity import row_id
 from u2s_datasets.sources.base import Item
 from u2s_datasets.stages.batch import Row, class_names
 from u2s_datasets.stages.profiles import Profile
+
+_IMAGE = columns.ANONYMIZED_IMAGE
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,15 @@ class Pipeline:
         profile: the steps.
         secret: key of the row ids.
         kept: the typed columns that the user keeps, of which a step may read some.
+        allow: those of them that may leave although they look identifying.
+        text_check: what looks for names in their texts; None where nothing does.
     """
 
     profile: Profile
     secret: bytes
     kept: Mapping[str, Any] = field(default_factory=dict)
+    allow: Sequence[str] = ()
+    text_check: TextCheck | None = None
 
     def prepare(self) -> None:
         """Load every model, so that one that cannot be loaded stops the run before its first row.
@@ -35,7 +42,8 @@ class Pipeline:
             SetupError: naming the part and what is wrong with it.
         """
         editing = list(parts_of(self.profile.anonymize))
-        for part in (*editing, *(p for p in parts_of(self.profile.score) if p not in editing)):
+        checking = () if self.text_check is None else (self.text_check,)
+        for part in (*editing, *(p for p in parts_of(self.profile.score) if p not in editing), *checking):
             _ = part.loaded  # loads it
 
     def __call__(self, items: Sequence[Item], given: Sequence[Mapping[str, Any]] | None = None) -> list[dict[str, Any]]:
@@ -74,13 +82,18 @@ class Pipeline:
         names = [name for name in self.profile.anonymize.required() if name not in own]
         return {name: class_names(self.kept[name], [item.kept[name]])[0] for name in names} | dict(own)
 
+    @property
+    def _judged(self) -> KeptColumns:
+        holds_name = None if self.text_check is None else self.text_check.holds_name
+        return KeptColumns(self.kept, self.allow, holds_name)
+
     def answer(self, item: Item, fields: dict[str, Any]) -> dict[str, Any]:
         """What is written of an item: a row's columns, its identity, and the kept columns that do not identify it."""
         review = fields.get(columns.PRIVACY_REVIEW) or ()
         private = [i["item"] for i in review if i["category"] != columns.ERROR and i["item"]]
-        kept, stopped = identifying_text.withhold_texts(item.kept, private, item.own_names())
+        kept, emptied = self._judged.judge(item.kept, private, item.own_names(), pixel_size(fields[_IMAGE]))
         identity = {columns.ROW_ID: row_id(self.secret, item.source), columns.SOURCE: item.source}
-        return {**fields, **identity, "kept": kept, "kept_texts_withheld": stopped}
+        return {**fields, **identity, "kept": kept, "kept_emptied": emptied}
 
 
 def parts_of(part: Part) -> Iterator[Part]:

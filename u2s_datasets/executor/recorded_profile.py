@@ -13,7 +13,7 @@ from typing import Any
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.executor.pipeline import parts_of
-from u2s_datasets.parts import Detector, catalog
+from u2s_datasets.parts import Detector, TextCheck, catalog
 from u2s_datasets.runs.manifest import read_manifest
 from u2s_datasets.stages.anonymize import Anonymize
 from u2s_datasets.stages.caption import Caption
@@ -63,6 +63,21 @@ def run_profile(folder: Path, **options: Any) -> Profile:
         gate = Gate(**{name: gate[name] for name in ("above", "at_most", "residue", "strict")})
         gate.check()
     return Profile(recorded["profile"], anonymize, score, gate)
+
+
+def recorded_text_check(folder: Path) -> TextCheck | None:
+    """What looked for names in a run's kept texts, with all its settings; None if nothing did.
+
+    Raises:
+        SetupError: it cannot be made again, or cannot work here.
+    """
+    settings = read_manifest(folder)["configuration"].get("text_check_settings", "None")
+    made = _Factory(()).make(_parsed(settings, ""), "text check")
+    if made is not None and not isinstance(made, TextCheck):
+        raise SetupError(f"the run's text check is recorded as {settings:.200}, which is none; run it again")
+    if made is not None:
+        made.check()
+    return made
 
 
 def _restored(
@@ -134,7 +149,7 @@ class _Factory:
         for cls in (*_STEPS, *map(type, self.detectors)):
             if cls.__name__ == class_name:
                 return cls
-        tables = (catalog.DETECTORS, catalog.BACKENDS, catalog.EDITORS, catalog.ENCODERS)
+        tables = (catalog.DETECTORS, catalog.BACKENDS, catalog.EDITORS, catalog.ENCODERS, catalog.TEXT_CHECKS)
         for path, _ in (entry for table in tables for entry in table.values()):
             module, _, attribute = path.partition(":")
             if attribute == class_name:

@@ -24,12 +24,14 @@ from u2s_datasets.executor.ordering import RowRange
 from u2s_datasets.executor.pipeline import Pipeline, parts_of
 from u2s_datasets.executor.pools import Pool, complete_pools
 from u2s_datasets.images.stored import stored_size
-from u2s_datasets.parts import Editor, Part
+from u2s_datasets.parts import Editor, Part, TextCheck
 from u2s_datasets.parts.docstrings import documented_by
 from u2s_datasets.parts.fingerprint import code_digest
 from u2s_datasets.parts.metrics.encoders import MetricNetwork
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
+from u2s_datasets.parts.text_checks import make_text_check
 from u2s_datasets.privacy.criteria import CriteriaLike
+from u2s_datasets.privacy.kept_columns import unchecked_texts
 from u2s_datasets.runs.manifest import Shard, count_rows
 from u2s_datasets.runs.object_store import output_at
 from u2s_datasets.runs.writer import Output, check_apart
@@ -79,6 +81,8 @@ def run(
     image_column: str | None = None,
     keep: Sequence[str] = (),
     allow: Sequence[str] = (),
+    text_check: str | TextCheck | None = None,
+    text_check_options: Mapping[str, Any] | None = None,
     secret: str | Path | None = None,
     limit: int | None = None,
     shard_size: int = 256,
@@ -120,11 +124,17 @@ def _run(src: str | Path, out: str | Path, options: RunOptions) -> dict[str, Any
     if options.ray:
         engine = RayPools(options.ray_address, complete_pools(chosen, options.pools, options.num_proc))
     check_apart(src, out)
+    text_check = make_text_check(options.text_check, options.text_check_options)
     source = open_source(
-        str(src), split=options.split, image_column=options.image_column, keep=options.keep, allow=options.allow
+        str(src),
+        split=options.split,
+        image_column=options.image_column,
+        keep=options.keep,
+        allow=options.allow,
+        holds_name=None if text_check is None else text_check.holds_name,
     )
     _check_required(source, chosen)
-    plan = RunPlan(source, chosen.with_engine("openvino", threads=1), options, engine)
+    plan = RunPlan(source, chosen.with_engine("openvino", threads=1), options, engine, text_check)
     if options.dry_run:
         return {**plan.summary(), "dry_run": True}
     with opened as output:
@@ -170,12 +180,14 @@ class RunPlan:
         profile: what is done with it.
         options: of the run.
         engine: Ray, if it drives the run.
+        text_check: what looks for names in kept texts; None where nothing does.
     """
 
     source: Source
     profile: Profile
     options: RunOptions
     engine: RayPools | None = None
+    text_check: TextCheck | None = None
 
     @cached_property
     def rows(self) -> int:
@@ -184,13 +196,19 @@ class RunPlan:
 
     @cached_property
     def parts(self) -> list[Part]:
-        """Every part of both steps."""
-        return [*parts_of(self.profile.anonymize), *parts_of(self.profile.score)]
+        """Every part of both steps, and what reads the kept texts."""
+        checking = () if self.text_check is None else parts_of(self.text_check)
+        return [*parts_of(self.profile.anonymize), *parts_of(self.profile.score), *checking]
 
     @cached_property
     def on_gpu(self) -> bool:
         """Whether a part wants a GPU."""
         return any(part.on_gpu for part in self.parts)
+
+    @property
+    def _allowed(self) -> list[str]:
+        allow = self.options.allow
+        return [allow] if isinstance(allow, str) else list(allow)
 
     def versions(self) -> dict[str, str]:
         """Versions of what shapes the rows."""
@@ -204,6 +222,8 @@ class RunPlan:
             "anonymize": _without_seeds(self.profile.anonymize.config()),
             "gate": None if self.profile.gate is None else self.profile.gate.config(),
             "kept_columns": list(self.source.kept),
+            "allowed_columns": sorted({*self._allowed}),
+            "text_check": None if self.text_check is None else self.text_check.config(),
             "shard_size": self.options.shard_size,
             "code": code_digest(),
         }
@@ -219,6 +239,7 @@ class RunPlan:
         private = {
             "seed": self.profile.anonymize.seed,
             "parts": steps,
+            "text_check_settings": repr(self.text_check),
             "weights": sorted(weights - {""}),
             "foreign_code": sorted(code_digest(m) for m in modules if not m.startswith("u2s_datasets.")),
         }
@@ -240,6 +261,7 @@ class RunPlan:
         return {
             "rows": self.rows,
             "skipped": self.source.skipped,
+            "names_not_checked": unchecked_texts(self.source.kept, self._allowed, self.text_check is not None),
             "verified": self.profile.anonymize.verify,
             "profile": self.profile.name,
             "inspected_criteria": inspected,
@@ -259,7 +281,7 @@ class RunPlan:
         left = self.rows - sum(shard.rows for shard in shards)
         if ranges:
             output.withdraw()
-        pipeline = Pipeline(self.profile, secret, self.source.kept)
+        pipeline = Pipeline(self.profile, secret, self.source.kept, self._allowed, self.text_check)
         workers = self._workers(pipeline, left)
         began, first_rows, writing = time.monotonic(), None, 0.0
         # This imports `datasets`, which takes seconds: now, and not at the first shard, while the workers wait.

@@ -31,6 +31,22 @@ def stored_bytes(image: Any) -> bytes | None:
     return data
 
 
+def pixel_size(image: Any) -> tuple[int, int] | None:
+    """(width, height) of a stored image, from its header alone; None if it has no bytes, or no header that is read."""
+    import io
+
+    from PIL import Image
+
+    data, _ = _bytes_and_path(image)
+    if data is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            return opened.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None
+
+
 def stored_size(image: Any) -> int:
     """How many bytes a stored image has, for dividing the work; 0 if it has none on this machine."""
     data, path = _bytes_and_path(image)

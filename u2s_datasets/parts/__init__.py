@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Part,
         Request,
         Shipped,
+        TextCheck,
     )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Part",
     "Request",
     "Shipped",
+    "TextCheck",
 ]
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from u2s_datasets.errors import SetupError
 from u2s_datasets.images import Box, grow_evenly
 from u2s_datasets.parts.fingerprint import code_digest
+from u2s_datasets.privacy.recognizers import Entity
 
 _LOAD = threading.RLock()  # reentrant, since loading a part may load a part inside it
 
@@ -274,6 +275,29 @@ class Editor(Part):
             RowError: a row failed; unless it is `PartlyFailed`, the caller then tries the rows one by one.
         """
         raise NotImplementedError
+
+
+class TextCheck(Part):
+    """Texts in, the names of persons and places in them out, in Presidio's vocabulary.
+
+    It reads the kept texts of a run or a push beside the patterns of `privacy.recognizers`, which are always there. A
+    text in which it finds anything stays home.
+    """
+
+    entities: tuple[str, ...]
+    """What it looks for, in Presidio's words, such as ("PERSON", "LOCATION")."""
+
+    def analyze(self, texts: Sequence[str]) -> list[list[Entity]]:
+        """What is found in each text; a text that it cannot read, such as one of another language, is a hit, too.
+
+        Raises:
+            RowError: a text could not be analysed; it stays home.
+        """
+        raise NotImplementedError
+
+    def holds_name(self, text: str) -> bool:
+        """Whether anything is found in a text."""
+        return bool(self.analyze([text])[0])
 
 
 # Functions and not methods: a class below `Part` may give these names to its own.

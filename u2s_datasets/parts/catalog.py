@@ -64,6 +64,10 @@ EDITORS: dict[str, Entry] = {
     "safe_instruct_pix2pix": _entry("editors.safe_attention:SafeInstructPix2Pix"),
 }
 
+TEXT_CHECKS: dict[str, Entry] = {
+    "presidio": _entry("text_checks.presidio:PresidioText"),
+}
+
 
 @functools.cache
 def known_detectors() -> tuple[Detector, ...]:
@@ -86,9 +90,9 @@ def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> A
     """The part of this name.
 
     Args:
-        kind: what it is, for errors: "detector", "editor", "backend" or "encoder".
+        kind: what it is, for errors: "detector", "editor", "backend", "encoder" or "text check".
         name: a key of `entries`, or "package.module:Class".
-        entries: `DETECTORS`, `EDITORS`, `BACKENDS` or `ENCODERS`.
+        entries: `DETECTORS`, `EDITORS`, `BACKENDS`, `ENCODERS` or `TEXT_CHECKS`.
         arguments: constructor arguments, which go before those of the catalog.
 
     Raises:
@@ -104,7 +108,12 @@ def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> A
         raise SetupError(
             f"{kind} {name!r} cannot be imported: {error}; check the names, and that PYTHONPATH has its folder"
         ) from error
-    bases: dict[str, type[parts.Part]] = {"detector": parts.Detector, "editor": parts.Editor, "backend": parts.Backend}
+    bases: dict[str, type[parts.Part]] = {
+        "detector": parts.Detector,
+        "editor": parts.Editor,
+        "backend": parts.Backend,
+        "text check": parts.TextCheck,
+    }
     base = bases.get(kind, parts.Part)
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise SetupError(f"{kind} {name!r} is of another kind; give a subclass of u2s_datasets.parts.{base.__name__}")

@@ -15,59 +15,17 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-_MONTH = (
-    "(?:jan(?:uary|uar|v|vier)?|janner|enero|ene|feb(?:ruary|ruar|rero)?|fevr?(?:ier)?|mar(?:ch|s|z|zo)?|maerz"
-    "|apr(?:il)?|avr(?:il)?|abr(?:il)?|may|mayo|mai|june?|juni|juin|junio|july?|juli|juil(?:let)?|julio"
-    "|aug(?:ust)?|aout|agosto|sept?(?:ember|embre|iembre)?|setiembre|o[ck]t(?:ober|obre|ubre)?"
-    "|nov(?:ember|embre|iembre)?|de[cz](?:ember|embre)?|dic(?:iembre)?)(?![a-z])"
-)
-_GAP = r"[\s.,_/'-]{0,3}"
+from u2s_datasets.privacy.plain_text import MAX_CHARS, plain, refusal
+from u2s_datasets.privacy.recognizers import RECOGNIZERS
 
-# Every quantifier is bounded, so that the time grows with a text's length and no faster.
-_PATTERNS = {
-    "encoded data": re.compile(r"[A-Za-z0-9+/=_-]{80}"),
-    "control characters": re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ud800-\uf8ff\U000f0000-\U0010ffff]"),
-    "a digest or key": re.compile(
-        r"(?<![^\W_])(?:(?:0x)?[0-9a-f]{16}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-)", re.IGNORECASE
-    ),
-    "an e-mail address": re.compile(r"[\w.+-]{1,64}@[\w-]{1,64}\.\w"),
-    "an account": re.compile(r"(?<![\w@])@[^\W\d_]\w"),
-    "a link": re.compile(
-        r"\b(?:[a-z][a-z0-9+]{1,9}://|www\.)\S|(?<![\w-])[\w-]{1,63}(?:\.[\w-]{1,63}){0,5}\.[a-z]{2,24}/\w"
-        r"|\w\.(?:com|org|net|edu|gov|info|biz)(?!\w)",
-        re.IGNORECASE,
-    ),
-    "a file name": re.compile(
-        r"[\w)]\.(?:jpe?g|png|gif|webp|tiff?|bmp|hei[cf]|avif|dng|nef|cr[23w]|arw|raw|mp4|mov|pdf)(?![^\W_])",
-        re.IGNORECASE,
-    ),
-    "a path": re.compile(r"(?:[A-Za-z]:[\\/]|\\\\|~?/)[\w.-]{1,255}[/\\]|(?<!\S)~?/\w"),
-    "a date": re.compile(
-        r"(?<![^\W_])\d{1,4}[-/._]\d{1,2}[-/._]\d{1,4}(?!\d)"
-        r"|(?<!\d)\d{1,2}[-/.]\s\d{1,2}[-/.]\s\d{4}(?!\d)"
-        r"|(?<!\d)(?:19|20)\d\d[-/._ ]?(?:0[1-9]|1[0-2])[-/._ ]?(?:0[1-9]|[12]\d|3[01])(?!\d)"
-        r"|\d{1,4}\s?[年년]\s?\d{1,2}\s?[月월]"
-        rf"|(?<!\d)(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th|er)?{_GAP}(?:(?:of|de|del|the)\s)?(?<![a-z]){_MONTH}"
-        rf"|(?<!\d)(?:0?[1-9]|[12]\d|3[01]){_MONTH}"
-        rf"|(?<![a-z]){_MONTH}{_GAP}(?:(?:of|de|del|the)\s)?(?:\d{{1,2}}|\d{{4}})(?!\d)",
-        re.IGNORECASE,
-    ),
-    "coordinates": re.compile(
-        r"-?\d{1,3}[.,]\d{3,15}\s*[,;/\s]\s*-?\d{1,3}[.,]\d{3}"
-        r"|\d{1,3}(?:[.,]\d{1,15})?\s*[°º˚]\s*(?:\d{1,2}(?:[.,]\d{1,15})?\s*['′’‘´]|[NSEWO](?!\w))"
-        r"|\d{1,3}[.,]\d{3,15}\s*[°º˚]?\s*[NSEWO](?!\w)|\d{1,3}\s\d{1,2}\s\d{1,2}(?:[.,]\d{1,15})?\s?[NSEWO](?!\w)"
-    ),
-    # Digits behind a letter do not count, unless there are seven in a row; n02085936 is a WordNet synset.
-    "a long number": re.compile(
-        r"(?<![^\W_])(?<!\.)\+?\d(?:[ ()./_-]{0,2}\d){6}|(?<![\d.])(?!(?<=(?<![^\W_])n)\d{8}(?!\d))\d{7}"
-    ),
-}
 _IDENTIFYING_NAME = re.compile(
-    r"(?:^|_|\d)(?:id|ids|uid|uuid|guid|key|hash|md5|sha\d*|lat|latitude|lon|lng|long|longitude|gps|coords?"
+    r"(?:^|_|\d)(?:id|ids|idx|index|indices|rownum|rowid|uid|uuid|guid|key|hash|md5|sha\d*|lat|latitude|lon|lng|long"
+    r"|longitude|gps|coords?"
     r"|coordinates|geo|location|address|street|date|datetime|day|month|year|time|timestamp|created|taken|birth|dob"
     r"|phone|tel|zip|postcode|ssn|passport|iban|serial|ip|file|filename|path|filepath|url|name|names|firstname"
     r"|lastname|surname|fullname|email|user|username|login|account|author|owner|patient|exif|[adpw]hash|blurhash"
-    r"|thumb|thumbs|thumbhash|thumbnail|thumbnails|emb|embed|embedding|embeddings)(?:_|\d|$)"
+    r"|thumb|thumbs|thumbhash|thumbnail|thumbnails|emb|embed|embedding|embeddings|vec|vector|vectors|feat|feats|features"
+    r"|latent|latents|logits|easting|northing|utm|mgrs|altitude|elevation|epoch|born|postal|plz|plate)(?:_|\d|$)"
 )
 # Random base 64 changes between letters and digits after every fourth character, base 85 after every seventh; words
 # and names such as "n02085936-Maltese" hardly do so twice.
@@ -76,6 +34,7 @@ _PIECE = re.compile(r"[^\s,;:|()\[\]{}'\"]+")
 _NUMBER = re.compile(r"[+-]?\d*\.?\d+\.?(?:e[+-]?\d+)?|(?:0?x)?(?:[0-9a-f]{2}){1,8}|true|false", re.IGNORECASE)
 _MAX_MIXED_CHARS = 80  # in words of alternating letters and digits: beyond it the text is data in base 32, 64 or 85
 _MAX_NUMBERS = 63  # as many as a kept column may list: more are pixels or the bytes of a file
+_MAX_TOGETHER = 25 * MAX_CHARS  # characters of a list of texts, which are read twice more, joined
 
 _RUN = re.compile(r"[^\W_]+")
 _CAMEL = re.compile("(?<=[a-zà-öø-ÿа-яё])(?=[A-ZÀ-ÖØ-ÞА-ЯЁ])")
@@ -90,17 +49,19 @@ _PASSING = (bool, int, float, decimal.Decimal, datetime.date, datetime.time, dat
 
 
 def find_pii_pattern(text: str) -> str | None:
-    """What in a text could identify somebody by its form alone, such as "a date"; None for a harmless text.
+    """Why a text is stopped by its form alone: it is refused whole, or holds such as "a date"; None if it is harmless.
 
-    Month names are recognised in English, German, French and Spanish.
+    See `plain_text.refusal` and `recognizers.RECOGNIZERS`.
     """
-    return next(_pii_patterns(text), None)
+    return refusal(text) or next(_pii_patterns(text), None)
 
 
 def _pii_patterns(text: str) -> Iterator[str]:
-    plain = without_accents(text)
-    yield from (kind for kind, pattern in _PATTERNS.items() if pattern.search(text) or pattern.search(plain))
-    if _is_encoded_data(plain):
+    spellings = {text, plain(text), without_accents(plain(text))}
+    for recognizer in RECOGNIZERS:
+        if any(next(recognizer.analyze(spelling), None) for spelling in spellings):
+            yield recognizer.says
+    if _is_encoded_data(without_accents(text)):
         yield "encoded data"
 
 
@@ -119,7 +80,12 @@ def is_identifying_name(name: str) -> bool:
     return bool(_IDENTIFYING_NAME.search(words))
 
 
-def withhold_texts(value: Any, private: Sequence[str], names: Sequence[str] = ()) -> tuple[Any, int]:
+def withhold_texts(
+    value: Any,
+    private: Sequence[str],
+    names: Sequence[str] = (),
+    holds_name: Callable[[str], bool] | None = None,
+) -> tuple[Any, int]:
     """A kept value with None in place of every text that leaks, and the number of these texts.
 
     The texts of a list are also judged joined, since a number or an address may stand there in pieces; if they leak
@@ -129,6 +95,7 @@ def withhold_texts(value: Any, private: Sequence[str], names: Sequence[str] = ()
         value: text, or lists and dicts of it. Numbers, dates and None pass: `kept_columns.check_kept` judged them.
         private: the private texts of the same row.
         names: names of the row's own file, whole: beside `dog_01.jpg` a text may speak of a dog.
+        holds_name: whether a recognizer of names finds one in a text; None where there is none.
 
     Raises:
         TypeError: a value of a type that no rule knows, such as bytes.
@@ -140,7 +107,10 @@ def withhold_texts(value: Any, private: Sequence[str], names: Sequence[str] = ()
         public = FoldedText(text)
         return any(map(public.shares_words, private_texts)) or any(name in public.joined for name in file_names)
 
-    kept = _without_leaks(value, says_private)
+    def leaks(text: str) -> bool:
+        return says_private(text) or (holds_name is not None and holds_name(text))
+
+    kept = _without_leaks(value, leaks)
     return kept, len(list(iter_strings(value))) - len(list(iter_strings(kept)))
 
 
@@ -167,6 +137,8 @@ def _leak_together(pieces: Sequence[str], left: Sequence[str], says_private: Cal
     """
     if not left or len(pieces) < 2:
         return False
+    if sum(map(len, pieces)) > _MAX_TOGETHER:
+        return True
     found = _patterns_across(left)
     if len(left) < len(pieces):  # what leaks alone, such as a domain, may end what stands before it
         found |= _patterns_across(pieces) - {kind for piece in pieces for kind in _pii_patterns(piece)}
@@ -174,8 +146,9 @@ def _leak_together(pieces: Sequence[str], left: Sequence[str], says_private: Cal
 
 
 def _patterns_across(pieces: Sequence[str]) -> set[str]:
-    # Without spaces plain words look like data and class ids like numbers; both are found with spaces as well.
-    return {*_pii_patterns(" ".join(pieces))} | ({*_pii_patterns("".join(pieces))} - {"encoded data", "a long number"})
+    # Without spaces plain words look like data and class ids like numbers and keys; all are found with spaces as well.
+    glued = {*_pii_patterns("".join(pieces))} - {recognizer.says for recognizer in RECOGNIZERS if recognizer.of_tokens}
+    return {*_pii_patterns(" ".join(pieces))} | glued
 
 
 def iter_strings(value: Any) -> Iterator[str]:

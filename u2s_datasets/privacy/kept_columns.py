@@ -3,9 +3,6 @@
 An allowlist: whatever is not a text, a number or a class, nor a list or struct of these, is refused at any depth.
 """
 
-from __future__ import annotations
-
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,34 +10,39 @@ from typing import Any
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError
 from u2s_datasets.privacy import identifying_text
+from u2s_datasets.privacy.kept_numbers import ColumnNumbers, Together, boxes_of, is_class, is_number
+from u2s_datasets.privacy.names import find_name
+from u2s_datasets.privacy.private_words import is_common
 
 _RESERVED = {
     name
     for value in (v for k, v in vars(columns).items() if k.isupper())
     for name in ((value,) if isinstance(value, str) else value if isinstance(value, tuple) else ())
-} - {*columns.STATUSES, columns.ERROR} | {"kept_texts_withheld"}
+} - {*columns.STATUSES, columns.ERROR} | {"kept_texts_withheld", "kept_emptied"}
 _TEXT = ("string", "large_string")
 _NUMBER = ("int", "uint", "float")
 _DATED = ("timestamp", "date", "time", "duration", "decimal")
-_BOXES = {"bbox", "bboxes", "box", "boxes", "bounding_box", "bounding_boxes", "objects"}
-_MASK = re.compile(r"mask|segment|polygon|keypoint", re.IGNORECASE)
-_MOST_NUMBERS = 63
-"""Numbers per row that cannot be contents: a thumbnail of 8 x 8 pixels and a perceptual hash have 64."""
-_MOST_COORDINATES = 1000
-"""The same for a column whose name says that it holds boxes, masks, polygons or keypoints."""
+_WORDS_OF_A_CLASS = 2
+_SHOWN = 5  # class names that a message lists
+
+NOT_CHECKED = "names and addresses were not checked"
+"""What summaries, reports and cards say of a text column that was allowed where nothing recognised names."""
 
 
 def check_kept(
     features: Mapping[str, Any],
     read_rows: Callable[[Sequence[str]], Iterable[Mapping[str, Any]]],
     allow: Sequence[str] = (),
+    names_checked: bool = False,
+    holds_name: Callable[[str], bool] | None = None,
 ) -> None:
     """Raise `SetupError` for a kept column that may not be published, with the reason and how to allow it.
 
-    Classes, boxes, masks of booleans and texts pass (texts are checked row by row). Images, sounds, bytes and types
-    that no rule knows never do, at any depth. Names of columns and fields, class names, dates, times, decimals and
-    numbers that look like identifiers, times, coordinates or contents need `allow`; for this every number of every
-    row is read. Those of a mask, a polygon or keypoints are known by their names.
+    Classes, boxes of pixels, label masks, lengths and counts pass, texts of one or two common words, and other texts
+    where names are recognised (they are checked row by row). Images, sounds, bytes and types that no rule knows never
+    do, at any depth. All else needs `allow`: names of columns, fields and classes that look like a contact, a date, a
+    person or a place, dates, times, decimals, numbers of no known meaning, for which every number of every row is
+    read, and free texts where no recognizer of names is at hand.
 
     All class names of a kept column stand in the schema of every published file, also those of which each image
     was withheld or which no image has.
@@ -49,26 +51,69 @@ def check_kept(
         features: the kept columns and their types.
         read_rows: given names of columns, returns the values of these in every row.
         allow: names of kept columns that may pass although they look identifying.
+        names_checked: whether a recognizer of names reads every text.
+        holds_name: what it says of a text, for the names of classes; None if it is not at hand now.
 
     Raises:
         SetupError: a kept column may not be published, or `allow` names one that is not kept.
     """
     for name in set(allow) - set(features):
         raise SetupError(f"allow={name!r} is not a kept column; name it in --keep as well")
-    found: dict[str, dict[str, NumberStatistics]] = {}
     for name, feature in features.items():
         if name in _RESERVED:
             raise SetupError(f"keep={name!r} is a column that this program writes; rename it in the source")
         _check_types(name, feature)
-        if name not in allow:
-            _refuse(name, _identifying_type(name, feature))
-            if any(_dtype(leaf).startswith((*_NUMBER, "bool")) for leaf in _leaves(feature)):
-                found[name] = {}
-    for row in read_rows(list(found)) if found else ():
-        for name, statistics in found.items():
-            _add_row(row.get(name), features[name], name, statistics)
-    for name, statistics in found.items():
-        _refuse(name, next((reason for field in statistics.values() if (reason := field.reason())), None))
+    judged = {name: feature for name, feature in features.items() if name not in allow}
+    for name, feature in judged.items():
+        _refuse(name, _identifying_type(name, feature, holds_name))
+    if not names_checked:
+        _check_texts(_with_texts(judged), read_rows)
+    _check_numbers(features, judged, read_rows)
+
+
+def unchecked_texts(features: Mapping[str, Any], allow: Sequence[str], names_checked: bool) -> list[str]:
+    """The columns with free texts that were allowed and that no recognizer of names reads."""
+    return [] if names_checked else [name for name in _with_texts(features) if name in allow]
+
+
+def says_class(text: str) -> bool:
+    """Whether a text is what a class may be called: one or two words of `common_words.txt`, which holds no name."""
+    words = re.findall(r"[^\W_]+", text)
+    return len(words) <= _WORDS_OF_A_CLASS and all(map(is_common, words))
+
+
+def _with_texts(features: Mapping[str, Any]) -> list[str]:
+    return [name for name, feature in features.items() if any(_dtype(leaf) in _TEXT for leaf in _leaves(feature))]
+
+
+def _check_texts(names: Sequence[str], read_rows: Callable[[Sequence[str]], Iterable[Mapping[str, Any]]]) -> None:
+    """Raise `SetupError` for a column with a text that is longer than a class, or of words that may be names."""
+    for row in read_rows(names) if names else ():
+        for name in names:
+            if not all(map(says_class, identifying_text.iter_strings(row.get(name)))):
+                raise SetupError(
+                    f"keep={name!r} holds texts, in which no recognizer looks for names and addresses; give one "
+                    f"(--text-check presidio), or say --allow {name} to keep it unchecked"
+                )
+
+
+def _check_numbers(
+    features: Mapping[str, Any],
+    judged: Mapping[str, Any],
+    read_rows: Callable[[Sequence[str]], Iterable[Mapping[str, Any]]],
+) -> None:
+    numeric = {n: f for n, f in features.items() if any(is_number(leaf) or is_class(leaf) for leaf in _leaves(f))}
+    numbers = {name: ColumnNumbers(name, feature) for name, feature in judged.items() if name in numeric}
+    together = Together({name: judged[name] for name in numbers})
+    for row in read_rows(list(numeric)) if numbers else ():
+        boxes = boxes_of(row, numeric)
+        together.add(row)
+        for column in numbers.values():
+            column.add(row, boxes)
+    for name, column in numbers.items():
+        _refuse(name, column.reason())
+    if numbers:
+        _refuse(next(iter(numbers)), together.reason())
 
 
 def _refuse(name: str, reason: str | None) -> None:
@@ -110,23 +155,49 @@ def _check_types(name: str, feature: Any) -> None:
             )
 
 
-def _identifying_type(name: str, feature: Any) -> str | None:
+def _identifying_type(name: str, feature: Any, holds_name: Callable[[str], bool] | None) -> str | None:
     """Why a column's name, fields, classes or types may identify; None if they do not."""
     from datasets import ClassLabel
 
-    if identifying_text.is_identifying_name(name):
-        return "its name"
+    if (kind := _identifying_name(name)) is not None:
+        return f"its name {kind}".strip()
     for field in _field_names(feature):
-        if identifying_text.is_identifying_name(field):
-            return f"the name of its field {field!r}"
+        if (kind := _identifying_name(field)) is not None:
+            return f"the name of its field {field!r} {kind}".strip()
     for leaf in _leaves(feature):
         if isinstance(leaf, ClassLabel):
-            for label in leaf.names:
-                if kind := identifying_text.find_pii_pattern(label):
-                    return f"class {label!r} holds {kind}"
-        elif leaf.dtype.startswith(_DATED):
+            if reason := _identifying_classes(leaf.names, holds_name):
+                return reason
+        elif _dtype(leaf).startswith(_DATED):
             return f"its type {leaf.dtype}"
     return None
+
+
+def _identifying_name(name: str) -> str | None:
+    """How the name of a column or field may identify, "" if by itself as "user_id" does; None if it does not."""
+    if identifying_text.is_identifying_name(name):
+        return ""
+    found = identifying_text.find_pii_pattern(name) or find_name(name)
+    return f"looks like {found}" if found else None
+
+
+def _identifying_classes(names: Sequence[str], holds_name: Callable[[str], bool] | None) -> str | None:
+    """Why the names of classes may identify, with the first few that do."""
+
+    def kind_of(label: str) -> str | None:
+        if holds_name is not None and holds_name(label.replace("_", " ")):
+            return "a name"
+        return find_name(label, any_script=holds_name is not None)
+
+    for label in names:
+        if kind := identifying_text.find_pii_pattern(label):
+            return f"class {label!r} holds {kind}"
+    found = {label: kind for label in names if (kind := kind_of(label))}
+    if not found:
+        return None
+    shown = ", ".join(f"{label!r} looks like {kind}" for label, kind in list(found.items())[:_SHOWN])
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f"of its {len(names)} classes {shown}{more}"
 
 
 def _dtype(leaf: Any) -> str:
@@ -134,86 +205,3 @@ def _dtype(leaf: Any) -> str:
     from datasets import Value
 
     return leaf.dtype if type(leaf) is Value else ""
-
-
-def _add_row(value: Any, feature: Any, column: str, found: dict[str, NumberStatistics]) -> None:
-    """Add one row's numbers to those found so far, by field; boxes are passed over, and a number for each is usual."""
-    boxes = 0
-    for path, number in _numbers(value, feature, column, column):
-        if path is None:
-            boxes += 1
-            continue
-        if path not in found:
-            coordinates = _MASK.search(path) or path.rpartition(".")[2].lower() in _BOXES
-            found[path] = NumberStatistics(_MOST_COORDINATES if coordinates else _MOST_NUMBERS)
-        found[path].add(number)
-    for statistics in found.values():
-        statistics.end_row(boxes)
-
-
-def _numbers(value: Any, feature: Any, name: str, path: str) -> Iterator[tuple[str | None, Any]]:
-    """(path, number) of every number and boolean of a value; (None, box) for a box. Masks of booleans are left out."""
-    if value is None:
-        return
-    if isinstance(feature, dict):
-        for key, inner in feature.items():
-            yield from _numbers(value.get(key), inner, key, f"{path}.{key}")
-    elif hasattr(feature, "feature"):
-        if name.lower() in _BOXES and len(value) == 4 and _dtype(feature.feature).startswith(_NUMBER):
-            yield None, value
-        else:
-            for item in value:
-                yield from _numbers(item, feature.feature, name, path)
-    elif _dtype(feature).startswith(_NUMBER) or (_dtype(feature) == "bool" and not _MASK.search(path)):
-        yield path, value
-
-
-class NumberStatistics:
-    """What is known of the numbers of one column or field, in memory that does not grow with them.
-
-    Args:
-        most_per_row: how many numbers a row may have.
-    """
-
-    def __init__(self, most_per_row: int = _MOST_NUMBERS) -> None:
-        self.most_per_row = most_per_row
-        self.finite = self.integers = self.fractions = self.beyond_tenths = self.beyond_hundredths = 0
-        self.in_row = self.largest_row = 0
-        self.large: float | None = None
-        self.distinct: set[int] = set()  # below seven digits each, so two million at most
-
-    def add(self, number: float | None) -> None:
-        """Add one number; None, infinities and NaN only count as one more in the row."""
-        self.in_row += 1
-        if number is None or not math.isfinite(number):
-            return
-        self.finite += 1
-        if abs(number) >= 1_000_000:
-            self.large = number if self.large is None else self.large
-        elif float(number).is_integer():
-            self.integers += 1
-            self.distinct.add(int(number))
-        else:
-            self.fractions += 1
-            if abs(number) <= 180:  # degrees; 5e-5 is how far a float32 may be off at 180
-                self.beyond_tenths += abs(number - round(number, 1)) > 5e-5
-                self.beyond_hundredths += abs(number - round(number, 2)) > 5e-5
-
-    def end_row(self, boxes: int = 0) -> None:
-        """End a row that has so many boxes; one number for each of them is not counted."""
-        self.in_row, self.largest_row = 0, max(self.in_row - boxes, self.largest_row)
-
-    def reason(self) -> str | None:
-        """Why the numbers look like identifiers, times, coordinates or contents; None if they do not."""
-        if self.largest_row > self.most_per_row:
-            return f"up to {self.largest_row} numbers in a row, as pixels, hashes, file contents and embeddings have"
-        if self.large is not None:
-            times = 9e8 <= abs(self.large) <= 4e9 or 9e11 <= abs(self.large) <= 4e12
-            return "seconds since 1970" if times else "numbers of seven digits and more, as identifiers have"
-        # A hundredth of a degree is about a kilometre, so finer fractions may tell a place.
-        if 2 * self.beyond_hundredths >= self.fractions > 0 or self.beyond_tenths == self.finite >= 2:
-            return "coordinates"
-        largest = max(map(abs, self.distinct), default=0)
-        if self.integers >= 2 and largest >= 10_000 and 2 * len(self.distinct) > self.integers:
-            return "distinct large whole numbers, as identifiers are"
-        return None

@@ -91,8 +91,7 @@ def terms_of_item(text: str, read: bool = False) -> PrivateTerms:
     rare = {
         word.folded
         for word in _words(_with_camel_case_split(text))
-        if not _is_common(word.text)
-        and len(word.text) > (1 if word.text[0].isupper() or not word.text.isascii() else 2)
+        if not is_common(word.text) and len(word.text) > (1 if word.text[0].isupper() or not word.text.isascii() else 2)
     }
     found = PrivateTerms(frozenset(rare), joined=_runs_around(text, rare)) | terms_of_description(text)
     return found | _phrases(text) if read else found
@@ -102,7 +101,7 @@ def terms_of_description(text: str) -> PrivateTerms:
     """The private terms of a text that describes: digits, names and quotations."""
     words = _words(_with_camel_case_split(text))
     names = {word for word in words if word.is_name and len(word.text) > 1}
-    common = {word for word in names if _is_common(word.text)}
+    common = {word for word in names if is_common(word.text)}
     private = {word.folded for word in names - common}
     private |= {word.folded for word in words if any(c.isdigit() for c in word.text)}
     found = PrivateTerms(
@@ -217,7 +216,7 @@ def _respaced(text: str, runs: Iterable[Run]) -> Iterator[Run]:
     line = f" {' '.join(public.runs)} "
     for run in runs:
         joined = "".join(run)
-        known = f" {' '.join(run)} " in line or _is_common(joined)
+        known = f" {' '.join(run)} " in line or is_common(joined)
         if not known and (len(joined) > 2 or not joined.isalpha()) and public.contains(joined):
             yield run
 
@@ -226,7 +225,7 @@ def _long_numbers(text: str) -> set[str]:
     return {re.sub(r"\D", "", number) for number in _LONG_NUMBER.findall(text)}
 
 
-def _is_common(word: str) -> bool:
+def is_common(word: str) -> bool:
     """Whether it is a single letter, or a word of `common_words.txt` with one of the usual endings."""
     low, known = word.casefold(), _common_words()
     if len(low) == 1 and low.isascii() and low.isalpha():

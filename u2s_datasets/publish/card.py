@@ -15,6 +15,7 @@ from huggingface_hub import CardData, DatasetCard, DatasetCardData, ModelCard, M
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts.metrics.definitions import SPECS
+from u2s_datasets.privacy.kept_columns import NOT_CHECKED
 from u2s_datasets.publish.build import config_folder
 from u2s_datasets.publish.gate import ALLOWABLE
 from u2s_datasets.publish.options import About
@@ -234,11 +235,14 @@ def _parts(parts: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _emptied(split: Mapping[str, Any]) -> str:
-    """What of the kept columns stayed home."""
+    """What of the kept columns stayed home, and what was not looked for in them."""
     if "kept_emptied" not in split:  # pushed by an earlier version
-        return f"Texts of kept columns that were emptied: {UNKNOWN}."
+        return f"Emptied in kept columns: {UNKNOWN}."
     counts = ", ".join(f"{code(column)} {number:,}" for column, number in split["kept_emptied"].items())
-    return f"Texts of kept columns that said something private and were emptied: {counts or 'none'}."
+    why = "since it said something private or is nothing that a rule knows"
+    lines = [f"Emptied in kept columns, {why}: {counts or 'none'}."]
+    lines += [f"Of the column {code(column)}, **{NOT_CHECKED}**." for column in split.get("names_not_checked", ())]
+    return "\n\n".join(lines)
 
 
 def _audit(audit: Mapping[str, Any] | None) -> str:

@@ -12,8 +12,10 @@ from PIL.Image import Image as Picture
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
 from u2s_datasets.evaluation.report.report import Report, report
-from u2s_datasets.privacy import identifying_text
+from u2s_datasets.images.stored import pixel_size
+from u2s_datasets.parts import TextCheck
 from u2s_datasets.privacy.kept_columns import check_kept
+from u2s_datasets.privacy.kept_values import KeptColumns
 from u2s_datasets.publish.candidate import Candidate, caption_of, classes_of, rounded
 from u2s_datasets.publish.gate import PublishGate
 from u2s_datasets.runs.audit import Audit
@@ -32,20 +34,29 @@ class DatasetSplit:
         secret: key of the row ids.
         keep: columns of the source that leave as well, and scores, rounded.
         audit: what an audit by eye found.
+        allow: kept columns that may leave although they look identifying; other exceptions are passed over.
+        text_check: what looks for names in kept texts; None where nothing does.
 
     Raises:
         SetupError: it has no such columns, or its types are unknown.
 
     Attributes:
         available: the source's columns.
-        kept_emptied: kept column -> texts that said something private.
+        kept_emptied: kept column -> values that were emptied.
         most_audited: how many rows an audit can have looked at, once all were read.
     """
 
     work: Path | None = None
 
     def __init__(
-        self, data: Any, name: str, secret: bytes, keep: Sequence[str] | None = None, audit: Audit | None = None
+        self,
+        data: Any,
+        name: str,
+        secret: bytes,
+        keep: Sequence[str] | None = None,
+        audit: Audit | None = None,
+        allow: Sequence[str] = (),
+        text_check: TextCheck | None = None,
     ) -> None:
         features = data.features
         if features is None:
@@ -62,6 +73,11 @@ class DatasetSplit:
         self.rows: int | None = data.num_rows if isinstance(data, Dataset) else None
         self.audit, self.most_audited = audit, 0
         self.kept_emptied: Counter[str] = Counter()
+        self.judged = KeptColumns(
+            {name: features[name] for name in self.kept},
+            [name for name in allow if name in self.kept],
+            None if text_check is None else text_check.holds_name,
+        )
         self._name, self._secret = name, secret
         self._images = [column for column, feature in features.items() if isinstance(feature, Image)]
         # Which column was anonymized stands nowhere, so an image is compared with all that may be its original.
@@ -94,9 +110,9 @@ class DatasetSplit:
             known = ("null", *(() if isinstance(ours, Image) else (ours.dtype, f"large_{ours.dtype}")))
             if not (isinstance(given, Image) if isinstance(ours, Image) else getattr(given, "dtype", "") in known):
                 gate.note("column", f"the column {name!r} has the type {given}, which u2s.anonymize does not write")
-        kept = {name: self._data.features[name] for name in self.kept}
+        judged = self.judged
         try:
-            check_kept(kept, self._values, [name for name in gate.allow if name in self.kept])
+            check_kept(judged.features, self._values, judged.allow, judged.holds_name is not None, judged.holds_name)
         except SetupError as error:
             gate.note("kept", str(error))
         if not self._originals:
@@ -137,10 +153,9 @@ class DatasetSplit:
     def _public(self, number: int, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
         review = row.get(c.PRIVACY_REVIEW) or ()
         private = [i["item"] for i in review if i["category"] != c.ERROR and i["item"]]
-        kept = {}
-        for name in self.kept:
-            kept[name], stopped = identifying_text.withhold_texts(row[name], private, names)
-            self.kept_emptied[name] += stopped
+        values = {name: row[name] for name in self.kept}
+        kept, emptied = self.judged.judge(values, private, names, pixel_size(row[c.ANONYMIZED_IMAGE]))
+        self.kept_emptied.update(emptied)
         scores = {name: rounded(row[name]) for name in self.scores}
         public = {name: row[name] for name in c.PUBLIC if name in row}
         return {**public, **kept, **scores, c.ROW_ID: self._row_id(number, row)}
@@ -157,6 +172,11 @@ class DatasetSplit:
     def judge_rows(self, gate: PublishGate) -> None:
         """Note what shows only once every row was read."""
         self.most_audited = gate.publishable
+
+    @property
+    def names_not_checked(self) -> list[str]:
+        """Kept columns with texts in which nobody looked for names."""
+        return self.judged.names_not_checked
 
     def secrets(self) -> list[str]:
         """None: a dataset in memory has no place."""

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from u2s_datasets import columns as c
 from u2s_datasets import images
+from u2s_datasets.privacy.kept_columns import NOT_CHECKED
 from u2s_datasets.publish.build import Builder, BuiltFile, config_folder, folder_files
 from u2s_datasets.publish.card import dataset_card
 from u2s_datasets.publish.dataset_split import DatasetSplit
@@ -203,6 +204,7 @@ class PushJob:
             left = {key: counts[key] for key in (c.WITHHELD, "rejected", "below_quality") if counts.get(key)}
             notes += [f"{where}{number:,} rows left out: {key}" for key, number in left.items()]
             notes += [f"{where}column {column}: {n:,} emptied" for column, n in split.kept_emptied.items() if n]
+            notes += [f"{where}column {column}: {NOT_CHECKED}" for column in split.names_not_checked]
             notes += [f"{where}column {column} of the source is left out" for column in sorted(dropped_columns(split))]
             skipped = split.report().run.get("skipped") or {}
             notes += [f"{where}{number:,} files of the source skipped: {kind}" for kind, number in skipped.items()]

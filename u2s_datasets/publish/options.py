@@ -10,9 +10,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from u2s_datasets.errors import SetupError
+
+if TYPE_CHECKING:
+    from u2s_datasets.parts import TextCheck
 
 _CARD = "what only you know (for the card)"
 _TARGET = "where it goes and who sees it"
@@ -100,7 +103,11 @@ class PushOptions(About):
         token: write token; default: HF_TOKEN or the token of `hf auth login`.
         keep: columns of the source to publish as well, and scores, which are rounded to two digits; default: all
             columns that a run kept, and none of a dataset.
-        allow: exceptions by name (`gate.ALLOWABLE`), and kept columns that look identifying; the card states them.
+        allow: exceptions by name (`gate.ALLOWABLE`), and kept columns that look identifying or hold texts in which no
+            text check looked for names; the card states them.
+        text_check: name of a recognizer of names in kept texts, or in Python one as it is; a run's texts were read by
+            its own already.
+        text_check_options: arguments of the text check, such as model=en_core_web_lg.
         quality: score -> worst value that may leave, per anonymized row; rows with a worse value or none are held
             back. clip_similarity=0.2 is a minimum, and ssim=0.9, where lower means less copied, a maximum.
         max_leak_rate: highest upper bound of an audit that is accepted, in [0, 1], such as 0.01.
@@ -135,6 +142,10 @@ class PushOptions(About):
     token: str | None = field(default=None, repr=False)
     keep: Sequence[str] | None = _option(None, _GATE, "--keep", metavar="A,B")
     allow: Sequence[str] = _option((), _GATE, "--allow", metavar="A,B")
+    text_check: str | TextCheck | None = _option(None, _GATE, "--text-check", metavar="NAME")
+    text_check_options: Mapping[str, Any] | None = _option(
+        None, _GATE, "--text-check-option", action="append", metavar="NAME=VALUE"
+    )
     quality: Mapping[str, float] | None = _option(None, _GATE, "--quality", action="append", metavar="SCORE=WORST")
     max_leak_rate: float | None = _option(None, _GATE, "--max-leak-rate", metavar="SHARE", type=float)
     audit: Mapping[str, Any] | None = None

@@ -15,7 +15,9 @@ from typing import Any, Literal
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from u2s_datasets.errors import SetupError
+from u2s_datasets.parts import TextCheck
 from u2s_datasets.parts.docstrings import documented_by
+from u2s_datasets.parts.text_checks import make_text_check
 from u2s_datasets.publish.build import check_name
 from u2s_datasets.publish.card import model_card
 from u2s_datasets.publish.dataset_split import DatasetSplit
@@ -49,6 +51,8 @@ def push_to_hub(
     token: str | None = None,
     keep: Sequence[str] | None = None,
     allow: Sequence[str] = (),
+    text_check: str | TextCheck | None = None,
+    text_check_options: Mapping[str, Any] | None = None,
     quality: Mapping[str, float] | None = None,
     max_leak_rate: float | None = None,
     audit: Mapping[str, Any] | None = None,
@@ -121,6 +125,7 @@ def _open_splits(data: Any, options: PushOptions) -> dict[tuple[str, str], Split
         raise SetupError(f"invalid audit={dict(options.audit or {})!r}: {error}") from error
     named = isinstance(data, Mapping) and not isinstance(data, (DatasetDict, IterableDatasetDict))
     configs = dict(data) if named else {options.config_name: data}
+    text_check = make_text_check(options.text_check, options.text_check_options)
     splits: dict[tuple[str, str], Split] = {}
     for config, one in configs.items():
         check_name("config_name", config)
@@ -128,9 +133,11 @@ def _open_splits(data: Any, options: PushOptions) -> dict[tuple[str, str], Split
         for name, source in parts.items():
             check_name("split", name)
             if isinstance(source, (str, Path)):
-                splits[config, name] = RunSplit(Path(source).expanduser(), options.keep)
+                splits[config, name] = RunSplit(Path(source).expanduser(), options.keep, options.allow, text_check)
             elif isinstance(source, (Dataset, IterableDataset)):
-                splits[config, name] = DatasetSplit(source, name, secret, options.keep, audit)
+                splits[config, name] = DatasetSplit(
+                    source, name, secret, options.keep, audit, options.allow, text_check
+                )
             else:
                 raise SetupError(
                     f"data of type {type(source).__name__} cannot be published; expected a run's folder or a dataset"

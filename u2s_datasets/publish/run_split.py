@@ -14,12 +14,15 @@ import pyarrow.parquet as pq
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError, U2SError
-from u2s_datasets.privacy.kept_columns import check_kept
+from u2s_datasets.parts import TextCheck
+from u2s_datasets.privacy.kept_columns import check_kept, unchecked_texts
+from u2s_datasets.privacy.kept_values import KeptColumns
 from u2s_datasets.publish.candidate import Candidate, caption_of, classes_of, rounded
 from u2s_datasets.publish.gate import PublishGate
 from u2s_datasets.runs.audit import read_audit
 from u2s_datasets.runs.files import sha256
 from u2s_datasets.runs.layout import REVIEWS, SHARD, shard_name, shard_place
+from u2s_datasets.runs.manifest import count_rows
 from u2s_datasets.runs.reader import RunFolder, StoredRow
 from u2s_datasets.runs.seal import bound_files, changed_files, content_digest, describe_change
 from u2s_datasets.runs.writer import finish_change
@@ -31,28 +34,32 @@ if TYPE_CHECKING:
     from u2s_datasets.evaluation.report.report import Report
 
 
-UNNAMED = "(column not recorded)"
-"""Stands for the columns of a run, which counts all emptied texts as one."""
-
-
 class RunSplit:
     """A run's folder.
 
     Args:
         folder: output of `u2s anonymize`.
         keep: which of the run's kept columns leave, and which scores, rounded; None means all columns and no score.
+        allow: kept columns that may leave although they look identifying; other exceptions are passed over.
+        text_check: what looks for names in the kept texts once more; None where nothing does.
 
     Raises:
         SetupError: it holds no finished run, or not these kept columns; its reviews or its audit are damaged.
 
     Attributes:
         available: the columns that the run kept.
-        kept_emptied: kept column -> texts that said something private; a run counts them all together.
+        kept_emptied: kept column -> values that were emptied.
         is_bound: whether the manifest binds the run's facts, reviews, audits and scores.
         most_audited: how many rows an audit can have looked at, once all were read.
     """
 
-    def __init__(self, folder: Path, keep: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep: Sequence[str] | None = None,
+        allow: Sequence[str] = (),
+        text_check: TextCheck | None = None,
+    ) -> None:
         finish_change(folder)
         self.folder = RunFolder(folder)
         self.is_bound = bound_files(self.folder.manifest) is not None
@@ -65,10 +72,10 @@ class RunSplit:
             if name not in kept:
                 raise SetupError(f"keep={name!r} was not kept by the run, which kept {kept}; run it with --keep {name}")
         self.rows: int | None = self.run["rows"]
+        self._allow, self._text_check = [name for name in allow if name in self.kept], text_check
+        self.kept_emptied: Counter[str] = Counter(count_rows(self.folder.shards, self.run["rows"])["kept_emptied"])
         self.audit = read_audit(self.folder.layout.audit)
         self.most_audited = 0
-        emptied = sum(shard.kept_texts_withheld for shard in self.folder.shards)
-        self.kept_emptied: Counter[str] = Counter({UNNAMED: emptied} if emptied else {})
         self._decisions = self.folder.decisions()
         self._ids: set[str] = set()
         self._wrong: set[str] = set()
@@ -117,9 +124,21 @@ class RunSplit:
             gate.note("counts", str(error))
         kept = {name: self.features[name] for name in self.kept if name in self.features}
         try:
-            check_kept(kept, self._public_values, [name for name in gate.allow if name in self.kept])
+            holds_name = None if self._text_check is None else self._text_check.holds_name
+            check_kept(kept, self._public_values, self._allow, self._names_checked, holds_name)
         except SetupError as error:
             gate.note("kept", str(error))
+
+    @property
+    def _names_checked(self) -> bool:
+        """Whether a recognizer of names reads the kept texts, or did so in the run, as its private manifest says."""
+        return self._text_check is not None or bool(self.folder.manifest["configuration"].get("text_check"))
+
+    @property
+    def names_not_checked(self) -> list[str]:
+        """Kept columns with texts in which nobody looked for names."""
+        kept = {name: feature for name, feature in self.features.items() if name in self.kept}
+        return unchecked_texts(kept, self._allow, self._names_checked)
 
     def _public_values(self, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """These columns of every public row."""
@@ -163,7 +182,13 @@ class RunSplit:
             yield self._candidate(row) if row.private else Candidate(self._leaving(row), c.WITHHELD)
 
     def _leaving(self, row: StoredRow) -> dict[str, Any]:
-        return {name: value for name, value in row.public.items() if name in self.features}
+        public = {name: value for name, value in row.public.items() if name in self.features}
+        if self._text_check is None or not public:
+            return public
+        judged = KeptColumns(self.features, self._allow, self._text_check.holds_name)
+        kept, emptied = judged.judge({name: public[name] for name in self.kept if name in public})
+        self.kept_emptied.update(emptied)
+        return public | kept
 
     def _candidate(self, row: StoredRow) -> Candidate:
         private, public = row.private, self._leaving(row)

@@ -69,6 +69,7 @@ def summarize(
         "dropped": len(dropped_columns(split)),
         "kept_emptied": {name: count for name, count in sorted(split.kept_emptied.items()) if count},
         "kept": list(split.kept),
+        "names_not_checked": list(split.names_not_checked),
         "features": split.features.to_dict(),
         "files": [
             {"path": b.path, "size": scanned[b.path].size, "sha256": scanned[b.path].sha256, "rows": b.rows}

@@ -15,8 +15,8 @@ from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
 from u2s_datasets.evaluation.report.report import rewrite_reports
 from u2s_datasets.executor.pipeline import Pipeline
-from u2s_datasets.executor.recorded_profile import run_profile
-from u2s_datasets.parts import Box
+from u2s_datasets.executor.recorded_profile import recorded_text_check, run_profile
+from u2s_datasets.parts import Box, TextCheck
 from u2s_datasets.review import audit
 from u2s_datasets.review.decisions import check_rows
 from u2s_datasets.runs.change import Change
@@ -77,7 +77,7 @@ def reedit(
     if not steps.anonymize.verify:
         raise SetupError("verify=False leaves the new images uninspected; pass a profile that verifies, as chosen=…")
     steps.anonymize.check()
-    work = _Work(folder, steps, open_origin(read_manifest(folder)), boxes or {})
+    work = _Work(folder, steps, open_origin(read_manifest(folder)), boxes or {}, recorded_text_check(folder))
     ordered = sorted(set(rows), key=lambda row: (known[row].shard, known[row].index))
     done: dict[str, str] = {}
     for part in _chunks(ordered, known):
@@ -97,10 +97,12 @@ class _Work:
     profile: Profile
     source: Source
     boxes: Mapping[str, Sequence[Box]]
+    text_check: TextCheck | None
 
     def edit(self, rows: Sequence[tuple[str, RowLocation]]) -> dict[str, dict[str, Any]]:
         """New values of rows, by row id, as a run itself makes them."""
-        size = read_manifest(self.folder)["configuration"]["shard_size"]
+        recorded = read_manifest(self.folder)["configuration"]
+        size, allowed = recorded["shard_size"], recorded.get("allowed_columns", ())
         items = []
         for _, at in rows:
             position = at.shard * size + at.index
@@ -113,7 +115,9 @@ class _Work:
             stored = read_table(Layout(self.folder).shard("private", shard), [c.ROW_ID, *c.INSPECT])
             found |= {row[c.ROW_ID]: _found_before(row) for row in stored}
         step = dataclasses.replace(self.profile.anonymize, boxes_column=BOXES)
-        pipeline = Pipeline(dataclasses.replace(self.profile, anonymize=step), b"", kept=self.source.kept)
+        pipeline = Pipeline(
+            dataclasses.replace(self.profile, anonymize=step), b"", self.source.kept, allowed, self.text_check
+        )
         answers = pipeline(items, [{BOXES: boxes[row], **found[row]} for row, _ in rows])
         return {row: _with_drawn(row, answer, boxes[row]) for (row, _), answer in zip(rows, answers, strict=True)}
 

@@ -92,7 +92,7 @@ class Change(Transaction):
         kept = next(filter(None, map(kept_features, stored)), kept)
         hashes = write_halves(write, private, public, kept, rejected)
         self.remove += [shard_place(half, shard.number) for half in HALVES.keys() - hashes.keys()]
-        return Shard.of(shard.number, private, shard.kept_texts_withheld, hashes)
+        return Shard.of(shard.number, private, shard.kept_emptied, hashes)
 
     def rejected_rows(self) -> dict[str, str]:
         """Row id -> the status that a row had before a reviewer rejected it, of those whose image is still here."""

@@ -15,6 +15,9 @@ from u2s_datasets.runs.layout import Layout
 
 _BOUND = frozenset({"shards", "source", "source_kind", "split", "image_column", "configuration"})
 
+UNNAMED = "(column not recorded)"
+"""Stands for the columns in runs that counted all emptied texts as one."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -25,7 +28,7 @@ class Shard:
         statuses: status -> rows.
         reasons: reason code -> withheld rows.
         unverified: publishable rows that nobody has shown to be free of what was found in them.
-        kept_texts_withheld: texts of kept columns that were left out.
+        kept_emptied: kept column -> values that were emptied, and rows where all of it was.
         sha256: half ("private", "public") -> digest of its file; a shard without a publishable row has no public half.
     """
 
@@ -33,7 +36,7 @@ class Shard:
     statuses: Mapping[str, int]
     reasons: Mapping[str, int]
     unverified: int
-    kept_texts_withheld: int
+    kept_emptied: Mapping[str, int]
     sha256: Mapping[str, str]
 
     @property
@@ -42,7 +45,9 @@ class Shard:
         return sum(self.statuses.values())
 
     @classmethod
-    def of(cls, number: int, rows: Sequence[Mapping[str, Any]], kept_texts: int, sha256: Mapping[str, str]) -> Shard:
+    def of(
+        cls, number: int, rows: Sequence[Mapping[str, Any]], emptied: Mapping[str, int], sha256: Mapping[str, str]
+    ) -> Shard:
         """The entry of a shard with these private rows.
 
         Raises:
@@ -54,20 +59,21 @@ class Shard:
         reasons = Counter(row[c.REASON] for row in rows if row[c.STATUS] == c.WITHHELD)
         ordered = {status: statuses[status] for status in c.STATUSES}
         unverified = sum(c.is_unverified(row[c.STATUS], row.get(c.PROVENANCE)) for row in rows)
-        return cls(number, ordered, dict(sorted(reasons.items())), unverified, kept_texts, sha256)
+        return cls(number, ordered, dict(sorted(reasons.items())), unverified, dict(emptied), sha256)
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Shard:
         """The inverse of `to_json`."""
         statuses = {status: entry[status] for status in c.STATUSES}
-        counts = entry.get("unverified", 0), entry["kept_texts_withheld"]
+        before = {UNNAMED: entry["kept_texts_withheld"]} if entry.get("kept_texts_withheld") else {}
+        counts = entry.get("unverified", 0), entry.get("kept_emptied", before)
         return cls(entry["shard"], statuses, entry["reasons"], *counts, entry["sha256"])
 
     def to_json(self) -> dict[str, Any]:
         """The entry as it stands in the file."""
         facts = {"shard": self.number, "rows": self.rows, **self.statuses, "reasons": dict(self.reasons)}
-        facts["unverified"] = self.unverified
-        return {**facts, "kept_texts_withheld": self.kept_texts_withheld, "sha256": dict(self.sha256)}
+        facts |= {"unverified": self.unverified, "kept_emptied": dict(self.kept_emptied)}
+        return {**facts, "sha256": dict(self.sha256)}
 
 
 @dataclass(frozen=True)
@@ -121,12 +127,15 @@ def count_rows(shards: Sequence[Shard], rows: int) -> dict[str, Any]:
     reasons: Counter[str] = Counter()
     for shard in shards:
         reasons.update(shard.reasons)
-    kept_texts = sum(shard.kept_texts_withheld for shard in shards)
+    emptied: Counter[str] = Counter()
+    for shard in shards:
+        emptied.update(shard.kept_emptied)
     unverified = sum(shard.unverified for shard in shards)
     return {
         **statuses,
         "reasons": dict(sorted(reasons.items())),
         "verified": not unverified,
         "unverified": unverified,
-        "kept_texts_withheld": kept_texts,
+        "kept_texts_withheld": emptied.total(),
+        "kept_emptied": dict(sorted(emptied.items())),
     }

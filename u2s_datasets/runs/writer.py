@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -227,7 +228,10 @@ class Output(Layout):
             for before, after in zip(given, rows, strict=True)
             if after is not before and before[columns.STATUS] in PUBLISHABLE
         ]
-        shard = Shard.of(number, rows, sum(row["kept_texts_withheld"] for row in rows), {})
+        emptied: Counter[str] = Counter()
+        for row in rows:
+            emptied.update(row["kept_emptied"])
+        shard = Shard.of(number, rows, dict(sorted(emptied.items())), {})
         public = [public_row(row) for row in rows if row[columns.STATUS] in PUBLISHABLE]
 
         def write(half: str, half_rows: Sequence[Mapping[str, Any]], features: Any) -> str:

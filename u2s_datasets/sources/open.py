@@ -39,6 +39,7 @@ def open_source(
     image_column: str | None = None,
     keep: Sequence[str] = (),
     allow: Sequence[str] = (),
+    holds_name: Callable[[str], bool] | None = None,
 ) -> Source:
     """The source that `src` names.
 
@@ -51,6 +52,7 @@ def open_source(
         keep: columns to carry along; for a folder "label" is the class folder, others come from metadata.csv or
             metadata.jsonl. All class names of such a column are published, also of classes without a public row.
         allow: kept columns that may pass although they look identifying.
+        holds_name: what a recognizer of names says of a text, if one will read the kept texts.
 
     Raises:
         SetupError: no such source, split or column, a source without rows or images, or a kept column that may not be
@@ -70,5 +72,5 @@ def open_source(
     if not len(source):
         raise SetupError(f"{source.location!r} holds no row; give a source with images")
     source.check_images()
-    check_kept(source.kept, source.kept_values, allow)
+    check_kept(source.kept, source.kept_values, allow, holds_name is not None, holds_name)
     return source

@@ -21,7 +21,7 @@ from u2s_datasets.evaluation.report.layout import (
 )
 from u2s_datasets.evaluation.report.summary import Summary
 from u2s_datasets.evaluation.report.svg import esc, histogram
-from u2s_datasets.evaluation.report.tables import REASONS, Table, html_table, number, ranked
+from u2s_datasets.evaluation.report.tables import REASONS, Table, html_table, join_tables, kept_tables, number, ranked
 from u2s_datasets.parts.metrics.definitions import FEW
 
 _PRIVATE_WORDS = {
@@ -55,6 +55,7 @@ def public_page(report: Summary, max_images: int = 48, seed: int = 0) -> str:
         f"<h1>{verdict(report)}</h1></header>",
         *top(report),
         section("Why images are withheld", _plain_table(("reason", "rows", "code"), reasons)),
+        section("Kept columns", join_tables(kept_tables(run), html_table, "")),
         section("Files that were skipped", _plain_table(("kind", "files"), skipped)),
         section("Scores", _histograms(report)),
         *evaluation_sections(report.beyond.get(False, {}), private=False),

@@ -26,7 +26,7 @@ from u2s_datasets.runs.origin import find_origin
 from u2s_datasets.runs.seal import check_sealed
 from u2s_datasets.runs.writer import Output, finish_change, open_finished
 
-_RUN = ("skipped", "inspected_criteria", "not_inspected")
+_RUN = ("skipped", "kept_emptied", "names_not_checked", "inspected_criteria", "not_inspected")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from u2s_datasets.evaluation.report.summary import UNRECORDED, Summary
 from u2s_datasets.evaluation.report.svg import esc, printable
 from u2s_datasets.parts.metrics.definitions import FEW, SPECS, Distribution
 from u2s_datasets.parts.metrics.privacy import CLASSES
+from u2s_datasets.privacy.kept_columns import NOT_CHECKED
 
 REASONS = c.REASON_CODES | {UNRECORDED: "no known reason code was recorded"}
 
@@ -81,6 +82,14 @@ def number_tables(report: Summary, private: bool) -> Iterator[Table]:
     if empty := [score.name for score in report.scores if not score.n and not score.spec.detail_of]:
         yield Table(f"Not measured: {', '.join(empty)}.")
     yield Table("Skipped, no images", ("kind", "files"), ranked(report.run.get("skipped") or {}))
+    yield from kept_tables(report.run)
+
+
+def kept_tables(run: Mapping[str, Any]) -> Iterator[Table]:
+    """What of the kept columns was emptied, by column and count, and what was not looked for in them."""
+    yield Table("Emptied in kept columns", ("column", "values"), ranked(run.get("kept_emptied") or {}))
+    for column in run.get("names_not_checked") or ():
+        yield Table(f"Column {printable(column)}: {NOT_CHECKED}.")
 
 
 def _scores(measured: Sequence[Distribution], private: bool) -> Table:
