@@ -185,6 +185,9 @@ class RowEdit:
     def redact_residue(self) -> None:
         """Prepare the last attempt after any other editor: its own output, in which what is left is hidden.
 
+        After a rewriting editor whose row is explained by boxes it is the original with all of them hidden: nobody
+        knows where in the output a copy went, and a detector may not see one that stands on its head.
+
         Raises:
             ResidueFound: the whole image is left, so that no part of it can be redacted.
         """
@@ -193,8 +196,11 @@ class RowEdit:
                 "the picture was flagged as a whole and came back much as it was; no part can be redacted"
             )
         assert self.row.edited is not None
-        self.start = self.row.edited
-        self.hide(self.residue)
+        if self.attempts[-1].redacts or self.has_unlocalized or not self.has_localized:
+            self.start = self.row.edited
+            self.hide(self.residue)
+        else:
+            self.hide(self.hidden)
 
     def _changes_everything(self, editor: Editor) -> bool:
         """Whether a rewriting editor has to change the whole image, since what is private may be anywhere in it."""
