@@ -350,7 +350,9 @@ def candidate(before: np.ndarray, after: np.ndarray, method: str = "inpaint") ->
     public = {
         c.ROW_ID: "0" * 32,
         c.ANONYMIZED_IMAGE: {"bytes": images.encode(as_image(after), "png"), "path": None},
-        c.PROVENANCE: json.dumps({"editor": {"part": "Redact", "method": method}}),
+        c.PROVENANCE: json.dumps(
+            {"editor": {"part": "Redact", "method": method}, "verified": True, "inspected": ["face"]}
+        ),
     }
     review = [c.review_item("face", "", "a detector", FACE, 0.9)]
     original = {"bytes": images.encode(as_image(before), "png"), "path": None}

@@ -1,5 +1,6 @@
 """Whether two images are the same: by digest, and by blocks after whatever was done to all of one. Content seeds."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 
@@ -18,6 +19,8 @@ photos JPEG 95 changed no block by more than 6, and each of 74 redactions change
 
 _LARGEST = 640  # pixels of the longer side at which pictures are brought back and compared
 _LIKE = 0.5  # correlation of edges from which a position is tried
+_IN_PLACE = 3.0  # grey levels of the median block, below which a picture was not moved
+_CLOSELY = 192  # pixels of the longer side at which pictures are aligned
 _SMOOTH = 1.0  # pixels; resizing and compression change the finest detail
 _MORE_THAN_MOST = 3.0  # times the median block
 
@@ -51,7 +54,14 @@ def untouched(before: Image.Image, after: Image.Image) -> bool:
     # Enlarged again, a small copy lacks the detail of its original: they are compared at the smaller size.
     largest = min(_LARGEST, max(before.size), max(after.size))
     pictures = np.asarray(before.convert("RGB")), np.asarray(after.convert("RGB").resize(before.size))
-    return any(_is_even(*pair) for pair in _brought_back(*pictures, largest))
+    for pair in _brought_back(*pictures, largest):
+        blocks = _blocks_left(*pair)
+        most = float(np.median(blocks))
+        if blocks.max() < UNTOUCHED + _MORE_THAN_MOST * most:
+            return True
+        if most < _IN_PLACE:  # most of it is where it was, so what differs was edited
+            return False
+    return False
 
 
 def left_in_place(before: Image.Image, after: Image.Image, boxes: Sequence[Box], blurred: bool = False) -> bool:
@@ -89,20 +99,24 @@ def _aligned(before: np.ndarray, after: np.ndarray, motion: copies.Motion) -> np
     """The output moved onto the original, first by a motion of its middle, then as closely as it goes."""
     height, width = before.shape[:2]
     matrix = motion.matrix
+    zoom = min(_CLOSELY / max(height, width), 1.0)
     offset = np.array(motion.place) - matrix @ [width / 2, height / 2]
-    start = np.hstack([matrix, offset[:, None]]).astype(np.float32)
-    grey = [cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) for pixels in (before, after)]
+    found = np.hstack([matrix, zoom * offset[:, None]]).astype(np.float32)
+    grey = [
+        cv2.resize(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+        for p in (before, after)
+    ]
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 60, 1e-5)
-    try:
-        _, found = cv2.findTransformECC(grey[0], grey[1], start, cv2.MOTION_AFFINE, stop, np.empty(0, np.uint8), 3)
-    except cv2.error:  # it did not converge: the tones are inverted, say
-        found = start
+    with contextlib.suppress(cv2.error):  # it did not converge: the tones are inverted, say
+        closer = cv2.findTransformECC(grey[0], grey[1], found, cv2.MOTION_AFFINE, stop, np.empty(0, np.uint8), 3)[1]
+        found = np.asarray(closer, np.float32)
+    found[:, 2] /= zoom
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(after, found, (width, height), flags=how, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _is_even(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether no block differs by much more than most, once tones and colours are brought back."""
+def _blocks_left(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """By how many grey levels each block differs once tones and colours are brought back."""
     old, new = (cv2.GaussianBlur(p.astype(np.float32), (0, 0), _SMOOTH) / 255 for p in (before, after))
     if _colour(new) < 0.3 * _colour(old):  # what was made grey is compared in grey
         old = (old @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
@@ -112,8 +126,7 @@ def _is_even(before: np.ndarray, after: np.ndarray) -> bool:
     weights = np.linalg.lstsq(known[::step], target[::step], rcond=None)[0]
     left = 255 * np.abs(target - known @ weights).max(axis=1).reshape(old.shape[:2])
     rim = max(round(0.06 * min(left.shape)), 1)  # moving a picture loses its rim
-    blocks = _blocks(left[rim:-rim, rim:-rim])
-    return float(blocks.max()) < UNTOUCHED + _MORE_THAN_MOST * float(np.median(blocks))
+    return _blocks(left[rim:-rim, rim:-rim])
 
 
 def _colour(pixels: np.ndarray) -> float:

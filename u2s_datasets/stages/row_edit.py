@@ -65,6 +65,7 @@ class RowEdit:
         seed: the seed of the first attempt.
         found: what detectors found in the last output.
         accepted: what detectors found in a rewriting editor's output and is not the original's.
+        copied: whether the last output is not proven to have changed what it was to change.
         people: who of the original is still recognised in the last output.
         flagged_again: whether a model says of the last output that it is still private; None if it was not asked.
         judge_is_sound: whether the model that compares the row's images saw through their controls.
@@ -90,6 +91,7 @@ class RowEdit:
         self.found: list[Detection] = []
         self.accepted: list[Detection] = []
         self.people = People([])
+        self.copied = False
         self._faces: FaceMemory | None = None
         self.flagged_again: bool | None = None
         self.judge_is_sound = False
@@ -198,6 +200,7 @@ class RowEdit:
         original = self.row.array
         hidden = [*self.hidden, *([whole_image(original)] if self._changes_everything(editor) else [])]
         left = find_residue(self._unaccepted(), original, self.output, hidden, editor.redacts, type(editor) is Redact)
+        self.copied = not editor.redacts and any(d in hidden for d in left)
         left += self.people.left
         if self.flagged_again:
             left.append(whole_image(original))
@@ -218,16 +221,25 @@ class RowEdit:
         ]
 
     def redact_residue(self) -> None:
-        """Prepare the last attempt after any other editor: its own output, in which what is left is hidden.
+        """Prepare the last attempts after any other editor: its own output, in which what is left is hidden.
+
+        After a rewriting editor that copied it is the original, with all that was found hidden: nobody knows where in
+        the output a copy went, and a detector may not see one that stands on its head.
 
         Raises:
-            ResidueFound: the whole image is left, so that no part of it can be redacted.
+            ResidueFound: the whole image is left, so that no part of it can be redacted; or something was copied and
+                the original cannot be redacted either.
         """
         if any(d.category == WHOLE_IMAGE for d in self.residue):
             raise ResidueFound(
                 "the picture was flagged as a whole and came back much as it was; no part can be redacted"
             )
         assert self.row.edited is not None
+        if self.copied and self.unlocalized:
+            raise ResidueFound("something of the original came back, and the copy may be anywhere in the picture")
+        if self.copied and not self.attempts[-1].redacts:
+            self.hide(self.hidden)
+            return
         self.start = self.row.edited
         self.accepted = [d for d in self.found if all(d.box != left.box for left in self.residue)]
         self.hide(self.residue)
