@@ -73,7 +73,7 @@ class RunSplit:
                 raise SetupError(f"keep={name!r} was not kept by the run, which kept {kept}; run it with --keep {name}")
         self.rows: int | None = self.run["rows"]
         self._allow, self._text_check = [name for name in allow if name in self.kept], text_check
-        self.kept_emptied: Counter[str] = Counter(count_rows(self.folder.shards, self.run["rows"])["kept_emptied"])
+        self.kept_emptied: Counter[str] = Counter(count_rows(self.folder.shards)["kept_emptied"])
         self.audit = read_audit(self.folder.layout.audit)
         self.most_audited = 0
         self._decisions = self.folder.decisions()
