@@ -11,6 +11,7 @@ import skimage.data
 from PIL import Image
 
 import u2s_datasets as u2s
+from tests.helpers.people import crowd, places
 from tests.helpers.steps import pixels
 from u2s_datasets import columns as c
 from u2s_datasets import images
@@ -193,6 +194,19 @@ def test_a_line_of_text_is_judged_in_pieces():
     part[:, :110] = page[:, :110]
     assert copies.find_copies(page, np.roll(page, 7, 0), [box]) == [True]
     assert copies.find_copies(page, part, [box]) == [True]
+
+
+def test_other_people_in_a_wide_picture_are_no_quarter_turn_of_it():
+    wide, others = crowd(range(5)), crowd(range(40, 45))
+    faces = [d.box for d in u2s.Faces().detect([wide])[0]]
+    assert copies.find_copies(wide, others, faces) == [False] * 5
+
+
+@pytest.mark.parametrize("quarters", [1, 3])
+def test_a_quarter_turn_of_a_wide_picture_is_a_copy(quarters):
+    wide = crowd(range(5))
+    turned = cv2.resize(np.ascontiguousarray(np.rot90(wide, quarters)), wide.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert copies.find_copies(wide, turned, places(5)) == [True] * 5
 
 
 # Rows of others

@@ -258,8 +258,8 @@ def find_copies(before: np.ndarray, after: np.ndarray, boxes: Sequence[Box], pla
     moves: list[Motion] = []
     if inside and not _background_stays(before, after, inside):
         moves = whole_moves(before, after)
-        turned = list(_turned(before, inside))
-        if any(stays_in_place(pixels, after, box) for pixels, boxes in turned for box in boxes if _can_be_proven(box)):
+        provable = [box for box in inside if _can_be_proven(box)]
+        if any(stays_in_place(before, pixels, box) for pixels in _turned_back(after) for box in provable):
             return [True] * len(boxes)
     return [box is None or any(_is_copied(before, after, p, places, moves) for p in _pieces(box)) for box in clipped]
 
@@ -312,26 +312,16 @@ def whole_moves(before: np.ndarray, after: np.ndarray, most: int = 2) -> list[Mo
     ]
 
 
-def _turned(pixels: np.ndarray, boxes: Sequence[Box]) -> Iterator[tuple[np.ndarray, list[Box]]]:
-    """A picture and its boxes after a quarter turn, stretched to its old size again: both ways, also mirrored."""
-    height, width = pixels.shape[:2]
-    turned = cv2.resize(np.ascontiguousarray(pixels.transpose(1, 0, 2)), (width, height), interpolation=cv2.INTER_AREA)
-    across, down = width / height, height / width
-    moved = [(y0 * across, x0 * down, y1 * across, x1 * down) for x0, y0, x1, y1 in boxes]
-    for left in (False, True):
-        for top in (False, True):
-            yield (
-                np.ascontiguousarray(turned[:: -1 if top else 1, :: -1 if left else 1]),
-                [
-                    (
-                        width - x1 if left else x0,
-                        height - y1 if top else y0,
-                        width - x0 if left else x1,
-                        height - y0 if top else y1,
-                    )
-                    for x0, y0, x1, y1 in moved
-                ],
-            )
+def _turned_back(after: np.ndarray) -> Iterator[np.ndarray]:
+    """An output as it was if it is a quarter turn, stretched to the old size again: both ways, also mirrored.
+
+    The output is turned and not the original, whose boxes a wide picture would squeeze to slivers, all of them alike.
+    """
+    size = after.shape[1::-1]
+    turned = cv2.resize(np.ascontiguousarray(after.transpose(1, 0, 2)), size, interpolation=cv2.INTER_AREA)
+    for across in (1, -1):
+        for down in (1, -1):
+            yield np.ascontiguousarray(turned[::down, ::across])
 
 
 def _is_copied(before: np.ndarray, after: np.ndarray, box: Box, places: Sequence[Box], moves: Sequence[Motion]) -> bool:
