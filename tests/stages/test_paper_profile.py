@@ -8,6 +8,7 @@ import pytest
 from datasets import load_dataset
 from PIL import Image
 
+from tests.helpers.scripts import GONE
 from u2s_datasets.cli.main import main
 from u2s_datasets.parts.backends.scripted import Scripted
 
@@ -32,6 +33,7 @@ INSTRUCTION = "Give everybody short grey hair, a green coat and another face, an
 MERGED = {"astronaut": "Somebody in a green coat stands there.", "cat": "A grey animal lies on a blue cloth."}
 SCRIPT = Scripted(
     (
+        *GONE,
         (f"(?s){ASTRONAUT}.*PRIVACY_REVIEW", WOMAN),
         (f"(?s){CAT}.*PRIVACY_REVIEW", PET),
         (f"(?s)({ASTRONAUT}|{CAT}).*assistant: PRIVACY_FLAG:", {"TRUE": 0.9, "FALSE": 0.1}),
@@ -55,7 +57,7 @@ def four(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def models(four: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A checkpoint per role: two language models taught what to answer, and two editors with random weights."""
-    from tests.helpers.tiny_models import dit, edit, profile
+    from tests.helpers.tiny_models import dit, edit, metrics, profile
 
     folder = tmp_path_factory.mktemp("models")
     seen, written = profile.lessons([four / Path(name).name for name in PHOTOS], SCRIPT)
@@ -64,6 +66,7 @@ def models(four: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
         "instruct": profile.taught(folder / "instruct", written, sees=False),
         "sd3": dit.sd3(folder / "sd3"),
         "klein": edit.flux2_klein(folder / "klein"),
+        "clip": metrics.clip(folder / "clip"),
     }
 
 
@@ -72,7 +75,7 @@ def call(four: Path, out: Path, profile: str, models: dict[str, Path], edit: str
     named = [word for role, folder in roles.items() for word in ("--model", f"{role}={folder}")]
     return [
         *("anonymize", str(four), "--out", str(out), "--profile", profile, "--backend", "transformers"),
-        *("--dtype", "float32", *named, *more),
+        *("--dtype", "float32", *named, "--score", f"clip={models['clip']}", *more),
     ]
 
 

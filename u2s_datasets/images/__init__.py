@@ -1,5 +1,6 @@
 """Pixels in and out: what decodes, how it is encoded without metadata, content seeds, padding, boxes."""
 
+from u2s_datasets.images.content import content_seed
 from u2s_datasets.images.decoding import MAX_PIXELS, Decoded, decode, max_file_size
 from u2s_datasets.images.encoding import ENCODED_FORMATS, choose_format, encode
 from u2s_datasets.images.formats import IMAGE_SUFFIXES, looks_like_image
@@ -14,7 +15,6 @@ from u2s_datasets.images.geometry import (
     unpad,
 )
 from u2s_datasets.images.metadata import beyond_rgb, metadata_in
-from u2s_datasets.images.same import content_seed
 
 __all__ = [
     "ENCODED_FORMATS",

@@ -1,7 +1,6 @@
-"""Whether two images are the same: by digest, and by blocks after whatever was done to all of one. Content seeds."""
+"""Whether two images are the same by blocks, after whatever was done to all of one."""
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -23,24 +22,6 @@ _IN_PLACE = 3.0  # grey levels of the median block, below which a picture was no
 _CLOSELY = 192  # pixels of the longer side at which pictures are aligned
 _SMOOTH = 1.0  # pixels; resizing and compression change the finest detail
 _MORE_THAN_MOST = 3.0  # times the median block
-
-
-def digest(image: Image.Image, prefix: str = "") -> str:
-    """SHA-256 of a text and an RGB image's size and pixels, in hex: the same however the image was stored."""
-    head = f"{prefix}{image.width} {image.height} ".encode()
-    return hashlib.sha256(head + image.convert("RGB").tobytes()).hexdigest()
-
-
-def content_seed(image: Image.Image, run_seed: int) -> int:
-    """The row's seed in [0, 2**63): from the digest of the run's seed and the image's size and pixels (law 5).
-
-    Private: whoever has the original can recognize it by its seed.
-
-    Args:
-        image: upright RGB image.
-        run_seed: any integer.
-    """
-    return int(digest(image, f"{run_seed} ")[:16], 16) >> 1
 
 
 def untouched(before: Image.Image, after: Image.Image) -> bool:

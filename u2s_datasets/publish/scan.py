@@ -17,7 +17,7 @@ from datasets import Features
 
 from u2s_datasets import columns as c
 from u2s_datasets.errors import SetupError
-from u2s_datasets.images import same
+from u2s_datasets.images import content
 from u2s_datasets.privacy.identifying_text import iter_strings
 from u2s_datasets.privacy.kept_columns import check_kept
 from u2s_datasets.publish.candidate import ROW_ID, Candidate, StoredImage
@@ -74,7 +74,7 @@ class PrivateIndex:
             if original.data:
                 self.files.add(original.data)
             if (row.flagged or row.status == c.WITHHELD) and original.pixels is not None:
-                self.pixels.add(same.digest(original.pixels))
+                self.pixels.add(content.digest(original.pixels))
         if row.seed is not None and abs(row.seed) >= TELLING_SEED:
             self.seeds.add(row.seed)
         caption = row.caption if self.texts and row.caption != row.public.get(c.PUBLIC_CAPTION) else ""
@@ -193,7 +193,7 @@ def _in_row(row: Mapping[str, Any], index: PrivateIndex) -> Iterator[str]:
 def _in_published_row(row: Mapping[str, Any], index: PrivateIndex) -> Iterator[str]:
     image = StoredImage(row.get(c.ANONYMIZED_IMAGE))
     yield from (fault for _, fault in image.faults())
-    if image.pixels is not None and same.digest(image.pixels) in index.pixels:
+    if image.pixels is not None and content.digest(image.pixels) in index.pixels:
         yield "holds the pixels of a flagged original"
     for text in _texts(row):
         yield from _in_text(text, index)

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
+from tests.helpers.fakes import Rewriter
 from tests.helpers.tiny_models import language
 from u2s_datasets.parts import Backend, Request
 from u2s_datasets.parts.backends.scripted import Scripted
 from u2s_datasets.parts.backends.transformers_backend import TransformersBackend
+from u2s_datasets.stages.anonymize import Anonymize
 from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.caption import Caption
 from u2s_datasets.stages.inspect import Inspect
@@ -44,8 +46,8 @@ def lessons(photos: Sequence[Path], script: Scripted) -> tuple[list[Lesson], lis
     """What the stages ask a model that sees, and one that writes, of these photos, with the script's answers."""
     eye, pen = Teacher(script), Teacher(script)
     rows = [Row(str(photo), {}) for photo in photos]
-    for step in (Inspect(detectors=(), backend=eye), Caption(backend=eye), Instruct(backend=pen)):
-        step.run(rows)
+    inspect = Inspect(detectors=(), backend=eye)
+    Anonymize(Rewriter(), inspect=inspect, caption=Caption(backend=eye), instruct=Instruct(backend=pen)).run(rows)
     assert all(row.failure is None for row in rows), [row.failure for row in rows]
     return eye.lessons, pen.lessons
 
