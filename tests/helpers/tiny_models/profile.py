@@ -46,8 +46,12 @@ def lessons(photos: Sequence[Path], script: Scripted) -> tuple[list[Lesson], lis
     """What the stages ask a model that sees, and one that writes, of these photos, with the script's answers."""
     eye, pen = Teacher(script), Teacher(script)
     rows = [Row(str(photo), {}) for photo in photos]
-    inspect = Inspect(detectors=(), backend=eye)
-    Anonymize(Rewriter(), inspect=inspect, caption=Caption(backend=eye), instruct=Instruct(backend=pen)).run(rows)
+    steps = {
+        "inspect": Inspect(detectors=(), backend=eye),
+        "caption": Caption(backend=eye),
+        "instruct": Instruct(backend=pen),
+    }
+    Anonymize(editor=Rewriter(), **steps).run(rows)
     assert all(row.failure is None for row in rows), [row.failure for row in rows]
     return eye.lessons, pen.lessons
 
