@@ -178,7 +178,7 @@ def mapped(ds, kind: str | None, stream: bool) -> list[str]:
 @pytest.mark.parametrize("kind", [None, "numpy", "pandas", "arrow", "torch", "jax", "polars", "tf"])
 def test_a_formatted_dataset_works_or_is_one_error_with_the_remedy(kind, width, stream):
     module = {"tf": "tensorflow", None: "numpy", "arrow": "pyarrow"}.get(kind, kind)
-    pytest.importorskip(module, reason=f"{module} is not installed")
+    pytest.importorskip(module, reason=f"{module} is not installed: pip install {module}")
     ds = dataset(encoded(picture(red=True)), encoded(picture(seed=1).resize((width, 64))))
     if kind is None or (kind == "numpy" and not stream):
         assert mapped(ds, kind, stream) == [c.ANONYMIZED, c.SAFE]
