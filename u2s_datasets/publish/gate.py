@@ -17,7 +17,7 @@ from u2s_datasets.parts.metrics.definitions import SPECS
 from u2s_datasets.publish import text_check
 from u2s_datasets.publish.candidate import ROW_ID, Candidate
 from u2s_datasets.publish.people_check import PeopleCheck
-from u2s_datasets.publish.provenance import ProvenanceTally, is_verified
+from u2s_datasets.publish.provenance import ProvenanceTally
 from u2s_datasets.runs.audit import FEWEST, Audit
 from u2s_datasets.runs.decisions import APPROVE, REJECT
 
@@ -210,7 +210,7 @@ class PublishGate:
             self.note("row_id", "a row id is missing, given twice or not a digest")
         self._row_ids.add(row.row_id)
         self.provenance.add(row.public.get(c.PROVENANCE))
-        if not is_verified(row.public.get(c.PROVENANCE)):
+        if c.is_unverified(row.status, row.public.get(c.PROVENANCE)):
             self.note("unverified", "a row's provenance does not say that it was inspected again", row.row_id)
         self._judge_image(row)
         return True

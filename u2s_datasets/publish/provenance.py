@@ -52,11 +52,6 @@ def is_ours(text: str) -> bool:
     return {"editor", "verified", "inspected"} <= set(_parsed(text))
 
 
-def is_verified(text: Any) -> bool:
-    """Whether a row's provenance says that it was inspected again."""
-    return isinstance(text, str) and _parsed(text).get("verified") is True
-
-
 def _parsed(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)

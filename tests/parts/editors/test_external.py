@@ -26,7 +26,7 @@ from PIL import Image
 from skimage import data
 
 import u2s_datasets as u2s
-from tests.helpers.fakes import RedSquares, picture
+from tests.helpers.fakes import ByPixels, RedSquares, picture
 from u2s_datasets import columns as c
 from u2s_datasets.cli.main import main
 from u2s_datasets.errors import EditFailed, PartlyFailed, SetupError
@@ -386,7 +386,7 @@ RED = u2s.Inspect(detectors=(RedSquares(),))
 
 def anonymized(editor, pictures):
     batch = {"image": [image.copy() for image in pictures]}
-    return u2s.Anonymize(inspect=RED, editor=editor)(batch)
+    return u2s.Anonymize(inspect=RED, editor=editor, identity=ByPixels())(batch)
 
 
 @pytest.mark.parametrize("redacts", [True, False])
