@@ -19,6 +19,12 @@ from u2s_datasets.privacy.plain_text import script_of
 
 _LISTS = Path(__file__).parent / "gazetteer"
 _UNFOLDED = str.maketrans({"ß": "ss", "ł": "l", "ø": "o", "đ": "d", "æ": "ae", "ı": "i"})
+# user_8472, subject 3, S001, u8472; classes such as A340, n02085936, class_12 and character01 are left alone
+_PERSON_NUMBER = re.compile(
+    r"(?i)(?<![^\W_])(?:user|person|people|subject|subj|patient|customer|client|member|student|pupil|employee|player|actor"
+    r"|donor|participant|volunteer|worker|driver|resident|owner|author|annotator|speaker|identity|celeb|celebrity|pid|uid"
+    r"|individual|face|man|woman|boy|girl|child)s?[ _#.:-]{0,2}\d+(?![^\W_])|(?<![^\W_])[up]\d{3,}(?![^\W_])|^s\d{2,4}$"
+)
 _MOST_WORDS = 4  # of a place
 _AREAS = {"Africa", "America", "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific"}
 _LEAST_LETTERS = 4  # of a place: NSW and Yap are too short to tell anything
@@ -43,6 +49,8 @@ def find_name(text: str, any_script: bool = False) -> str | None:
         letter.isalpha() and not letter.isascii() and script_of(letter) not in ("LATIN", "GREEK") for letter in text
     ):
         return "letters of a script whose names no list here holds"
+    if _PERSON_NUMBER.search(text):
+        return "the number of a person"
     words, places = _folded_words(text), _places()
     if " ".join(words) in places:
         return "a place"
