@@ -123,6 +123,13 @@ def test_the_wheel_carries_every_file_of_the_package(installed):
         assert names and {f"u2s_datasets/{place}/{name}" for name in names} <= there
 
 
+def test_the_wheel_carries_the_licences_of_what_others_made(installed):
+    (wheel,) = installed.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        texts = [archive.read(name).decode() for name in archive.namelist() if name.endswith("/gazetteer/LICENSE")]
+    assert len(texts) == 2 and all("Copyright (c) 2012 Daniele Faraglia" in text for text in texts)
+
+
 def test_the_wheel_finds_its_templates(installed):
     program = (
         "import u2s_datasets; print(u2s_datasets.__file__)\n"

@@ -240,6 +240,23 @@ def test_what_a_palette_or_a_file_s_end_can_hide_is_encoded_away(mapped, hub):
     assert ((90, 90), (120, 120), (60, 60)) in [image.getextrema() for image in left]
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"note": "Margaret Hollis"},
+        {"revision": "1"},
+        {"editor": {"part": "Redact", "remark": "call +44 20 7946 0018"}},
+        {"versions": {"14 Oak Lane": "1"}},
+        {"inspected": ["m.hollis@mail.example"]},
+    ],
+)
+def test_no_foreign_text_leaves_in_a_provenance(foreign, mapped, hub):
+    facts = json.loads(mapped[1][c.PROVENANCE])
+    with pytest.raises(u2s.Refused, match="provenance is not what"):
+        push(changed(mapped, 1, provenance=json.dumps(facts | foreign)))
+    assert hub.requests == []
+
+
 def test_a_row_id_of_the_data_s_own_is_never_published(mapped, hub):
     theirs = [hashlib.md5(f"Maria_{i:02d}.jpg".encode()).hexdigest() for i in range(8)]
     beside = {c.SOURCE: ["x"] * 8, c.REASON: [None] * 8, c.SEED + "_": [1] * 8}

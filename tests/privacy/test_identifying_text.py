@@ -224,3 +224,8 @@ def test_a_files_own_name_stays_home_whole_and_not_word_by_word():
     assert identifying_text.withhold_texts("a dog on grass", [], names) == ("a dog on grass", 0)
     assert identifying_text.withhold_texts("this is Dog 01", [], names) == (None, 1)
     assert identifying_text.withhold_texts({"a": ["from DOG_01.jpg"]}, [], names) == ({"a": [None]}, 1)
+
+
+@pytest.mark.parametrize("text", ["ᴍᴀʀɢᴀʀᴇᴛ", "𝓜𝓪𝓻𝓰𝓪𝓻𝓮𝓽", "🅜🅐🅡🅖🅐🅡🅔🅣", "🇲🇦🇷🇬🇦🇷🇪🇹", "⠍⠁⠗⠛⠁⠗⠑⠞", "ʇǝɹɐƃɹɐW"])
+def test_letters_that_are_drawn_as_symbols_stay_home(text):
+    assert identifying_text.withhold_texts(text, []) == (None, 1)

@@ -338,7 +338,10 @@ def test_names_of_classes_that_are_things_pass(names):
         (["anna_baker", "other"], "'anna_baker' looks like a person's name"),
         (["JohnSmith", "other"], "'JohnSmith' looks like a person's name"),
         (["Zhang Wei", "Łukasz", "François"], "'Łukasz' looks like a person's name"),
-        (["Paris", "Leeds"], "of its 2 classes 'Paris' looks like a place, 'Leeds' looks like a place"),
+        (["Paris", "Lisbon"], "of its 2 classes 'Paris' looks like a place, 'Lisbon' looks like a place"),
+        (["South Korea", "other"], "'South Korea' looks like a place"),
+        (["Bosnia", "Herzegovina"], "'Bosnia' looks like a place"),
+        (["Côte_d'Ivoire", "other"], "looks like a place"),
         (["new york", "sea"], "'new york' looks like a place"),
         (["собака", "Иван Петров"], "a script whose names"),
         (["王小明", "猫"], "a script whose names"),
@@ -388,3 +391,47 @@ def test_a_recognizer_reads_the_names_of_classes():
         judge(["dog", "tall_man"], lambda text: text == "tall man")
     with pytest.raises(u2s.SetupError, match="'Margaret Hollis' looks like a person"):
         judge(["Margaret Hollis", "dog"], lambda text: False)
+
+
+@pytest.mark.parametrize(
+    "text", ["⠍⠁⠗⠛⠁⠗⠑⠞", "-- .- .-. --.", "." * 9 + ":" * 9, "😀😃😄", list("margaret"), ["a", "n", "n", "a"]]
+)
+def test_texts_that_spell_without_words_are_no_classes(text):
+    feature = List(TEXT) if isinstance(text, list) else TEXT
+    assert "holds texts" in (reason_of(feature, [text]) or "")
+    assert KeptColumns({"x": feature}).judge({"x": text})[0] == {"x": None}
+
+
+@pytest.mark.parametrize("names", [["user_8472", "x"], ["subject 3", "x"], ["S001", "S002"], ["u8472"]])
+def test_names_of_classes_that_number_persons_are_listed(names):
+    assert f"{names[0]!r} looks like" in (reason_of(ClassLabel(names=names), [0, 0]) or "")
+
+
+TONES, GREY = List(ClassLabel(names=["dark", "light"])), [i * i % 7 % 2 for i in range(256)]
+
+
+@pytest.mark.parametrize(
+    ("feature", "value"),
+    [
+        (TONES, GREY),
+        ({"bbox": List(List(FLOAT)), "kind": TONES}, {"bbox": [NINES] * 256, "kind": GREY}),
+        ({"bbox": List(List(FLOAT)), "kind": List(Value("bool"))}, {"bbox": [NINES] * 256, "kind": [*map(bool, GREY)]}),
+        ({"bbox": List(List(FLOAT)), "kind": List(INT)}, {"bbox": [NINES] * 256, "kind": GREY}),
+        ({"bbox": List(FLOAT)}, {"bbox": [16.37208, 48.20849, 0.0, 0.0]}),
+        ({"bbox": List(List(INT))}, {"bbox": [[48, 16, 48, 16]]}),
+    ],
+)
+def test_pixels_and_places_as_classes_and_boxes_need_to_be_allowed(feature, value):
+    assert "say --allow x" in (reason_of(feature, [value] * 3) or "")
+
+
+def test_a_hash_in_as_many_columns_as_it_has_bits_needs_to_be_allowed():
+    def reason(bits):
+        rows = [{f"is_{i}": bool(row >> (i % 6) & 1) for i in range(bits)} for row in range(64)]
+        try:
+            check_kept({name: Value("bool") for name in rows[0]}, lambda names: rows)
+        except u2s.SetupError as error:
+            return str(error)
+
+    assert reason(40) is None  # as many attributes as CelebA has
+    assert "one of 64 flags" in reason(64)

@@ -10,6 +10,10 @@ from u2s_datasets.privacy.recognizers import RECOGNIZERS, find_entities
 
 TELLING = {
     "EMAIL_ADDRESS": [
+        "anna|example|org",
+        "anna {at} gmail",
+        "anna on gmail com",
+        "gmail: anna.h",
         "m.hollis@mail.example",
         "m.hollis (at) mail.example",
         "m.hollis [at] mail [dot] example",
@@ -23,6 +27,11 @@ TELLING = {
         "иван собака почта точка рф",
     ],
     "PHONE_NUMBER": [
+        "seven seven zero zero nine zero zero",
+        "call oh two oh, seven nine four six",
+        "drei vier null acht sieben zwei",
+        "零七九四六零一八",
+        "07946x018273",
         "call +44 20 7946 0018",
         "０２０−７９４６−００１８",
         "020·7946·0018",
@@ -52,6 +61,11 @@ TELLING = {
         "MAC: 001a2b3c4d5e",
     ],
     "API_KEY": [
+        "k3x9q2z8",
+        "1y2p0ij32e8e7",
+        "a3f9c2e1",
+        "u2edk8",
+        "TWFyZ2FyZXQ=",
         "sk-proj-abcdEFGH1234",
         "sk-ant-api03-xyzXYZ",
         "sk_live_4eC39HqLyjWD",
@@ -70,8 +84,14 @@ TELLING = {
     ],
     "ACCOUNT": ["insta: m.hollis1961", "IG @m_hollis", "telegram: hollis", "вк: hollis", "微信: hollis", "by @alice"],
     "URL": ["hollis.example/about", "www.hollis.example", "hollis dot com", "hollis [dot] org"],
-    "FILE_NAME": ["hollis_1961.jpg", "scan.pdf", "letter.docx"],
+    "FILE_NAME": ["DSC_0042", "IMG_2041", "IMG2041", "P1010023", "hollis_1961.jpg", "scan.pdf", "letter.docx"],
     "DATE_TIME": [
+        "2021-W10-3",
+        "2021W103",
+        "the third of March",
+        "on March the twenty-first",
+        "born in nineteen ninety",
+        "twenty twenty-one",
         "born 3 March 1961",
         "родился 3 марта 1961",
         "1961 г.р.",
@@ -112,6 +132,11 @@ TELLING = {
         "b. 1961",
     ],
     "COORDINATES": [
+        "geo:48.2,16.4",
+        "48d12m30s N",
+        "48 deg 12 min north",
+        "JN88ee",
+        "geohash u2ed",
         "51.5074, -0.1278",
         "51.51 -0.13",
         "51.5, -0.1",
@@ -124,6 +149,12 @@ TELLING = {
         "30U XC 9931 1016",
     ],
     "ADDRESS": [
+        "SW1A1AA",
+        "postcode 1010",
+        "zip: 90210",
+        "fourteen elm street",
+        "elm street fourteen",
+        "flat 4 elm house",
         "14 Oak Lane, Leeds LS1 4DY",
         "14 oak lane",
         "221B Baker Street",
@@ -183,7 +214,17 @@ TELLING = {
         "номер К777",
     ],
     "ID": ["passport X1234567", "NHS no 943 476", "123-45-6789", "QQ 12 34 56 C".replace("QQ", "AB"), "паспорт 4509"],
-    "PERSON": ["Mr Hollis", "Dr. Alice Smith", "Frau Müller", "Mme Curie", "Prof. M. Hollis"],
+    "PERSON": [
+        '{"name": "Anna"}',
+        "name=anna;city=wien",
+        "M.a.r.g.a.r.e.t",
+        "M a r g a r e t",
+        "Mr Hollis",
+        "Dr. Alice Smith",
+        "Frau Müller",
+        "Mme Curie",
+        "Prof. M. Hollis",
+    ],
 }
 
 
@@ -214,6 +255,10 @@ def _without_accents(text):
         "1920x1080 pixels",
         "a plate of pasta, a plate with 3 eggs",
         "iPhone 14 Pro, Windows 11, Apollo 11",
+        "1080p60fps video, 4x4x4 cube, 1920x1080x3",
+        "one two three, and a second of silence",
+        "flags of 🇩🇪 🇫🇷 and 🇯🇵 at the 🅿️ sign",
+        "the U.S.A. and an image of 3 cats",
         "a 3 lane road and a 4x4 car",
         "bus number 42 in room 101",
         "MNIST digit 7 of 10",
@@ -241,7 +286,7 @@ def test_results_are_presidios():
     assert len({recognizer.entity for recognizer in RECOGNIZERS}) == len(RECOGNIZERS) >= 19
 
 
-PIECES = ["a", "1 ", "a.", "at ", "1 Aa ", "::", "a@", "(at)", "улица ", "路1"]
+PIECES = ["a", "1 ", "a.", "at ", "1 Aa ", "::", "a@", "(at)", "улица ", "路1", "one ", "aA=", "a|", "零"]
 
 
 @pytest.mark.parametrize("piece", PIECES)

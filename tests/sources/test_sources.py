@@ -125,6 +125,20 @@ def test_a_split_of_parquet_is_a_whole_word(tmp_path):
     assert len(open_source(str(tmp_path), split="test")) == 7
 
 
+def test_a_sparse_member_of_a_tar_is_counted_and_not_read_as_what_lies_behind_it(tmp_path):
+    data = images.encode(picture(), "png")
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        hole = tarfile.TarInfo("hole.png")
+        sparse = {"major": "0", "minor": "1", "name": "hole.png", "size": "90000", "map": f"0,{len(data)}"}
+        hole.pax_headers = {f"GNU.sparse.{key}": value for key, value in sparse.items()}
+        for member in (hole, tarfile.TarInfo("whole.png")):
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    source = open_source(str(tmp_path))
+    assert [item.source for item in source.read(0, 9)] == ["a.tar/whole.png"]
+    assert source.skipped == {"sparse file": 1}
+
+
 def test_every_image_of_tar_shards_has_a_name_of_its_own_and_its_original(tmp_path):
     """Shards of one name in two folders, and a member that is there twice."""
     for number, shard in enumerate(("train", "val")):

@@ -15,6 +15,11 @@ _STREET = (
 _PLACE = (
     r"court|close|square|place|way|row|gardens|hill|grove|walk|park|green|view|wharf|quay|ct|sq|pl|circle|loop|trail"
 )
+_TEENS = (
+    r"eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen"
+    r"|(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)"
+    r"(?:[ -](?:one|two|three|four|five|six|seven|eight|nine))?"
+)
 
 
 def _word(text: str) -> str:
@@ -97,5 +102,18 @@ ADDRESS_PATTERNS: tuple[re.Pattern[str], ...] = (
     # LS1 4DY; K1A 0B1
     re.compile(
         r"(?i)(?<![^\W_])[a-z]{1,2}\d[a-z\d]?\s\d[abd-hjlnp-uw-z]{2}(?![^\W_])|(?<![^\W_])[A-Z]\d[A-Z]\s?\d[A-Z]\d(?![^\W_])"
+    ),
+    # SW1A1AA; postcode 1010; zip: 90210
+    re.compile(r"(?<!\w)[A-Z]{1,2}\d[A-Z\d]?\d[ABD-HJLNP-UW-Z]{2}(?!\w)"),
+    re.compile(
+        r"(?i)(?<![^\W_])(?:post ?codes?|postal codes?|zip(?: ?codes?)?|plz|code postal|cap|cep)[\s:#.]{1,3}\d{4}"
+    ),
+    # Fourteen Elm Street; flat 4 elm house
+    re.compile(
+        rf"(?i)(?<![^\W_])(?:{_TEENS}),?\s(?:[a-z'.-]{{2,30}}\s)(?:{_STREET})(?!\w)"
+        rf"|(?<!\w)[a-z'-]{{2,30}}\s(?:street|road|lane|avenue)\s(?:number\s)?(?:{_TEENS})(?!\w)"
+    ),
+    re.compile(
+        r"(?i)(?<!\w)(?:flat|apartment|apt\.?|suite)\s{1,2}#?\d{1,4}[a-z]?\s\w{2,30}\s(?:house|court|lodge|tower)"
     ),
 )

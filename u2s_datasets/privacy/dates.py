@@ -51,6 +51,15 @@ _BORN = (
     r"born|b\.|birthday|aged|née?|geb(?:oren)?\.?|\*|nacid[oa]|nat[oa]|nascid[oa]|geboren|född|syntynyt|urodzon[ya]|narozen[aý]?"
     r"|родил(?:ся|ась)|рожд(?:ения|ён|ена)|doğum|γεννηθηκε|ولد|متولد|נולד|出生|生于|生まれ|태생|출생"
 )
+_ONES = r"one|two|three|four|five|six|seven|eight|nine"
+_TEENS = r"ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen"
+_TENS = (
+    rf"{_TEENS}|hundred|oh[ -](?:{_ONES})|(?:twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)(?:[ -](?:{_ONES}))?"
+)
+_ORDINAL = (
+    r"(?:(?:twenty|thirty)[ -])?(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth)|tenth|eleventh|twelfth"
+    r"|(?:thir|four|fif|six|seven|eigh|nine)teenth|twentieth|thirtieth"
+)
 _CJK_NUMBER = "[0-9〇零一二三四五六七八九十元]{1,4}"
 
 DATE_PATTERNS: tuple[re.Pattern[str], ...] = (
@@ -74,6 +83,13 @@ DATE_PATTERNS: tuple[re.Pattern[str], ...] = (
         rf"|(?<!\d){_DAY} (?:de )?ago\.? (?:de )?(?:19|20)\d\d|(?<!\d)\d{{1,2}}\s?\.\s?\d{{1,2}}\s?\.\s?\d\d(?!\d)"
         r"|(?<!\d)(?:18|19|20)\d\d(?:[/-](?:0?[1-9]|1[0-2])(?!\d)|\s?(?:год[ауы]?|г\.|року|рік)(?![^\W_]))"
         r"|(?<![^\W_])(?:dob|d\.o\.b\.?|birth ?date|date of birth|birthday)\W{0,3}\d",
+        re.IGNORECASE,
+    ),
+    # 2021-W10-3; the third of March; nineteen ninety, twenty twenty-one
+    re.compile(r"(?<!\d)(?:19|20)\d\d-?W(?:0[1-9]|[1-4]\d|5[0-3])"),
+    re.compile(
+        rf"(?<![^\W_])(?:{_ORDINAL})\s(?:day\s)?(?:of\s)?{_MONTH}|(?<![^\W\d_]){_MONTH}\s(?:the\s)?(?:{_ORDINAL})(?!\w)"
+        rf"|(?<![^\W_])(?:eighteen|nineteen|twenty)[ -](?:{_TENS})(?![^\W_])|two thousand (?:and )?(?:{_ONES})(?!\w)",
         re.IGNORECASE,
     ),
     re.compile(rf"(?<![^\W_])(?:{_BORN})[^\d\n]{{0,12}}(?:18|19|20)\d\d(?!\d)", re.IGNORECASE),

@@ -23,6 +23,8 @@ _TEXT = ("string", "large_string")
 _NUMBER = ("int", "uint", "float")
 _DATED = ("timestamp", "date", "time", "duration", "decimal")
 _WORDS_OF_A_CLASS = 2
+_MOST_BETWEEN = 6  # spaces and marks around the words of a class: more are data in dots and dashes
+_MOST_LETTERS = 3  # texts of one letter in a list: more can spell a name
 _SHOWN = 5  # class names that a message lists
 
 NOT_CHECKED = "names and addresses were not checked"
@@ -76,10 +78,19 @@ def unchecked_texts(features: Mapping[str, Any], allow: Sequence[str], names_che
     return [] if names_checked else [name for name in _with_texts(features) if name in allow]
 
 
-def says_class(text: str) -> bool:
-    """Whether a text is what a class may be called: one or two words of `common_words.txt`, which holds no name."""
+def say_classes(value: Any) -> bool:
+    """Whether all texts of a value are what classes may be called, and no list spells something letter by letter."""
+    texts = list(identifying_text.iter_strings(value))
+    letters = sum(len(text.strip()) == 1 for text in texts)
+    return letters <= _MOST_LETTERS and all(map(_says_class, texts))
+
+
+def _says_class(text: str) -> bool:
+    """Whether it is one or two words of `common_words.txt`, which holds no name, with little between them."""
     words = re.findall(r"[^\W_]+", text)
-    return len(words) <= _WORDS_OF_A_CLASS and all(map(is_common, words))
+    between = re.sub(r"[^\W_]+", "", text)
+    plain = len(between) <= _MOST_BETWEEN and not between.strip(" -_/&,.'()+")
+    return plain and len(words) <= _WORDS_OF_A_CLASS and all(map(is_common, words)) and bool(words or not text)
 
 
 def _with_texts(features: Mapping[str, Any]) -> list[str]:
@@ -90,7 +101,7 @@ def _check_texts(names: Sequence[str], read_rows: Callable[[Sequence[str]], Iter
     """Raise `SetupError` for a column with a text that is longer than a class, or of words that may be names."""
     for row in read_rows(names) if names else ():
         for name in names:
-            if not all(map(says_class, identifying_text.iter_strings(row.get(name)))):
+            if not say_classes(row.get(name)):
                 raise SetupError(
                     f"keep={name!r} holds texts, in which no recognizer looks for names and addresses; give one "
                     f"(--text-check presidio), or say --allow {name} to keep it unchecked"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 BOXES = {"bbox", "bboxes", "box", "boxes", "bounding_box", "bounding_boxes", "objects"}
@@ -23,6 +23,8 @@ _MAX_COUNT = 999
 _MAX_UNNAMED = 99
 _FEW = 32
 _MANY_FIELDS = 6  # numbers under names that tell nothing: fewer are ratings and the like
+_MANY_FLAGS = 48  # fields of any kind: attributes of faces are 40, the bits of a perceptual hash 64
+_MANY_LISTED = 63  # different values in a list, beside no boxes or beside boxes in one place: more are pixels
 _MANY = 4096  # distinct values that are told apart
 _LEAST_MASK = 256  # pixels: a thumbnail or a perceptual hash has fewer
 _MAX_LABELS = 32  # of one mask; a photograph enlarged from 8 x 8 pixels has more
@@ -141,7 +143,7 @@ class ColumnNumbers:
     def __init__(self, name: str, feature: Any) -> None:
         self.name, self.feature = name, feature
         self._fault: str | None = None
-        self._largest_in_boxes = -math.inf
+        self._largest_in_boxes, self._only_points = -math.inf, True
         self._classes: dict[str, tuple[int, set[int]]] = {}  # path -> (rows, which classes)
         self._fields: dict[str, _Field] = {}
 
@@ -153,21 +155,25 @@ class ColumnNumbers:
             boxes: of the whole row, by path.
         """
         listed: dict[str, list[Any]] = {}
+        classes: dict[str, list[Any]] = {}
         for found in find_numbers(row.get(self.name), self.feature, self.name):
             if found.kind == "class":
-                if not found.listed:
-                    rows, seen = self._classes.setdefault(found.path, (0, set()))
-                    seen.add(found.value)
-                    self._classes[found.path] = rows + 1, seen
+                rows, seen = self._classes.setdefault(found.path, (0, set()))
+                seen.add(found.value)
+                self._classes[found.path] = rows + 1, seen
+                classes.setdefault(found.path, []).append(found.value)
             elif found.kind == "mask":
                 self._fault = self._fault or mask_fault(found.value)
             elif found.kind == "box":
                 self._fault = self._fault or box_fault(found.value)
                 self._largest_in_boxes = max(self._largest_in_boxes, *(n or 0 for n in found.value))
+                self._only_points &= found.value[:2] == found.value[2:] or not any(found.value[2:])
             elif found.listed:
                 listed.setdefault(found.path, []).append(found.value)
             else:
                 self._field(found.path).add(found.value)
+        if any(_are_pixels(of, boxes.values()) for of in (*classes.values(), *listed.values())):
+            self._fault = self._fault or "long lists that are not of boxes in many places, as pixels are"
         for path, numbers in listed.items():
             aligned = next((of for of in boxes.values() if len(of) == len(numbers)), None)
             self._field(path, each=True).add_each(numbers, aligned)
@@ -181,10 +187,20 @@ class ColumnNumbers:
         """Why the column needs to be allowed; None if all its numbers have a meaning that is known."""
         if self._fault is None and -math.inf < self._largest_in_boxes <= 1.5:
             self._fault = "boxes that are not in pixels"
+        if self._fault is None and self._largest_in_boxes > -math.inf and self._only_points:
+            self._fault = "boxes without extent, as coordinates are"
         for path, (rows, seen) in self._classes.items():
             if len(seen) > _FEW and 2 * len(seen) > rows:
                 self._fault = self._fault or f"{path}: nearly as many classes as rows, as row numbers have"
         return self._fault or next((r for field in self._fields.values() if (r := field.reason())), None)
+
+
+def _are_pixels(values: Sequence[Any], boxes: Iterable[Sequence[Sequence[Any]]]) -> bool:
+    """Whether many different values stand beside no boxes, or beside boxes most of which lie in one place."""
+    if len(values) <= _MANY_LISTED or len({*values}) < 2:
+        return False
+    places = [len({*map(tuple, of)}) for of in boxes if len(of) == len(values)]
+    return 2 * max(places, default=0) < len(values)
 
 
 def boxes_of(row: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, list[Sequence[Any]]]:
@@ -263,20 +279,28 @@ class Together:
     def __init__(self, features: Mapping[str, Any]) -> None:
         self.features, self._rows = features, 0
         self._seen: set[int] = set()
+        self._seen_flags: set[int] = set()
+        self._flags: set[str] = set()
         self._paths: dict[str, bool] = {}  # path -> whether its name says a length or a count
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add one row."""
-        found = (f for name, feature in self.features.items() for f in find_numbers(row.get(name), feature, name))
+        found = [f for name, feature in self.features.items() for f in find_numbers(row.get(name), feature, name)]
+        flags = [f for f in found if f.kind in ("number", "class") and not f.listed]
+        self._flags.update(f.path for f in flags)
         numbers = [f for f in found if f.kind == "number" and not f.listed and not isinstance(f.value, bool)]
         for number in numbers:
             self._paths.setdefault(number.path, _Field(number.path).named)
         self._rows += 1
+        if len(self._seen_flags) < _MANY:
+            self._seen_flags.add(hash(tuple(f.value for f in flags)))
         if len(self._seen) < _MANY:
             self._seen.add(hash(tuple(number.value for number in numbers if not self._paths[number.path])))
 
     def reason(self) -> str | None:
         """Why the columns need to be allowed; None if there are few of them, or few different rows."""
+        if len(self._flags) >= _MANY_FLAGS and 2 * len(self._seen_flags) > min(self._rows, _MANY):
+            return f"one of {len(self._flags)} flags, classes and numbers that together are another in nearly every row"
         unnamed = sum(not named for named in self._paths.values())
         if unnamed < _MANY_FIELDS or 2 * len(self._seen) <= min(self._rows, _MANY):
             return None

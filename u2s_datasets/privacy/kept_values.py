@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from u2s_datasets.privacy import identifying_text
-from u2s_datasets.privacy.kept_columns import says_class, unchecked_texts
+from u2s_datasets.privacy.kept_columns import say_classes, unchecked_texts
 from u2s_datasets.privacy.kept_numbers import box_fault, find_numbers, mask_fault
 
 log = logging.getLogger(__name__)
@@ -61,10 +61,8 @@ class KeptColumns:
         feature = self.features.get(name)
         if name not in self.allow and size is not None and _fault(name, value, feature, size):
             return None, 1
-        if self.holds_name is None and name not in self.allow:
-            texts = list(identifying_text.iter_strings(value))
-            if not all(map(says_class, texts)):
-                return None, len(texts)
+        if self.holds_name is None and name not in self.allow and not say_classes(value):
+            return None, len(list(identifying_text.iter_strings(value)))
         holds_name = None if self.holds_name is None else self._may_hold_name
         return identifying_text.withhold_texts(value, private, names, holds_name)
 

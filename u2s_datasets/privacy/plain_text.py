@@ -34,6 +34,13 @@ _ALIKE = (("LATIN", "CYRILLIC"), ("LATIN", "GREEK"), ("CYRILLIC", "GREEK"))
 """Scripts that share the shapes of their letters: a word of both is a disguise."""
 _MAX_SCRIPTS = 3
 
+# Letters drawn as symbols and as other letters upside down: mathematical alphabets, enclosed and Braille ones, flags.
+_DRAWN = re.compile("[\U0001d400-\U0001d7cb\u24b6-\u24e9\U0001f110-\U0001f189\u2801-\u28ff]")
+_FLAG_LETTER = re.compile("[\U0001f1e6-\U0001f1ff]")
+_MOST_FLAG_LETTERS = 6  # three flags
+_MOST_DRAWN = 2  # signs of parking and of the metro
+_BENT = re.compile("SMALL CAPITAL|TURNED|REVERSED|^MODIFIER LETTER")
+
 _WORD = re.compile(r"[^\W\d_]+")
 _HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _KANA = re.compile("[\u3001\u3002\u3040-\u30ff\uff0c]")
@@ -100,6 +107,9 @@ def _unseen(text: str) -> str | None:
 def _disguised(text: str) -> str | None:
     if text.isascii():
         return None
+    bent = sum(bool(_BENT.search(unicodedata.name(letter, ""))) for letter in text if letter.isalpha())
+    if bent > 1 or len(_DRAWN.findall(text)) > _MOST_DRAWN or len(_FLAG_LETTER.findall(text)) > _MOST_FLAG_LETTERS:
+        return "letters that are drawn as others or as symbols"
     for word in _WORD.findall(text):
         if not word.isascii():
             scripts = Counter(script_of(letter) for letter in word)

@@ -71,6 +71,17 @@ _DIGIT_EDGE = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
 _ANY_EDGE = re.compile(_DIGIT_EDGE.pattern + r"|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[a-z])")
 
 
+_SHORT_TOKEN = re.compile(r"(?<![^\W_])[A-Za-z0-9]{6,15}(?![^\W_])")
+_SIZES = re.compile(r"(?:\d+[a-z]{0,3}x)+\d+[a-z]{0,3}|\d+[pi]\d+(?:fps)?", re.IGNORECASE)
+
+
+def _short_tokens(text: str) -> Iterator[tuple[int, int]]:
+    """Identifiers in base 36, geohashes and the like: three changes between letters and digits, and no size."""
+    for match in _SHORT_TOKEN.finditer(text):
+        if len(_DIGIT_EDGE.findall(match[0])) >= 3 and not _SIZES.fullmatch(match[0]):
+            yield match.span()
+
+
 def _random_tokens(text: str) -> Iterator[tuple[int, int]]:
     """Tokens that change between letters and digits as random ones do and words, sizes and WordNet ids do not."""
     for match in _TOKEN.finditer(text):
@@ -80,10 +91,26 @@ def _random_tokens(text: str) -> Iterator[tuple[int, int]]:
             yield match.span()
 
 
+def _identifiers(text: str) -> Iterator[tuple[int, int]]:
+    yield from _random_tokens(text)
+    yield from _short_tokens(text)
+
+
 _AT = r"[ \t]{0,3}(?:[\[({<]\s?(?:at|a|ä|@|arroba|chez|ad|собака)\s?[\])}>]|[_-](?:at|AT)[_-])[ \t]{0,3}"
 _SPOKEN_AT = r"\s{1,3}(?:at|@|arroba|собака|klammeraffe|chiocciola)\s{1,3}"
 _DOT = r"[ \t]{0,3}(?:\.|[\[({<]\s?(?:dot|punkt|point|punto|ponto|точка|\.)\s?[\])}>]|[_-]dot[_-])[ \t]{0,3}"
 _SPOKEN_DOT = r"\s{1,3}(?:dot|punkt|point|punto|ponto|точка)\s{1,3}"
+_DIGIT_WORD = (
+    r"zero|oh|one|two|three|four|five|six|seven|eight|nine|double|triple"
+    r"|null|eins?|zwei|zwo|drei|vier|fünf|fuenf|sechs|sieben|acht|neun|zéro|un|deux|trois|quatre|cinq|six|sept|huit|neuf"
+    r"|cero|uno|dos|tres|cuatro|cinco|seis|siete|ocho|nueve|due|tre|quattro|cinque|sei|sette|otto|nove"
+    r"|um|dois|três|quatro|sete|oito|ноль|один|два|три|четыре|пять|шесть|семь|восемь|девять"
+    r"|nul|een|twee|drie|vijf|zes|zeven|negen"
+)
+_CAMERA = (
+    r"DSC[FN]?|_?DSC|_?MG|IMG|PXL|MVIMG|DJI|GOPR|GH0|CIMG|SAM|KIF|HPIM|DCP|PICT|VID|MVI|WP|Screenshot|Screen Shot|photo"
+    r"|image|scan|bild|foto"
+)
 _LABEL = r"[\w-]{1,64}"
 
 _NETWORK = (
@@ -128,14 +155,16 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
                 r"|SG\.[\w-]{8}|eyJ[\w-]{8}|dop_v1_|shp[a-z]{2}_\w{8}|whsec_|r8_\w{8}|gsk_\w{8}|nvapi-\w|lsv2_)"
             ),
             _any_case(r"(?<!\w)(?=[0-9]{0,14}[a-f])(?=[a-f]{0,14}[0-9])[0-9a-f]{10,15}(?!\w)"),
-            re.compile(r"(?<![\w+/])[A-Za-z0-9+/]{12,4096}={1,2}(?![\w=])"),
+            re.compile(
+                r"(?<![\w+/])(?=[a-z0-9+/]{0,80}[A-Z])(?=[A-Z0-9+/]{0,80}[a-z])[A-Za-z0-9+/]{6,4096}={1,2}(?![\w=])"
+            ),
             re.compile(r"-----BEGIN |ssh-(?:rsa|dss|ed25519) \w|(?<!\w)Bearer [\w.~+/-]{8}"),
             _any_case(
                 r"(?<![^\W_])(?:password|passwort|passwd|pwd|passcode|pin code|secret|token|api[_ -]?key|contraseña"
                 r"|mot de passe|пароль|密码|密碼)\s?(?:[:=]|is)\s?\S"
             ),
         ),
-        _random_tokens,
+        _identifiers,
         of_tokens=True,
     ),
     PatternRecognizer(
@@ -144,6 +173,8 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
         (
             re.compile(r"[\w.+-]{1,64}\s{0,2}@\s{0,2}[\w-]{1,64}\s{0,2}\.\s{0,2}\w"),
             re.compile(r"[^\W\d_][\w.+-]{0,63}@\w|[\w.+-]{1,64}\s{1,2}at\s{1,2}[\w-]{1,64}\.[a-z]{2}"),
+            _any_case(r"(?<![^\W_])(?:gmail|googlemail|hotmail|proton ?mail|gmx|icloud)(?![^\W_])"),
+            re.compile(r"(?<!\w)[\w.-]{2,64}[|/#%=;][\w-]{2,64}[|/#%=;.](?:com|org|net|edu|example|de|fr|uk)(?!\w)"),
             _any_case(rf"[\w.+-]{{1,64}}{_AT}{_LABEL}(?:{_DOT}|{_SPOKEN_DOT}){_LABEL}"),
             _any_case(rf"[\w.+-]{{1,64}}{_SPOKEN_AT}{_LABEL}(?:{_SPOKEN_DOT}|\s?[\[({{]\s?dot\s?[\])}}]\s?){_LABEL}"),
         ),
@@ -177,6 +208,7 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
                 r"[\w)]\.(?:jpe?g|png|gif|webp|tiff?|bmp|hei[cf]|avif|dng|nef|cr[23w]|arw|raw|mp4|mov|pdf|docx?|xlsx?"
                 r"|pptx?|csv|zip|txt)(?![^\W_])"
             ),
+            _any_case(rf"(?<![^\W_])(?:{_CAMERA})[_-]?\d{{4}}|(?<!\w)P\d{{7}}(?!\d)"),
         ),
     ),
     PatternRecognizer(
@@ -223,6 +255,10 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
             re.compile(
                 r"(?<!\w)[NS]\s?\d{1,3}[.,]\d|\d{1,3},\d{2,15}\s{1,2}-\d{1,3},\d{2}|-\d{1,3},\d{2,15}\s{1,2}\d{1,3},\d{2}"
             ),
+            _any_case(r"(?<![^\W_])(?:geo|maps?):\s?-?\d|(?<![^\W_])(?:geohash|maidenhead|plus code)\W{1,3}\w"),
+            re.compile(r"(?<!\w)\d{1,3}\s?d\s?\d{1,2}\s?m(?!\w)|(?<!\w)\d{1,3}d\d{1,2}m\d"),
+            _any_case(r"\d\s?(?:deg(?:rees?)?|grad|degrés)\.?\s(?:\d{1,2}\s?min|north|south|east|west|[nsewo](?!\w))"),
+            re.compile(r"(?<!\w)[A-R]{2}\d{2}[a-x]{2}(?!\w)"),
             _any_case(r"what3words\W{1,3}\w{2,30}\.\w"),
             re.compile(r"///\w{2,30}\.\w{2,30}\.\w{2,30}"),
             re.compile(r"(?<!\w)\d{1,2}[C-HJ-NP-X][ ]?[A-HJ-NP-Z]{2}[ ]?\d{2,5}[ ]?\d{2,5}(?!\w)"),
@@ -253,6 +289,11 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
             re.compile(
                 r"(?<![^\W_])(?<!\.)\+?\d(?:[ ()./_·•:~*|-]{0,3}\d){6}|(?<![\d.])(?!(?<=(?<![^\W_])n)\d{8}(?!\d))\d{7}"
             ),
+            _any_case(rf"(?<![^\W_])(?:(?:{_DIGIT_WORD})[\s.,-]{{1,3}}){{5}}(?:{_DIGIT_WORD})(?![^\W_])"),
+            re.compile(
+                r"(?:[〇零一二三四五六七八九壹贰叁肆伍陆柒捌玖幺][\s.,-]{0,2}){6}[〇零一二三四五六七八九壹贰叁肆伍陆柒捌玖幺]"
+            ),
+            re.compile(r"(?<![^\W_])\d{3,6}[xX]\d{3}[xX]?\d{2,6}(?![^\W_])|(?<![^\W_])0\d{2,5}[xX]\d{5,8}(?![^\W_])"),
             _any_case(rf"(?<![^\W_])(?:{_PHONE_WORD})[\s.:#(+]{{0,4}}\d(?:[ ()./-]{{0,2}}\d){{3}}"),
         ),
         of_tokens=True,
@@ -305,7 +346,14 @@ RECOGNIZERS: tuple[PatternRecognizer, ...] = (
     PatternRecognizer(
         "PERSON",
         "a person's name",
-        (re.compile(rf"(?<!\w)(?:{_TITLE})\.?\s{{1,2}}(?:[A-Z]\.\s?){{0,2}}[A-Z\u00c0-\u00de]\w"),),
+        (
+            re.compile(rf"(?<!\w)(?:{_TITLE})\.?\s{{1,2}}(?:[A-Z]\.\s?){{0,2}}[A-Z\u00c0-\u00de]\w"),
+            _any_case(
+                r"(?<![^\W_])(?:first|last|full|given|family|sur|nick|user|maiden)?[ _-]?(?:name|nom|nombre|nome|имя)"
+                r"[\"']?\s?[:=]\s?[\"']?[^\W\d_]"
+            ),
+            re.compile(r"(?<![^\W_])(?:[^\W\d_][\s.·_-]{1,2}){4}[^\W\d_](?![^\W_])"),
+        ),
     ),
 )
 

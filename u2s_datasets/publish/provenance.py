@@ -2,8 +2,14 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from u2s_datasets.privacy.identifying_text import find_pii_pattern
+
+_FACTS = {"editor", "identity", "prior", "attempts", "verified", "inspected", "versions"}
+"""What `u2s.anonymize` writes into a row's provenance."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,30 @@ class ProvenanceTally:
 
 
 def is_ours(text: str) -> bool:
-    """Whether a provenance has the form in which `u2s.anonymize` writes it."""
-    return {"editor", "verified", "inspected"} <= set(_parsed(text))
+    """Whether a provenance has the form in which `u2s.anonymize` writes it: its facts and no others, and no prose.
+
+    A text with a space in it, such as a prompt of an editor, may hold no contact, date or address.
+    """
+    facts = _parsed(text)
+    return {"editor", "verified", "inspected"} <= set(facts) <= _FACTS and all(map(_is_plain, _texts(facts)))
+
+
+def _is_plain(text: str) -> bool:
+    if " " in text or not text.isascii():
+        return find_pii_pattern(text) is None
+    return "@" not in text and text.isprintable()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value, names of fields included."""
+    if isinstance(value, dict):
+        yield from value
+        yield from _texts([*value.values()])
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    elif isinstance(value, str):
+        yield value
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -126,6 +126,8 @@ def _skipped_kind(file: BinaryIO, member: tarfile.TarInfo) -> str | None:
         return ""
     if not member.isreg():
         return "link or special file"
+    if member.issparse():  # its bytes do not lie in a row
+        return "sparse file"
     return kind_by_name(PurePosixPath(member.name), lambda: _starts_like_image(file, member))
 
 
