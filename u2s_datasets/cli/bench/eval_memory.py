@@ -22,8 +22,8 @@ from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.errors import SetupError, U2SError
 from u2s_datasets.parts.metrics.encoders import ImageTextEncoder
-from u2s_datasets.runs.layout import Layout
-from u2s_datasets.runs.shards import write_parquet
+from u2s_datasets.runs.manifest import Shard
+from u2s_datasets.runs.writer import Output
 
 _WIDTH, _SIDE, _SHARD = 768, 64, 256
 
@@ -85,19 +85,17 @@ def _measure_in_process(rows: int) -> dict[str, Any]:
 
 def write_run(folder: Path, rows: int) -> None:
     """A finished run of half safe and half edited rows in `folder/out`, and its originals in `folder/photos`."""
-    layout = Layout(folder / "out")
-    for path in (folder / "photos", layout.rows, layout.data):
-        path.mkdir(parents=True)
-    for start in range(0, rows, _SHARD):
-        made = [_write_row(folder / "photos", i) for i in range(start, min(start + _SHARD, rows))]
-        for half, names in (("private", c.PRIVATE), ("public", c.PUBLIC)):
-            with layout.shard(half, start // _SHARD).open("wb") as file:
-                write_parquet(file, made, c.features(names))
-    edited = rows // 2
-    facts = {"rows": rows, c.SAFE: rows - edited, c.ANONYMIZED: edited, c.WITHHELD: 0, "verified": True}
-    layout.run.write_text(json.dumps(facts), encoding="utf-8")
-    manifest = {"shards": {}, "secret": "", "source_content": ""}
-    layout.manifest.write_text(json.dumps(manifest), encoding="utf-8")
+    photos, done = folder / "photos", list[Shard]()
+    photos.mkdir(parents=True)
+    with Output(folder / "out") as output:
+        source = {"source": str(photos), "source_kind": "folder", "source_content": "", "split": None}
+        output.resume({**source, "image_column": None, "configuration": {}, "secret": ""})
+        for start in range(0, rows, _SHARD):
+            made = [_write_row(photos, i) for i in range(start, min(start + _SHARD, rows))]
+            output.add_shard(done, start // _SHARD, made, {})
+        edited = rows // 2
+        facts = {"rows": rows, c.SAFE: rows - edited, c.ANONYMIZED: edited, c.WITHHELD: 0, "verified": True}
+        output.vouch(done, facts)
 
 
 def _write_row(photos: Path, i: int) -> dict[str, Any]:
@@ -116,6 +114,8 @@ def _write_row(photos: Path, i: int) -> dict[str, Any]:
         c.PUBLIC_CAPTION: f"a pattern, number {i}",
         c.ANONYMIZED_IMAGE: {"bytes": images.encode(after, "jpeg"), "path": None},
         **dict.fromkeys((c.TEXT_SIMILARITY, c.TEXT_RECALL, c.RESIDUAL_FACES, c.RESIDUAL_TEXT), 0),
+        "kept": {},
+        "kept_emptied": {},
     }
 
 
