@@ -310,7 +310,7 @@ def test_no_name_of_a_class_becomes_markup_in_the_head_of_the_card(name, mapped)
         in u2s.push_to_hub(named, REPO, dry_run=True, keep=["label"], **ABOUT).reasons["kept"]
     )
     fair = mapped.cast_column("label", ClassLabel(names=["5 < 6 & *", "чашка"]))
-    assert not u2s.push_to_hub(fair, REPO, dry_run=True, keep=["label"], **ABOUT).reasons
+    assert not u2s.push_to_hub(fair, REPO, dry_run=True, keep=["label"], allow=["label"], **ABOUT).reasons
 
 
 def test_a_long_text_takes_no_long_time(mapped):
