@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError, SetupError
-from u2s_datasets.images import copies
+from u2s_datasets.images.originals import Originals
 from u2s_datasets.parts import Backend, Detection, Detector, Editor, checks
 from u2s_datasets.parts.editors.redact import Redact
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
@@ -327,9 +327,9 @@ def _own_version() -> str:
 
 
 @functools.cache
-def _recent_originals() -> copies.Originals:
+def _recent_originals() -> Originals:
     """Those that this process edited last, whatever batch they were in: an editor may keep what it saw."""
-    return copies.Originals(RECENT)
+    return Originals(RECENT)
 
 
 def _shows_another(edit: RowEdit) -> bool:
