@@ -31,19 +31,23 @@ _MOVED = {"edges": (0.80, 0.77, 0.64, 0.62), "tones": (0.90, 0.86, 0.78, 0.75), 
 
 _COARSE, _MIDDLE, _FINE = 12, 24, 48  # side of a box in grid pixels, at most; never above its own
 _TURNS = tuple(range(0, 360, 12))
+_NEAR_QUARTERS = tuple(quarter + by for quarter in (0, 90, 180, 270) for by in (-12, 0, 12))
 _SCALES = tuple(float(s) for s in np.geomspace(0.7, 1.4, 7))
 _CLOSER_TURNS, _CLOSER_SCALES = (-6, 0, 6), (0.945, 1.0, 1.058)  # half a coarse step to both sides
 _LIKELIEST = 12  # places that are compared closely
 _REACH, _LEAST_REACH = 0.5, 18.0  # around a box, as a share of its side and in pixels
 _WHOLE = 128  # pixels of the longer side at which pictures are compared as a whole
+_CHANGED, _GAP, _ELSEWHERE = 24, 9, 16  # grey levels; pixels between what belongs together; squares that are searched
+_TOUCHED = 4.0  # grey levels of mean change, more than compression makes
 _ASPECT, _PIECES = 2.5, 4  # longer boxes are judged in so many pieces of this aspect
 
 
 def find_copies(before: np.ndarray, after: np.ndarray, boxes: Sequence[Box], places: Sequence[Box] = ()) -> list[bool]:
     """Whether what stood in each box of the original is still in the edited image, or cannot be proven gone.
 
-    A copy is looked for in place, around its box, around `places`, and where it must lie if the picture was moved as
-    a whole. True also for a box that is outside the picture or has less than `LEAST_SIDE`; False for a flat one.
+    A copy is looked for in place, around its box, around `places`, where it must lie if the picture was mirrored or
+    moved as a whole, and, where most of the background is as it was, wherever else something changed. True also for a
+    box that is outside the picture or has less than `LEAST_SIDE`; False for a flat one.
 
     Args:
         before, after: (H, W, 3) uint8 RGB of one size.
@@ -58,12 +62,19 @@ def find_copies(before: np.ndarray, after: np.ndarray, boxes: Sequence[Box], pla
     clipped = [clip_box(box, (before.shape[1], before.shape[0])) for box in boxes]
     inside = [box for box in clipped if box is not None]
     moves: list[Motion] = []
+    pictures = list(_mirrored(before, inside))
     if inside and not _background_stays(before, after, inside):
-        moves = whole_moves(before, after)
-        turned = list(_turned(before, inside))
-        if any(stays_in_place(pixels, after, box) for pixels, boxes in turned for box in boxes if _can_be_proven(box)):
+        moves = [*whole_moves(before, after), *_far_moves(before, after)]
+        pictures += _turned(before, inside)
+    for pixels, turned in pictures:
+        pieces = [piece for box in turned for piece in _pieces(box) if _can_be_proven(piece)]
+        if any(_differs(before, after, piece) and stays_in_place(pixels, after, piece) for piece in pieces):
             return [True] * len(boxes)
-    return [box is None or any(_is_copied(before, after, p, places, moves) for p in _pieces(box)) for box in clipped]
+    elsewhere = list(_changed_elsewhere(before, after, inside)) if not moves else []
+    return [
+        box is None or any(_is_copied(before, after, piece, places, moves, elsewhere) for piece in _pieces(box))
+        for box in clipped
+    ]
 
 
 def stays_in_place(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
@@ -73,7 +84,7 @@ def stays_in_place(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
         before, after: (H, W, 3) uint8 RGB of one size.
         box: inside the picture.
     """
-    return not _is_flat(before, box) and _stays(Template(before, box, _MIDDLE), Template(before, box, _FINE), after)
+    return not is_flat(before, box) and _stays(Template(before, box, _MIDDLE), Template(before, box, _FINE), after)
 
 
 def detail_stays(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
@@ -91,21 +102,63 @@ def detail_stays(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
 
 def whole_moves(before: np.ndarray, after: np.ndarray, most: int = 2) -> list[Motion]:
     """The likeliest motions of the picture as a whole, of its centre: shifts, turns, scales and mirrors."""
+    return _moves_of(before, after, (0.2, 0.2, 0.8, 0.8), 0.3, _TURNS, _SCALES)[:most]
+
+
+def _far_moves(before: np.ndarray, after: np.ndarray) -> Iterator[Motion]:
+    """The likeliest motion of each quarter: a picture that left on one side comes back on the other."""
+    for x in (0.0, 0.5):
+        for y in (0.0, 0.5):
+            yield from _moves_of(before, after, (x, y, x + 0.5, y + 0.5), 2.0, _NEAR_QUARTERS, (0.87, 1.0, 1.15))[:1]
+
+
+def _moves_of(
+    before: np.ndarray, after: np.ndarray, part: Box, reach: float, turns: Sequence[float], scales: Sequence[float]
+) -> list[Motion]:
+    """Motions of the picture's centre, the likeliest first, told from one part of it.
+
+    Args:
+        before, after: (H, W, 3) uint8 RGB.
+        part: in widths and heights of the picture.
+        reach: how far the part may have gone, in its own sides.
+        turns, scales: what is tried.
+    """
     zoom = min(_WHOLE / max(before.shape[:2]), 1.0)
     before, after = _resized(before, zoom), _resized(after, zoom)
     height, width = before.shape[:2]
-    middle = (0.2 * width, 0.2 * height, 0.8 * width, 0.8 * height)
-    coarse, close = Template(before, middle, 16), Template(before, middle, _MIDDLE)
-    found = list(_coarse(coarse, after, coarse.centre, 0.3 * coarse.side, _TURNS, _SCALES))
+    box = part[0] * width, part[1] * height, part[2] * width, part[3] * height
+    coarse, close = Template(before, box, 16), Template(before, box, _MIDDLE)
+    found = list(_coarse(coarse, after, coarse.centre, reach * coarse.side, turns, scales))
     closer = [
         replace(motion, likeness=close.likeness(window, start, motion, ["edges"], 2)["edges"])
         for start in _likeliest(found, 6)
         for window in [close.look(after, start)]
         for motion in _closer(start)
     ]
-    return [
-        replace(motion, place=(motion.place[0] / zoom, motion.place[1] / zoom)) for motion in _likeliest(closer, most)
-    ]
+    to_middle = np.array([width / 2, height / 2]) - coarse.centre
+    moves = []
+    for motion in _likeliest(closer, len(closer)):
+        x, y = (np.array(motion.place) + motion.matrix @ to_middle) / zoom
+        moves.append(replace(motion, place=(float(x), float(y))))
+    return moves
+
+
+def _mirrored(pixels: np.ndarray, boxes: Sequence[Box]) -> Iterator[tuple[np.ndarray, list[Box]]]:
+    """A picture and its boxes mirrored, upside down, and both."""
+    height, width = pixels.shape[:2]
+    for left, top in ((True, False), (False, True), (True, True)):
+        yield (
+            np.ascontiguousarray(pixels[:: -1 if top else 1, :: -1 if left else 1]),
+            [
+                (
+                    width - x1 if left else x0,
+                    height - y1 if top else y0,
+                    width - x0 if left else x1,
+                    height - y0 if top else y1,
+                )
+                for x0, y0, x1, y1 in boxes
+            ],
+        )
 
 
 def _turned(pixels: np.ndarray, boxes: Sequence[Box]) -> Iterator[tuple[np.ndarray, list[Box]]]:
@@ -114,38 +167,34 @@ def _turned(pixels: np.ndarray, boxes: Sequence[Box]) -> Iterator[tuple[np.ndarr
     turned = cv2.resize(np.ascontiguousarray(pixels.transpose(1, 0, 2)), (width, height), interpolation=cv2.INTER_AREA)
     across, down = width / height, height / width
     moved = [(y0 * across, x0 * down, y1 * across, x1 * down) for x0, y0, x1, y1 in boxes]
-    for left in (False, True):
-        for top in (False, True):
-            yield (
-                np.ascontiguousarray(turned[:: -1 if top else 1, :: -1 if left else 1]),
-                [
-                    (
-                        width - x1 if left else x0,
-                        height - y1 if top else y0,
-                        width - x0 if left else x1,
-                        height - y0 if top else y1,
-                    )
-                    for x0, y0, x1, y1 in moved
-                ],
-            )
+    yield turned, moved
+    yield from _mirrored(turned, moved)
 
 
-def _is_copied(before: np.ndarray, after: np.ndarray, box: Box, places: Sequence[Box], moves: Sequence[Motion]) -> bool:
+def _is_copied(
+    before: np.ndarray,
+    after: np.ndarray,
+    box: Box,
+    places: Sequence[Box],
+    moves: Sequence[Motion],
+    elsewhere: Sequence[Box],
+) -> bool:
     side = side_of(box)
     if not _can_be_proven(box):
         return True
-    if _is_flat(before, box):
+    if is_flat(before, box):
         return False
     if side > 2 * _FINE:  # no grid is finer, and smaller pictures are faster
         zoom = 2 * _FINE / side
         before, after, box = _resized(before, zoom), _resized(after, zoom), _times(box, zoom)
-        places = [_times(place, zoom) for place in places]
+        places, elsewhere = ([_times(place, zoom) for place in group] for group in (places, elsewhere))
         moves = [replace(move, place=(move.place[0] * zoom, move.place[1] * zoom)) for move in moves]
     middle, fine = Template(before, box, _MIDDLE), Template(before, box, _FINE)
     if _stays(middle, fine, after) or _slid(middle, after):
         return True
     coarse = Template(before, box, _COARSE)
     likely = _likeliest(list(_everywhere(coarse, after, places, moves, (before.shape[1], before.shape[0]))), _LIKELIEST)
+    likely += _likeliest([motion for square in elsewhere for motion in _in_square(coarse, after, square)], _LIKELIEST)
     return any(_has_moved(middle, fine, after, start) for start in likely)
 
 
@@ -191,6 +240,12 @@ def _everywhere(
         centre = (move.place[0] + float(offset[0]), move.place[1] + float(offset[1]))
         turns = [move.turn + by for by in (-12, 0, 12)]
         yield from _coarse(coarse, after, centre, reach, turns, [move.scale * by for by in (0.88, 1.0, 1.14)])
+
+
+def _in_square(coarse: Template, after: np.ndarray, square: Box) -> Iterator[Motion]:
+    """Where it may be in a square of the output, as large as it was, upright, lying or upside down."""
+    x0, y0, x1, y1 = square
+    yield from _coarse(coarse, after, ((x0 + x1) / 2, (y0 + y1) / 2), (x1 - x0) / 2, _NEAR_QUARTERS, (1.0,))
 
 
 def _coarse(
@@ -244,7 +299,8 @@ def _can_be_proven(box: Box) -> bool:
     return side_of(box) >= LEAST_SIDE
 
 
-def _is_flat(pixels: np.ndarray, box: Box) -> bool:
+def is_flat(pixels: np.ndarray, box: Box) -> bool:
+    """Whether a box inside a picture, (H, W, 3) uint8, shows nothing that could be copied."""
     x0, y0, x1, y1 = (int(v) for v in (*np.floor(box[:2]), *np.ceil(box[2:])))
     return bool(pixels[y0:y1, x0:x1].std(axis=(0, 1)).max() < FLAT)
 
@@ -274,6 +330,39 @@ def _pieces(box: Box) -> list[Box]:
     if x1 - x0 > y1 - y0:
         return [(x0 + float(s), y0, x0 + float(s) + length, y1) for s in starts]
     return [(x0, y0 + float(s), x1, y0 + float(s) + length) for s in starts]
+
+
+def _changed_elsewhere(before: np.ndarray, after: np.ndarray, boxes: Sequence[Box]) -> Iterator[Box]:
+    """Squares of the output that cover what changed where nobody looks for a copy as it is; the largest changes first.
+
+    No more than `_ELSEWHERE`: an editor that draws the background anew has no place that stands out.
+    """
+    changed = (np.abs(before.astype(np.int16) - after).max(axis=2) >= _CHANGED).astype(np.uint8)
+    for box in boxes:
+        x0, y0, x1, y1 = (int(max(v, 0)) for v in (*np.subtract(box[:2], 0.5 * _reach(side_of(box))), *box[2:]))
+        by = int(0.5 * _reach(side_of(box)))
+        changed[y0 : y1 + by, x0 : x1 + by] = 0
+    joined = cv2.morphologyEx(changed, cv2.MORPH_CLOSE, np.ones((_GAP, _GAP), np.uint8))  # letters become a line
+    parts = sorted(cv2.connectedComponentsWithStats(joined)[2][1:], key=lambda part: -part[4])
+    squares = [square for part in parts for square in _squares(*(float(v) for v in part[:4]))]
+    yield from squares[:_ELSEWHERE]
+
+
+def _squares(x: float, y: float, width: float, height: float) -> Iterator[Box]:
+    """Squares that cover a rectangle; none if too little of it can be seen."""
+    side = min(width, height)
+    if side * max(width, height) < LEAST_SIDE**2:
+        return
+    along = np.linspace(side / 2, max(width, height) - side / 2, int(np.ceil(max(width, height) / side)))
+    for at in along:
+        middle = (x + float(at), y + height / 2) if width >= height else (x + width / 2, y + float(at))
+        yield middle[0] - side / 2, middle[1] - side / 2, middle[0] + side / 2, middle[1] + side / 2
+
+
+def _differs(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
+    """Whether an editor touched a box, so that what stands there now may have come from elsewhere."""
+    x0, y0, x1, y1 = (int(v) for v in (*np.floor(box[:2]), *np.ceil(box[2:])))
+    return float(np.abs(before[y0:y1, x0:x1].astype(np.int16) - after[y0:y1, x0:x1]).mean()) >= _TOUCHED
 
 
 def _background_stays(before: np.ndarray, after: np.ndarray, boxes: Sequence[Box]) -> bool:
