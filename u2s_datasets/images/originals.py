@@ -20,7 +20,7 @@ _CLOSER = (0.92, 0.96, 1.0, 1.04, 1.08)  # scales between those
 _LIKELIEST = 6  # of those at scale 1, and of the others, that are compared on the fine grid
 _SLACK = 4  # fine grid pixels
 # What shows another's picture: one of these correlations with it, or all of a line. Stripes are alike in edges alone.
-_ANOTHER = ({"edges": 0.65}, {"details": 0.42}, {"edges": 0.4, "tones": 0.45, "details": 0.3})
+_ANOTHER = ({"edges": 0.6}, {"details": 0.42}, {"edges": 0.45, "tones": 0.5, "details": 0.35})
 _MORE_THAN_OWN = 0.15  # by how much each is above the correlation of one's own original with it
 
 
