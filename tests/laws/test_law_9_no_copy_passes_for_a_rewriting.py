@@ -16,6 +16,7 @@ from tests.helpers.steps import pixels
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.images import copies
+from u2s_datasets.images.originals import Originals
 from u2s_datasets.parts import Detection, Detector, Edit, Editor
 from u2s_datasets.publish.candidate import Candidate
 from u2s_datasets.publish.gate import PublishGate
@@ -170,12 +171,20 @@ def test_half_a_face_is_a_copy_too():
     assert copies.find_copies(ASTRONAUT, after, [FACE]) == [True]
 
 
-def test_a_face_that_went_where_another_was_found_is_a_copy():
+@pytest.mark.parametrize("how", ["as it was", "mirrored", "upside down", "inverted"])
+def test_a_face_that_went_far_away_over_the_same_background_is_a_copy(how):
     after = rewritten(ASTRONAUT, FACE, "gravel")
     x0, y0, x1, y1 = (int(v) for v in FACE)
-    after[360:480, 380:490] = ASTRONAUT[y0:y1, x0:x1]
-    assert copies.find_copies(ASTRONAUT, after, [FACE]) == [False]  # nobody looks so far away unasked
-    assert copies.find_copies(ASTRONAUT, after, [FACE], [(375, 350, 495, 485)]) == [True]
+    face = ASTRONAUT[y0:y1, x0:x1]
+    after[360:480, 380:490] = face if how == "as it was" else LIES[how](face)
+    assert copies.find_copies(ASTRONAUT, after, [FACE]) == [True]
+
+
+def test_a_face_of_another_size_is_found_where_a_detector_saw_something():
+    after = rewritten(ASTRONAUT, FACE, "gravel")
+    x0, y0, x1, y1 = (int(v) for v in FACE)
+    after[350:490, 375:503] = cv2.resize(ASTRONAUT[y0:y1, x0:x1], (128, 140))
+    assert copies.find_copies(ASTRONAUT, after, [FACE], [(375, 350, 503, 490)]) == [True]
 
 
 def test_of_what_is_too_small_nothing_is_proven():
@@ -207,6 +216,51 @@ def test_a_quarter_turn_of_a_wide_picture_is_a_copy(quarters):
     wide = crowd(range(5))
     turned = cv2.resize(np.ascontiguousarray(np.rot90(wide, quarters)), wide.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert copies.find_copies(wide, turned, places(5)) == [True] * 5
+
+
+def line_of_text(back: str, text: str) -> np.ndarray:
+    size = (480, 320)
+    page = np.full((size[1], size[0], 3), 235, np.uint8)
+    if back == "photo":
+        page = cv2.resize(skimage.data.coffee(), size, interpolation=cv2.INTER_AREA)
+    colour = (250, 250, 250) if back == "photo" else (20, 20, 20)
+    return cv2.putText(page, text, (40, 120), cv2.FONT_HERSHEY_SIMPLEX, 0.9, colour, 2)
+
+
+@pytest.mark.parametrize("back", ["page", "photo"])
+@pytest.mark.parametrize(
+    "lie",
+    {
+        **{name: LIES[name] for name in ("shifted by 4", "mirrored", "upside down", "inverted")},
+        "turned by a half": lambda p: p[::-1, ::-1],
+        "far down": lambda p: np.roll(p, 110, 0),
+        "far away": lambda p: np.roll(p, (100, 150), (0, 1)),
+        "far away upside down": lambda p: np.roll(p[::-1, ::-1], (70, 110), (0, 1)),
+    }.items(),
+    ids=lambda lie: lie[0],
+)
+def test_a_line_of_text_that_was_moved_is_a_copy(lie, back):
+    before = line_of_text(back, "Margaret Hollis 81")
+    after = np.ascontiguousarray(lie[1](before))
+    word = Detection("text", (38.0, 94.0, 334.0, 130.0), 1.0)
+    assert residue.find_residue([], before, after, [word], absolute=False) == [word]
+
+
+def test_a_line_of_text_that_was_filled_passes():
+    before, word = line_of_text("page", "Margaret Hollis 81"), Detection("text", (38.0, 94.0, 334.0, 130.0), 1.0)
+    mask = np.zeros(before.shape[:2], np.uint8)
+    mask[92:133, 36:337] = 1
+    after = cv2.inpaint(before, mask, 3, cv2.INPAINT_TELEA)
+    assert residue.find_residue([], before, after, [word], absolute=False) == []
+
+
+def test_a_clear_sky_does_not_prove_that_a_picture_was_rewritten():
+    before = np.full((128, 128, 3), 240, np.uint8)
+    before[64:, 64:] = smaller(ASTRONAUT, 4)[10:74, 32:96]
+    assert not residue.has_changed_anywhere(before, 255 - before)
+    after = 255 - before
+    after[64:96, 64:96] = cv2.resize(skimage.data.chelsea()[40:240, 100:330], (32, 32))
+    assert residue.has_changed_anywhere(before, after)
 
 
 # Rows of others
@@ -254,6 +308,62 @@ STEP = {"inspect": Inspect(detectors=(Middle(),)), "format": "png"}
 def test_another_row_s_picture_is_withheld():
     answer = u2s.Anonymize(editor=Swapping(), **STEP)({"image": PICTURES[:3]})
     assert answer[c.STATUS] == [c.WITHHELD] * 3 or all(note.startswith("residue") for note in answer[c.NOTE])
+
+
+SWAPS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "as it was": lambda other, own: other,
+    "mirrored": lambda other, own: other[:, ::-1],
+    "inverted": lambda other, own: 255 - other,
+    "hue turned": lambda other, own: hue_turned(other),
+    "noisy": lambda other, own: noisy(other),
+    "shifted": lambda other, own: np.roll(other, 28, 1),
+    **{f"zoomed by {by}": lambda other, own, by=by: warped(other, scale=by) for by in (0.8, 1.1, 1.2, 1.4)},
+}
+
+
+def squares(*names: str) -> list[np.ndarray]:
+    pictures = [Image.fromarray(getattr(skimage.data, name)()).convert("RGB") for name in names]
+    return [np.asarray(picture.resize((240, 240))) for picture in pictures]
+
+
+@pytest.mark.parametrize("swap", SWAPS)
+def test_another_row_s_picture_is_known_whatever_was_done_to_it(swap):
+    pictures = squares("astronaut", "chelsea", "coffee", "rocket")
+    known = Originals(8)
+    for picture in pictures:
+        known.add(picture)
+    for own, other in zip(pictures, [*pictures[1:], pictures[0]], strict=True):
+        assert known.shows_another(own, np.ascontiguousarray(SWAPS[swap](other, own)))
+
+
+def test_most_pictures_of_others_are_known_as_half_of_a_mixture():
+    pictures = squares("astronaut", "chelsea", "coffee", "rocket")
+    known = Originals(8)
+    for picture in pictures:
+        known.add(picture)
+    pairs = zip(pictures, [*pictures[1:], pictures[0]], strict=True)
+    assert sum(known.shows_another(own, cv2.addWeighted(other, 0.5, own, 0.5, 0)) for own, other in pairs) >= 3
+
+
+@pytest.mark.parametrize("name", ["brick", "grass", "camera", "coins", "page"])
+def test_a_picture_that_nobody_saw_is_no_other_row_s(name):
+    pictures, (drawn,) = squares("astronaut", "chelsea", "coffee", "rocket"), squares(name)
+    known = Originals(8)
+    for picture in pictures:
+        known.add(picture)
+    for own in pictures:
+        assert not known.shows_another(own, drawn)
+        assert not known.shows_another(own, rewritten(own, (60.0, 50.0, 150.0, 160.0), "inpainted"))
+
+
+def test_a_row_that_was_edited_again_alone_is_what_it_is_without_the_others():
+    """Its seed too: which rows stand beside it in a batch changes nothing (law 5)."""
+    step = u2s.Anonymize(editor=Swapping(honest_alone=True), **STEP)
+    together, alone = step({"image": PICTURES[:3]}), step({"image": PICTURES[:1]})
+    assert together[c.SEED][0] == alone[c.SEED][0]
+    attempts = [json.loads(answer[c.PROVENANCE][0])["attempts"] for answer in (together, alone)]
+    assert attempts[0] == attempts[1]
+    assert np.array_equal(pixels(together, 0), pixels(alone, 0))
 
 
 def test_rows_that_were_mixed_up_are_edited_again_alone():

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from u2s_datasets.images import copies
+from u2s_datasets.images import copies, originals
+from u2s_datasets.images.correlation import Motion
 from u2s_datasets.images.geometry import Box, clip_box
 
 BLOCK = 8
@@ -67,7 +68,7 @@ def _brought_back(before: np.ndarray, after: np.ndarray, largest: int) -> Iterat
     before, after = (cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (before, after))
     turns = [np.rot90(after[:, ::step], quarters) for step in (1, -1) for quarters in range(4)]
     upright = [cv2.resize(np.ascontiguousarray(turned), size, interpolation=cv2.INTER_AREA) for turned in turns]
-    likeness = [copies.likeness_in_place(before, turned) for turned in upright]
+    likeness = [originals.likeness_in_place(before, turned) for turned in upright]
     best = upright[int(np.argmax(likeness))]
     if max(likeness) >= _LIKE:
         yield before, best
@@ -76,7 +77,7 @@ def _brought_back(before: np.ndarray, after: np.ndarray, largest: int) -> Iterat
             yield before, _aligned(before, best, motion)
 
 
-def _aligned(before: np.ndarray, after: np.ndarray, motion: copies.Motion) -> np.ndarray:
+def _aligned(before: np.ndarray, after: np.ndarray, motion: Motion) -> np.ndarray:
     """The output moved onto the original, first by a motion of its middle, then as closely as it goes."""
     height, width = before.shape[:2]
     matrix = motion.matrix

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError, SetupError
-from u2s_datasets.images import copies
+from u2s_datasets.images.originals import Originals
 from u2s_datasets.parts import Backend, Detection, Detector, Editor, checks
 from u2s_datasets.parts.editors.redact import Redact
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
@@ -233,8 +233,12 @@ class Anonymize(Step):
         each_row(edits, lambda edit, output: edit.accept(output, editor, strength), "edit_failed", outputs)
 
     def _edit_alone(self, edits: Sequence[RowEdit], editor: Editor, strength: int) -> None:
-        """Edit each row of a batch by itself, since the editor mixed rows up; withhold what is still another's."""
+        """Edit each row of a batch by itself, since the editor mixed rows up; withhold what is still another's.
+
+        It is the same attempt with the same seed, so that a row whose output was its own gets it again (law 5).
+        """
         for edit in edits:
+            edit.attempts.pop()
             self._edit_and_accept([edit], editor, strength)
             if edit.failure is None and _shows_another(edit):
                 edit.fail(ResidueFound("the editor gave another row's picture, also when it had this row alone"))
@@ -327,9 +331,14 @@ def _own_version() -> str:
 
 
 @functools.cache
-def _recent_originals() -> copies.Originals:
-    """Those that this process edited last, whatever batch they were in: an editor may keep what it saw."""
-    return copies.Originals(RECENT)
+def _recent_originals() -> Originals:
+    """Those that this process edited last, whatever batch they were in: an editor may keep what it saw.
+
+    An editor that draws each row from that row alone shows none of them, so that of its rows nothing depends on which
+    this process saw before (law 5). Of an editor that gives other rows' pictures, more is withheld the more was seen,
+    and what was never seen here cannot be known again: a safeguard, and no proof.
+    """
+    return Originals(RECENT)
 
 
 def _shows_another(edit: RowEdit) -> bool:

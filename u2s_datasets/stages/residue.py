@@ -114,11 +114,15 @@ def correlation(old: np.ndarray, new: np.ndarray) -> float:
 
 
 def has_changed_anywhere(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether a sixteenth of an image, or more, really changed and did not just move: one of 4 × 4 tiles."""
+    """Whether a sixteenth of an image, or more, really changed and did not just move: one of 4 × 4 tiles.
+
+    A tile that showed nothing, such as a clear sky, tells nothing: inverted it has changed, and is no copy either.
+    """
     height, width = before.shape[0] / TILES, before.shape[1] / TILES
     corners = [(x * width, y * height) for x in range(TILES) for y in range(TILES)]
     tiles = [(x, y, x + width, y + height) for x, y in corners]
-    return any(has_changed(before, after, t) and not copies.find_copies(before, after, [t])[0] for t in tiles)
+    shown = [tile for tile in tiles if not copies.is_flat(before, tile)]
+    return any(has_changed(before, after, t) and not copies.find_copies(before, after, [t])[0] for t in shown)
 
 
 def _crops(before: np.ndarray, after: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray] | None:
