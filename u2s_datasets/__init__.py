@@ -28,6 +28,7 @@ _LAZY = {
     "Scripted": "parts.backends.scripted",
     "TransformersBackend": "parts.backends.transformers_backend",
     "VLLMBackend": "parts.backends.vllm_backend",
+    "Codes": "parts.detectors.codes",
     "Faces": "parts.detectors.faces",
     "Text": "parts.detectors.text",
     "Deface": "parts.editors.external",

@@ -26,6 +26,7 @@ def _entry(path: str, **arguments: Any) -> Entry:
 DETECTORS: dict[str, Entry] = {
     "faces": _entry("detectors.faces:Faces"),
     "text": _entry("detectors.text:Text"),
+    "codes": _entry("detectors.codes:Codes"),
 }
 
 BACKENDS: dict[str, Entry] = {

@@ -10,6 +10,7 @@ from u2s_datasets import columns, images
 from u2s_datasets.errors import SetupError
 from u2s_datasets.parts import Backend, Category, Detection, Detector, Grow, Message, Request, checks
 from u2s_datasets.parts.catalog import category_of, known_categories
+from u2s_datasets.parts.detectors.codes import Codes
 from u2s_datasets.parts.detectors.faces import Faces
 from u2s_datasets.parts.detectors.text import Text
 from u2s_datasets.privacy import vispr_attributes as vispr
@@ -30,7 +31,8 @@ BEYOND = {
     "text": {
         "handwriting": "handwriting",
         "logos": "logos",
-        "codes": "QR codes",
+        "codes": "QR codes and bar codes",
+        "unread_codes": "codes too small, blurred or damaged to be read, PDF417 that is turned",
         "unreadable": "text too small or too blurred to be read",
     },
     **{name: {name: words} for name, words in CRITERIA.items() if name not in ("people", "text")},
@@ -67,7 +69,7 @@ class Inspect(Step):
         privacy_review: what was found, with boxes in pixels of the upright image; the model's flag; failures.
     """
 
-    detectors: tuple[Detector, ...] = (Faces(), Text())
+    detectors: tuple[Detector, ...] = (Faces(), Text(), Codes())
     backend: Backend | None = None
     criteria: Criteria = DEFAULT
     method: str = "choose"
@@ -252,7 +254,9 @@ def scope(categories: Sequence[Category], asked: Criteria = ()) -> tuple[list[st
     # The nine criteria sum VISPR's attributes up, so whoever is asked for all of those is asked for all of these.
     criteria = {*CRITERIA} if len(known) == len(vispr.ATTRIBUTES) else {*ours}
     looked_for = {category.name for category in categories}
-    left = [c for c in known_categories().values() if c.name not in looked_for and c.criterion not in criteria]
+    # What covers a key of BEYOND is named there.
+    known_left = (c for c in known_categories().values() if c.name not in looked_for and not c.covers)
+    left = [c for c in known_left if c.criterion not in criteria]
     covered = {key for category in categories for key in category.covers}
     beyond = [
         _listed(words for key, words in parts.items() if key not in covered)

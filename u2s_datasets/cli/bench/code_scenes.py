@@ -1,8 +1,8 @@
 """Pictures with one machine-readable code of which the place is known to the pixel, for `u2s bench detect`."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -46,7 +46,18 @@ def paste_code(
     x = int(rng.integers(picture.width - paper.width + 1))
     y = int(rng.integers(picture.height - paper.height + 1))
     picture.paste(paper, (x, y), paper)
-    return Scene(np.asarray(picture), cell or kind, corners + (x, y), f"{turn}°")
+    return Scene(np.asarray(picture), cell or kind, corners + np.array([x, y]), f"{turn}°")
+
+
+def is_code_read(image: np.ndarray) -> bool:
+    """Whether zxing-cpp or one of OpenCV's readers, as they are out of the box, reads a code in (H, W, 3) uint8 RGB."""
+    import zxingcpp
+
+    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+    if zxingcpp.read_barcodes(grey):
+        return True
+    readers = (cv2.barcode.BarcodeDetector(), cv2.QRCodeDetector())
+    return any(any(texts) for there, texts, *_ in (r.detectAndDecodeMulti(grey) for r in readers) if there)
 
 
 def _symbol(kind: str, number: int) -> np.ndarray:
@@ -75,7 +86,9 @@ def _turned(
     scale = module / _DETAIL
     size = max(round(turned.width * scale), 1), max(round(turned.height * scale), 1)
     edge = quiet * _DETAIL
-    corners = np.array([[edge, edge], [width - edge, edge], [width - edge, height - edge], [edge, height - edge]], float)
+    corners = np.array(
+        [[edge, edge], [width - edge, edge], [width - edge, height - edge], [edge, height - edge]], float
+    )
     angle = np.deg2rad(turn)
     rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])  # y points down
     placed = (corners - (width / 2, height / 2)) @ rotation.T + (turned.width / 2, turned.height / 2)

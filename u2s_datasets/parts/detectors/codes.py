@@ -18,13 +18,14 @@ import numpy as np
 
 from u2s_datasets.errors import SetupError
 from u2s_datasets.images import Box
-from u2s_datasets.parts import Category, Detection, Detector
+from u2s_datasets.parts import Category, Detection, Detector, Shipped
 from u2s_datasets.parts.checks import check_ranges
 
 _READ, _SEEN, _WEAK = 1.0, 0.6, 0.3  # scores: of what was read, of a finder pattern, of bars that nobody reads
 _FINDERS = ("QRCode", "MicroQRCode", "RMQRCode", "Aztec", "AztecCode", "MaxiCode")
 _BARS = ("PDF417", "CompactPDF417", "MicroPDF417")  # besides linear codes
 _TURNS = (0, 15, 30, 45, 60, 75)  # degrees by which a second look turns; zxing-cpp adds quarter turns and ±10 degrees
+_SECOND_AT_MOST = 8  # candidates looked at again per image; those beyond keep their first score
 _LARGEST_ENLARGED = 16_000_000  # pixels
 _TILE, _STEP = 1024, 768  # OpenCV makes what it looks at small: of a larger image, it sees tiles as well
 _SECOND_SIDE = 640  # pixels of the longer side that a second look enlarges to, at most threefold
@@ -75,6 +76,7 @@ class Codes(Detector):
     flag_threshold: float = 0.5
 
     categories = (CODE,)
+    shipped = Shipped("zxing-cpp, which reads codes", "apache-2.0", "zxing-cpp")
     libraries: ClassVar[tuple[str, ...]] = ("zxing-cpp", "opencv-python", "opencv-python-headless")
 
     def check(self) -> None:
@@ -112,7 +114,9 @@ class Codes(Detector):
             scale = (grey.shape[1] / larger.shape[1], grey.shape[0] / larger.shape[0])
             seen += [s._replace(quad=s.quad * scale) for s in readers.read(larger, square_only=True)]
         seen += [bars for bars in readers.bars(grey) if not any(_overlap(bars, s) > 0.5 for s in seen if s.text)]
-        return [readers.read_again(grey, s) if s.score < _READ else s for s in seen]
+        read = [s for s in seen if s.score == _READ]
+        unread = sorted((s for s in seen if s.score < _READ), key=lambda s: -s.score)
+        return [*read, *(readers.read_again(grey, s) for s in unread[:_SECOND_AT_MOST]), *unread[_SECOND_AT_MOST:]]
 
     def _detections(self, image: np.ndarray, seen: Sequence[_Seen]) -> list[Detection]:
         """The upright boxes of what was seen, each once, best first."""
@@ -172,12 +176,13 @@ class Readers:
         return found
 
     def read_again(self, grey: np.ndarray, seen: _Seen) -> _Seen:
-        """The same with what stands there, once turned upright and enlarged; unchanged if that reads as nothing."""
+        """What is read there, once turned upright and enlarged; the same as before if that is nothing."""
         for turn in _TURNS:
-            crop = _upright(grey, seen.quad, turn)
-            valid = [code for code in self._zxing.read_barcodes(crop) if code.valid]
-            if valid:
-                return seen._replace(text=valid[0].text, score=_READ)
+            crop, matrix = _upright(grey, seen.quad, turn)
+            read = [s for s in map(self._seen, self._zxing.read_barcodes(crop)) if s.score == _READ]
+            if read:
+                back = cv2.invertAffineTransform(matrix)
+                return read[0]._replace(quad=read[0].quad @ back[:, :2].T + back[:, 2])
         return seen
 
     def read_by_opencv(self, grey: np.ndarray) -> list[_Seen]:
@@ -206,17 +211,23 @@ def _tiles(grey: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
                 yield np.ascontiguousarray(grey[top : top + _TILE, left : left + _TILE]), np.array([left, top]), 1.0
 
 
-def _upright(grey: np.ndarray, quad: np.ndarray, turn: float) -> np.ndarray:
-    """A square around the quad, enlarged, turned so that the quad's first side lies level, and then by `turn` more."""
+def _upright(grey: np.ndarray, quad: np.ndarray, turn: float) -> tuple[np.ndarray, np.ndarray]:
+    """A square around the quad, enlarged, turned so that the quad's first side lies level, and then by `turn` more.
+
+    Returns:
+        The square, and the (2, 3) matrix that takes a place in the image to its place in the square.
+    """
     along = quad[1] - quad[0]
     angle = float(np.degrees(np.arctan2(along[1], along[0]))) + turn
     side = 1.3 * max(float(np.hypot(*np.ptp(quad, axis=0))), 16.0)
     scale = min(max(_SECOND_SIDE / side, 0.5), 3.0)
     x, y = quad.mean(axis=0)
-    matrix = cv2.getRotationMatrix2D((float(x), float(y)), angle, scale)
+    matrix = np.asarray(cv2.getRotationMatrix2D((float(x), float(y)), angle, scale), float)
     pixels = max(int(side * scale), 1)
     matrix[:, 2] += pixels / 2 - np.array([x, y])
-    return cv2.warpAffine(grey, matrix, (pixels, pixels), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    size = (pixels, pixels)
+    crop = cv2.warpAffine(grey, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return crop, matrix
 
 
 def _whole_bars(grey: np.ndarray, seen: _Seen) -> _Seen:
