@@ -30,6 +30,7 @@ _LAZY = {
     "VLLMBackend": "parts.backends.vllm_backend",
     "Codes": "parts.detectors.codes",
     "Faces": "parts.detectors.faces",
+    "People": "parts.detectors.people",
     "Text": "parts.detectors.text",
     "Deface": "parts.editors.external",
     "DeepPrivacy2": "parts.editors.external",

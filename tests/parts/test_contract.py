@@ -49,6 +49,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "faces": {"flag_threshold": 7, "scales": (), "engine": "steam", "threads": 0},
     "text": {"flag_threshold": 60, "max_scale": 0, "engine": "steam", "grow": math.nan},
     "codes": {"flag_threshold": 7, "enlarge": 0.5},
+    "people": {"flag_threshold": 7, "turns": (0, 4), "engine": "steam", "threads": 0},
     "dlib_faces": {"same": 1.5, "same_elsewhere": 0.1, "smallest": 0, "engine": "steam", "threads": 0},
     "openai": {"timeout": 0, "retries": -1, "max_pixels": "many"},
     "transformers": {"dtype": "int3", "attention": "none", "batch_size": 0},

@@ -28,7 +28,7 @@ _TURNS = (0, 15, 30, 45, 60, 75)  # degrees by which a second look turns; zxing-
 _SECOND_AT_MOST = 8  # candidates looked at again per image; those beyond keep their first score
 _LARGEST_ENLARGED = 16_000_000  # pixels
 _TILE, _STEP = 1024, 768  # OpenCV makes what it looks at small: of a larger image, it sees tiles as well
-_SECOND_SIDE = 640  # pixels of the longer side that a second look enlarges to, at most threefold
+_SECOND_SIDE = 1024  # pixels of the longer side that a second look enlarges to, at most threefold
 _LIKENESS = 0.5  # correlation from which a row of pixels shows the same bars as the one that was read
 _GROW = 0.12  # of the code's shorter side: edges that the reader's corners cut, and part of the quiet zone
 
@@ -166,13 +166,13 @@ class Readers:
         return _Seen(quad, code.text if code.valid else "", score, has_bars)
 
     def bars(self, grey: np.ndarray) -> list[_Seen]:
-        """Where OpenCV sees bars, at any turn, whether or not they can be read."""
+        """Where OpenCV sees bars, at any turn, with what it reads there."""
         found = []
         for tile, origin, scale in _tiles(grey):
-            there, quads = self._bars.detectMulti(tile)
-            for quad in quads if there else ():
+            _, texts, quads, *_ = self._bars.detectAndDecodeMulti(tile)  # the first says whether any of them was read
+            for text, quad in zip(texts, quads, strict=True) if quads is not None else ():
                 corners = quad.reshape(4, 2)[[1, 2, 3, 0]]  # it begins at the bottom left
-                found.append(_Seen(corners / scale + origin, "", _WEAK, True))
+                found.append(_Seen(corners / scale + origin, text, _READ if text else _WEAK, True))
         return found
 
     def read_again(self, grey: np.ndarray, seen: _Seen) -> _Seen:
