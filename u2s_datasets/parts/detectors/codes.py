@@ -77,7 +77,7 @@ class Codes(Detector):
 
     categories = (CODE,)
     shipped = Shipped("zxing-cpp, which reads codes", "apache-2.0", "zxing-cpp")
-    libraries: ClassVar[tuple[str, ...]] = ("zxing-cpp", "opencv-python", "opencv-python-headless")
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "zxing-cpp")
 
     def check(self) -> None:
         """Raise `SetupError` without zxing-cpp, or for a number out of its range."""
