@@ -19,7 +19,7 @@ from u2s_datasets.parts.docstrings import argument_docs
 ROOT = Path(__file__).parents[1]
 COMMANDS = {
     *("anonymize", "report", "eval", "compare", "push", "vispr", "profiles", "doctor", "fiftyone"),
-    *("bench", "bench stage1", "bench edit", "bench eval"),
+    *("bench", "bench stage1", "bench edit", "bench eval", "bench detect"),
 }
 
 

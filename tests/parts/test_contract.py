@@ -22,6 +22,7 @@ import pytest
 from PIL import Image, ImageDraw
 from skimage import data
 
+from tests.helpers.codes import code
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError
 from u2s_datasets.parts import Backend, Category, Detection, Detector, Edit, Editor, Part, Request, catalog
 from u2s_datasets.testing import CHOICES, check_configuration, check_part
@@ -47,6 +48,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 WRONG: dict[str, dict[str, Any]] = {
     "faces": {"flag_threshold": 7, "scales": (), "engine": "steam", "threads": 0},
     "text": {"flag_threshold": 60, "max_scale": 0, "engine": "steam", "grow": math.nan},
+    "codes": {"flag_threshold": 7, "enlarge": 0.5},
+    "people": {"flag_threshold": 7, "turns": (0, 4), "engine": "steam", "threads": 0},
     "dlib_faces": {"same": 1.5, "same_elsewhere": 0.1, "smallest": 0, "engine": "steam", "threads": 0},
     "openai": {"timeout": 0, "retries": -1, "max_pixels": "many"},
     "transformers": {"dtype": "int3", "attention": "none", "batch_size": 0},
@@ -79,9 +82,10 @@ TOLERANCE = {"transformers": 1e-6, "clip": 1e-5, "lpips": 1e-5}
 
 @pytest.fixture(scope="module")
 def photos() -> list[Image.Image]:
-    """A face and two words; a photo with neither."""
+    """A face, two words and a QR code; a photo with none of them."""
     face = Image.fromarray(data.astronaut()[20:260, 90:330])
     ImageDraw.Draw(face).text((12, 200), "MERIDIAN 42", fill="white", stroke_width=2, stroke_fill="black", font_size=28)
+    face.paste(Image.fromarray(code("QRCode", "https://example.org/t/7", 3)), (150, 4))
     return [face, Image.fromarray(data.coffee()[:160, :200])]
 
 
@@ -160,7 +164,19 @@ def test_every_part_of_the_catalog_keeps_the_contract(kind, name, tmp_path, serv
 
 
 def test_what_ships_with_the_package_runs_in_full(tmp_path, server):
-    for name in ("faces", "text", "scripted", "openai", "redact", "solid", "pixelate", "blur", "inpaint", "onnx_faces"):
+    for name in (
+        "faces",
+        "text",
+        "codes",
+        "scripted",
+        "openai",
+        "redact",
+        "solid",
+        "pixelate",
+        "blur",
+        "inpaint",
+        "onnx_faces",
+    ):
         kind = next(kind for kind, entries in KINDS.items() if name in entries)
         made(kind, name, tmp_path, server).check()
 

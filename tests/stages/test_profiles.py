@@ -225,7 +225,7 @@ def test_models_get_a_process_per_gpu_and_larger_chunks(monkeypatch):
     assert max(map(len, chunks_of(range(100), lambda _: 1))) == 4
     assert max(map(len, chunks_of(range(100), lambda _: 1, on_gpu=True))) == 32
     on_gpu = {name: any(part.on_gpu for part in parts_of(build(name).anonymize)) for name in RECIPES}
-    assert on_gpu == {"cpu": False, "paper": True, "permissive": True}
+    assert on_gpu == {"cpu": False, "strict": False, "paper": True, "permissive": True}
     served = build("permissive", backend="http://127.0.0.1:9/v1", editor="solid")
     assert not any(part.on_gpu for part in parts_of(served.anonymize))
 

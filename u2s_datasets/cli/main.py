@@ -10,7 +10,7 @@ from u2s_datasets.errors import SetupError, U2SError
 
 _RESUMED = ("anonymize", "push", "vispr")
 """Commands that go on where they left off when they are repeated."""
-_BENCHES = ("stage1", "edit", "eval")
+_BENCHES = ("stage1", "edit", "eval", "detect")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

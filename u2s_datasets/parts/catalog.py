@@ -26,6 +26,8 @@ def _entry(path: str, **arguments: Any) -> Entry:
 DETECTORS: dict[str, Entry] = {
     "faces": _entry("detectors.faces:Faces"),
     "text": _entry("detectors.text:Text"),
+    "codes": _entry("detectors.codes:Codes"),
+    "people": _entry("detectors.people:People"),
 }
 
 BACKENDS: dict[str, Entry] = {

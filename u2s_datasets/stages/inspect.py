@@ -30,7 +30,8 @@ BEYOND = {
     "text": {
         "handwriting": "handwriting",
         "logos": "logos",
-        "codes": "QR codes",
+        "codes": "QR codes and bar codes",
+        "unread_codes": "codes too small, blurred or damaged to be read, PDF417 that is turned",
         "unreadable": "text too small or too blurred to be read",
     },
     **{name: {name: words} for name, words in CRITERIA.items() if name not in ("people", "text")},
@@ -252,7 +253,9 @@ def scope(categories: Sequence[Category], asked: Criteria = ()) -> tuple[list[st
     # The nine criteria sum VISPR's attributes up, so whoever is asked for all of those is asked for all of these.
     criteria = {*CRITERIA} if len(known) == len(vispr.ATTRIBUTES) else {*ours}
     looked_for = {category.name for category in categories}
-    left = [c for c in known_categories().values() if c.name not in looked_for and c.criterion not in criteria]
+    # What covers a key of BEYOND is named there.
+    known_left = (c for c in known_categories().values() if c.name not in looked_for and not c.covers)
+    left = [c for c in known_left if c.criterion not in criteria]
     covered = {key for category in categories for key in category.covers}
     beyond = [
         _listed(words for key, words in parts.items() if key not in covered)

@@ -41,6 +41,7 @@ class Recipe:
         small: other models for some roles, for smaller GPUs.
         backend: what runs the language models unless the user names something.
         editor: a name of `catalog.EDITORS`.
+        detectors: names of `catalog.DETECTORS`; () for those of `Inspect`.
         identity: a name of `catalog.ENCODERS`: the face network behind an editor that rewrites; "none" for none.
         scores: networks that measure, as in `ProfileChanges`; the face network measures, too.
     """
@@ -51,6 +52,7 @@ class Recipe:
     small: Mapping[str, str] = field(default_factory=dict)
     backend: str = "transformers"
     editor: str = "redact"
+    detectors: tuple[str, ...] = ()
     identity: str = NO_IDENTITY
     scores: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,6 +77,11 @@ class Recipe:
 
 _RECIPES = (
     Recipe("cpu", "detectors and redaction: no download, no GPU, no account"),
+    Recipe(
+        "strict",
+        "as cpu, and codes and whole people are hidden, with or without a face",
+        detectors=("faces", "text", "codes", "people"),
+    ),
     Recipe(
         "paper",
         "the paper's models: InternVL2.5, Qwen3 and FlowEdit on SD3; detectors as well, to look again",
@@ -167,7 +174,7 @@ def profile(
     """The profile of this name, ready to work here.
 
     Args:
-        name: a key of `RECIPES`: "cpu", "paper" or "permissive".
+        name: a key of `RECIPES`: "cpu", "strict", "paper" or "permissive".
         {options}
         options: arguments of `Anonymize`, such as `seed=7`.
 
@@ -340,8 +347,8 @@ def _make_text_steps(
         raise SetupError("threshold is for method='choose'; what is written with 'generate' has no score to compare")
     shared: dict[str, Any] = {} if chosen.criteria is None else {"criteria": as_criteria(chosen.criteria)}
     detectors: dict[str, Any] = {}
-    if chosen.detectors is not None:
-        names = checks.check_names("detectors", chosen.detectors)
+    if chosen.detectors is not None or recipe.detectors:
+        names = recipe.detectors if chosen.detectors is None else checks.check_names("detectors", chosen.detectors)
         detectors["detectors"] = tuple(catalog.make("detector", name, catalog.DETECTORS) for name in names)
     seeing, writing = backends.get("inspect"), backends.get("instruct")
     return (

@@ -1,4 +1,4 @@
-"""`u2s bench`, `u2s bench stage1`, `u2s bench edit` and `u2s bench eval`: parse, measure, print a line of JSON."""
+"""`u2s bench` and `u2s bench stage1`, `edit`, `eval` and `detect`: parse, measure, print a line of JSON."""
 
 import argparse
 import json
@@ -54,6 +54,13 @@ def add(commands: Any, help_class: Any) -> None:
     p.add_argument("--rows", type=int, metavar="N", help="pairs to measure, default 64; with --memory 10000")
     p.add_argument("--memory", action="store_true", help="instead: what evaluating a tenth of N rows and all N holds")
 
+    p = add_parser("bench detect", help="how much of what is drawn into photos is found, hidden, and no longer read")
+    p.set_defaults(call=partial(_run, _bench_detect))
+    p.add_argument("src", metavar="SRC", nargs="?", help=f"{_PHOTOS}; they must not hold what is drawn")
+    p.add_argument("--kind", default="codes", help="what is drawn: codes")
+    p.add_argument("--rows", type=int, default=100, metavar="N", help="pictures per line of the table")
+    p.add_argument("--detectors", metavar="A,B", help="what looks; default: the detector of this kind alone")
+
 
 def _run(bench: Callable[[argparse.Namespace], dict[str, Any]], a: argparse.Namespace) -> int:
     print(json.dumps(bench(a)))
@@ -101,3 +108,9 @@ def _bench_eval(a: argparse.Namespace) -> dict[str, Any]:
     if a.src is not None:
         raise SetupError(f"unexpected SRC {a.src!r} beside --memory, which makes its own rows; leave it out")
     return bench_memory(10_000 if a.rows is None else a.rows)
+
+
+def _bench_detect(a: argparse.Namespace) -> dict[str, Any]:
+    from u2s_datasets.cli.bench.detect import bench_detect
+
+    return bench_detect(a.src, a.kind, a.rows, names(a.detectors) or None)

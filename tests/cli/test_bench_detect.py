@@ -1,0 +1,37 @@
+"""`u2s bench detect`: the truth that it draws, and one small table."""
+
+import json
+
+import numpy as np
+import pytest
+
+from u2s_datasets.cli.bench.code_scenes import KINDS, TURNS, is_code_read, paste_code
+from u2s_datasets.cli.main import main
+
+GREY = np.full((500, 600, 3), 128, np.uint8)
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_the_corners_are_those_of_the_code(turn):
+    scene = paste_code(GREY, "DataMatrix", 3, turn, np.random.default_rng(0))  # black edges on two sides
+    ys, xs = np.nonzero(scene.image[..., 0] < 64)
+    low, high = scene.quad.min(axis=0), scene.quad.max(axis=0)
+    assert low[0] - 2 <= xs.min() and xs.max() <= high[0] + 2 and low[1] - 2 <= ys.min() and ys.max() <= high[1] + 2
+    assert min(abs(low[0] - xs.min()), abs(high[0] - xs.max())) <= 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stranger_reads_what_is_drawn_and_nothing_in_its_absence(kind):
+    assert is_code_read(paste_code(GREY, kind, 3, 0, np.random.default_rng(0)).image) and not is_code_read(GREY)
+
+
+@pytest.mark.slow
+def test_the_table_counts_every_picture(capsys):
+    assert main(["bench", "detect", "--rows", "1"]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert all(cell["pictures"] == 1 and cell["read after"] == 0 for cell in facts["cells"].values())
+
+
+def test_an_unknown_kind_is_one_line(capsys):
+    assert main(["bench", "detect", "--kind", "ghosts"]) == 2
+    assert "ghosts" in capsys.readouterr().err

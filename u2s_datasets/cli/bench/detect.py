@@ -1,0 +1,123 @@
+"""`u2s bench detect`: what detectors and redaction do with things of which the place is known to the pixel.
+
+Every picture goes through `Anonymize` as a row does. A kind of thing is one entry of `KINDS`: what draws it, what tells
+whether a stranger could still read it, and which detectors are asked.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from u2s_datasets import columns as c
+from u2s_datasets import images
+from u2s_datasets.cli.bench.code_scenes import code_scenes, is_code_read
+from u2s_datasets.cli.bench.sample_photos import open_photos
+from u2s_datasets.cli.bench.scenes import Scene
+from u2s_datasets.errors import SetupError
+from u2s_datasets.parts.checks import check_choice, check_int
+from u2s_datasets.stages.anonymize import Anonymize
+from u2s_datasets.stages.profiles import profile
+
+_COVERED = 0.9  # share of the pixels of a quad that have to change
+_BATCH = 8
+_PHOTOS_AT_MOST = 32
+_COUNTS = ("pictures", "read before", "flagged", "covered", "withheld", "read after")
+
+
+class Kind(NamedTuple):
+    """One kind of thing to draw.
+
+    Args:
+        scenes: photos and the number of pictures per cell to pictures.
+        is_read: whether somebody's reader reads it in (H, W, 3) uint8 RGB.
+        detectors: names in the catalog.
+    """
+
+    scenes: Callable[[Sequence[np.ndarray], int], Iterator[Scene]]
+    is_read: Callable[[np.ndarray], bool]
+    detectors: tuple[str, ...]
+
+
+KINDS = {"codes": Kind(code_scenes, is_code_read, ("codes",))}
+
+
+def bench_detect(
+    src: str | None = None, kind: str = "codes", rows: int = 100, detectors: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Measure and print a table.
+
+    Args:
+        src: a folder of photos that hold nothing of the kind; None for those of the scikit-image package.
+        kind: a key of `KINDS`.
+        rows: pictures per line of the table, 1 or more.
+        detectors: names, instead of the kind's own.
+
+    Returns:
+        Cell -> its counts: pictures; read by somebody's reader before; flagged; covered, with 90% or more of the
+        thing's pixels changed; withheld; read after. Likewise by variant, such as the turn.
+
+    Raises:
+        SetupError: an unknown kind or detector, too few rows, or a folder without a photo that decodes.
+    """
+    check_choice("kind", kind, tuple(KINDS))
+    check_int("rows", rows)
+    chosen = KINDS[kind]
+    step = profile(detectors=detectors or chosen.detectors).with_engine("openvino").anonymize
+    cells: dict[str, Counter[str]] = {}
+    variants: dict[str, Counter[str]] = {}
+    scenes = chosen.scenes(_photos(src), rows)
+    while batch := list(itertools.islice(scenes, _BATCH)):
+        for scene, counts in zip(batch, _judge(step, batch, chosen.is_read), strict=True):
+            cells.setdefault(scene.cell, Counter()).update(counts)
+            variants.setdefault(scene.variant, Counter()).update(counts)
+    for title, table in (("", cells), ("all of them by variant", variants)):
+        _print(title or kind, table)
+    return {"kind": kind, "cells": {k: dict(v) for k, v in cells.items()}, "variants": variants}
+
+
+def _photos(src: str | None) -> list[np.ndarray]:
+    with open_photos(src, _PHOTOS_AT_MOST) as source:
+        decoded = [images.decode(item.image).pixels for item in source.read(0, _PHOTOS_AT_MOST)]
+    if not decoded:
+        raise SetupError(f"no photo in {src!r}; give a folder with at least one")
+    return [np.asarray(photo) for photo in decoded]
+
+
+def _judge(step: Anonymize, scenes: Sequence[Scene], is_read: Callable[[np.ndarray], bool]) -> Iterator[dict[str, int]]:
+    """The counts, each 0 or 1, of every picture."""
+    made = step({step.image_column: [Image.fromarray(scene.image) for scene in scenes]})
+    for scene, flag, after in zip(scenes, made[c.PRIVACY_FLAG], made[c.ANONYMIZED_IMAGE], strict=True):
+        output = None if after is None else np.asarray(after.convert("RGB"))
+        values = (
+            1,
+            is_read(scene.image),
+            flag,
+            output is not None and _changed(scene, output) >= _COVERED,
+            output is None,
+            output is not None and is_read(output),
+        )
+        yield {name: int(value) for name, value in zip(_COUNTS, values, strict=True)}
+
+
+def _changed(scene: Scene, output: np.ndarray) -> float:
+    """Share of the quad's pixels that are not what they were, or lie between such.
+
+    Paint on white paper is white in places, so gaps of up to a quarter of the quad's longer side count as painted.
+    """
+    inside = np.zeros(output.shape[:2], np.uint8)
+    cv2.fillConvexPoly(inside, np.rint(scene.quad).astype(np.int32), 1)
+    side = max(int(np.ptp(scene.quad, axis=0).max() / 4), 1)
+    changed = (scene.image != output).any(axis=2).astype(np.uint8)
+    closed = cv2.morphologyEx(changed, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
+    return float(closed[inside == 1].mean())
+
+
+def _print(title: str, table: dict[str, Counter[str]]) -> None:
+    print(f"{title:24}", *(f"{name:>12}" for name in _COUNTS))
+    for line, counts in table.items():
+        print(f"  {line:22}", *(f"{counts[name]:12}" for name in _COUNTS))
