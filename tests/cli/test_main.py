@@ -129,7 +129,7 @@ def test_ctrl_c_promises_to_go_on_where_that_is_so(words, says, tmp_path, monkey
 def test_doctor_and_profiles_tell_what_is_here(capsys):
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
-    assert printed.count(" works") == 6
+    assert printed.count(" works") == 4
     assert "extra models" in printed
     assert main(["profiles"]) == 0
     assert "does not look for" in capsys.readouterr().out

@@ -121,7 +121,12 @@ class Lying(Editor):
         return [Image.fromarray(np.ascontiguousarray(LIES[self.how](np.asarray(e.image)))) for e in edits]
 
 
-@pytest.mark.parametrize("times", SIZES)
+def mostly_slow(values, quick) -> list:
+    """These values for `parametrize`; all but one are for `make test-slow`."""
+    return [value if value == quick else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+@pytest.mark.parametrize("times", mostly_slow(SIZES, 2))
 @pytest.mark.parametrize("lie", LIES)
 def test_a_copy_is_found_whatever_was_done_to_it(lie, times):
     before = smaller(ASTRONAUT, times)
@@ -130,7 +135,9 @@ def test_a_copy_is_found_whatever_was_done_to_it(lie, times):
     assert residue.find_residue([], before, after, [face], absolute=False) == [face]
 
 
-@pytest.mark.parametrize("lie", ["shifted by 8", "mirrored", "inverted", "noisy", "half a cat", "turned by 30"])
+@pytest.mark.parametrize(
+    "lie", mostly_slow(["shifted by 8", "mirrored", "inverted", "noisy", "half a cat", "turned by 30"], "mirrored")
+)
 def test_a_lying_editor_never_gets_its_copy_published(lie):
     """Its picture is redacted at its face and elsewhere a copy: the same person is nowhere to be seen."""
     step = u2s.Anonymize(inspect=Inspect(detectors=(AstronautsFace(times=2),)), editor=Lying(lie), format="png")
@@ -211,7 +218,7 @@ def test_other_people_in_a_wide_picture_are_no_quarter_turn_of_it():
     assert copies.find_copies(wide, others, faces) == [False] * 5
 
 
-@pytest.mark.parametrize("quarters", [1, 3])
+@pytest.mark.parametrize("quarters", mostly_slow([1, 3], 1))
 def test_a_quarter_turn_of_a_wide_picture_is_a_copy(quarters):
     wide = crowd(range(5))
     turned = cv2.resize(np.ascontiguousarray(np.rot90(wide, quarters)), wide.shape[1::-1], interpolation=cv2.INTER_AREA)
@@ -227,7 +234,7 @@ def line_of_text(back: str, text: str) -> np.ndarray:
     return cv2.putText(page, text, (40, 120), cv2.FONT_HERSHEY_SIMPLEX, 0.9, colour, 2)
 
 
-@pytest.mark.parametrize("back", ["page", "photo"])
+@pytest.mark.parametrize("back", mostly_slow(["page", "photo"], "page"))
 @pytest.mark.parametrize(
     "lie",
     {
@@ -254,6 +261,7 @@ def test_a_line_of_text_that_was_filled_passes():
     assert residue.find_residue([], before, after, [word], absolute=False) == []
 
 
+@pytest.mark.slow
 def test_a_clear_sky_does_not_prove_that_a_picture_was_rewritten():
     before = np.full((128, 128, 3), 240, np.uint8)
     before[64:, 64:] = smaller(ASTRONAUT, 4)[10:74, 32:96]
@@ -345,7 +353,7 @@ def test_most_pictures_of_others_are_known_as_half_of_a_mixture():
     assert sum(known.shows_another(own, cv2.addWeighted(other, 0.5, own, 0.5, 0)) for own, other in pairs) >= 3
 
 
-@pytest.mark.parametrize("name", ["brick", "grass", "camera", "coins", "page"])
+@pytest.mark.parametrize("name", mostly_slow(["brick", "grass", "camera", "coins", "page"], "camera"))
 def test_a_picture_that_nobody_saw_is_no_other_row_s(name):
     pictures, (drawn,) = squares("astronaut", "chelsea", "coffee", "rocket"), squares(name)
     known = Originals(8)
@@ -442,7 +450,7 @@ def as_image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-@pytest.mark.parametrize("name", ["astronaut", "coffee"])
+@pytest.mark.parametrize("name", mostly_slow(["astronaut", "coffee"], "coffee"))
 @pytest.mark.parametrize("change", WHOLE)
 def test_a_flagged_original_that_was_changed_as_a_whole_does_not_leave(change, name):
     before = getattr(skimage.data, name)()[:384, :512]
