@@ -21,6 +21,7 @@ from tests.helpers.people import crowd, needs_network
 from u2s_datasets import columns as c
 from u2s_datasets.parts import Edit, Editor
 from u2s_datasets.parts.metrics.identity import find_survivors, known_faces
+from u2s_datasets.stages.anonymize import _recent_originals
 from u2s_datasets.stages.inspect import Inspect
 
 FACES = Inspect(detectors=(u2s.Faces(),))
@@ -47,6 +48,12 @@ LIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "recoloured": lambda image: image[:, :, [2, 0, 1]],
     "dark and shifted": lambda image: (np.roll(image, 4, axis=0) * 0.4).astype(np.uint8),
 }
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen_before():
+    """What other tests edited in this process is no other row of these."""
+    _recent_originals.cache_clear()
 
 
 @dataclass(frozen=True)

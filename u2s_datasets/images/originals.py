@@ -6,7 +6,7 @@ What stays of one's own picture does not count: an output must be more like the 
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -70,19 +70,23 @@ class Originals:
         Args:
             original, output: (H, W, 3) uint8 RGB of one size.
         """
+        mine = _squeezed(original, _FINE)  # also remembered, and no other row's
+        own_places = {index for index, (_, fine) in enumerate(self._known) if np.array_equal(fine, mine)}
         original, output = (_squeezed(pixels, 2 * _FINE) for pixels in (original, output))
-        for place in self._likeliest(output):
+        for place in self._likeliest(output, own_places):
             now, own = self._likeness(output, place), self._likeness(original, place)
             for line in _ANOTHER:
                 if all(now[name] >= max(least, own[name] + _MORE_THAN_OWN) for name, least in line.items()):
                     return True
         return False
 
-    def _likeliest(self, output: np.ndarray) -> Iterator[_Place]:
-        """Where on the coarse grid something remembered is likeliest: as large as it was, and larger or smaller."""
+    def _likeliest(self, output: np.ndarray, but: Collection[int]) -> Iterator[_Place]:
+        """Where on the coarse grid something remembered, but for these, is likeliest: as large as it was, and larger or
+        smaller.
+        """
         if self._known:
             for scales in ([1.0], [scale for scale in _CORES if scale != 1]):
-                places = [place for scale in scales for place in self._places(output, scale)]
+                places = [place for scale in scales for place in self._places(output, scale) if place.index not in but]
                 yield from sorted(places, key=lambda place: -place.likeness)[:_LIKELIEST]
 
     def _places(self, output: np.ndarray, scale: float) -> Iterator[_Place]:
