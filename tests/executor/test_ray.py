@@ -134,7 +134,8 @@ def test_parquet_is_read_by_the_readers(here, key, tmp_path):
     table = pa.table({"image": values, "size": pa.array(range(40))})
     pq.write_table(table, tmp_path / "rows.parquet", row_group_size=7)
     for name, options in (("local", {}), ("ray", {"ray": True})):
-        u2s.run(tmp_path / "rows.parquet", tmp_path / name, secret=key, num_proc=1, keep=["size"], **RED, **options)
+        kept = {"keep": ["size"], "allow": ["size"]}
+        u2s.run(tmp_path / "rows.parquet", tmp_path / name, secret=key, num_proc=1, **kept, **RED, **options)
     assert files_of(tmp_path / "ray") == files_of(tmp_path / "local")
 
 

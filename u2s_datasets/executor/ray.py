@@ -53,9 +53,12 @@ _RETRIES = 3  # of a block that killed its worker
 
 
 def through_pools(
-    dataset: Dataset, blocks: ray_blocks.RunBlocks | ray_blocks.UserBlocks, pools: Mapping[str, SizedPool]
+    dataset: Dataset,
+    blocks: ray_blocks.RunBlocks | ray_blocks.UserBlocks,
+    pools: Mapping[str, SizedPool],
+    ahead: int = _AHEAD,
 ) -> Dataset:
-    """The dataset behind all pools of a profile; nothing runs before it is read."""
+    """The dataset behind all pools of a profile, so many blocks at each worker; nothing runs before it is read."""
     last = list(pools)[-1]
     # Ray Data's own default is to try a block that kills its worker again for ever.
     tries: dict[str, Any] = {"max_restarts": -1, "max_task_retries": _RETRIES}
@@ -67,7 +70,7 @@ def through_pools(
                 batch_format="pyarrow",
                 batch_size=pool.batch_size,
                 compute=ActorPoolStrategy(
-                    min_size=1, max_size=pool.size, initial_size=pool.size, max_tasks_in_flight_per_actor=_AHEAD
+                    min_size=1, max_size=pool.size, initial_size=pool.size, max_tasks_in_flight_per_actor=ahead
                 ),
                 num_cpus=pool.num_cpus,
                 num_gpus=pool.num_gpus or None,
@@ -218,7 +221,8 @@ class RayPools:
         DataContext.get_current().target_max_block_size = block_bytes
         ranges = _Ranges(source, pieces, block_bytes)
         read = read_datasource(ranges, num_cpus=_READER_CPUS, override_num_blocks=len(pieces), **fresh)
-        data = through_pools(read, ray_blocks.RunBlocks(pipeline), pools)
+        # A row that travels alone must not die of the one before it.
+        data = through_pools(read, ray_blocks.RunBlocks(pipeline), pools, 1 if single else _AHEAD)
         # Asked to fetch ahead, Ray would keep every block back until the next one is there.
         for table in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             if fault := ray_blocks.fault_in(table):
