@@ -28,7 +28,9 @@ def run(edits, work=same, batch_size=4, region="image", multiple=64, max_pixels=
     return batches.edit(edits, work, multiple, max_pixels, batch_size, region)
 
 
-@pytest.mark.parametrize("picture", [photo(640, 427), photo(333, 500), photo(300, 200, 90)], ids=str)
+@pytest.mark.parametrize(
+    "picture", [photo(640, 427), photo(333, 500), photo(300, 200, 90)], ids=lambda p: f"{p.width}x{p.height}"
+)
 def test_an_editor_that_changes_nothing_has_ssim_1(picture):
     (out,) = run([Edit(picture)], max_pixels=10**6)
     assert out.size == picture.size
