@@ -15,6 +15,7 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.evaluation.report.report import report
 from u2s_datasets.executor.pipeline import Pipeline
 from u2s_datasets.sources.base import Item
+from u2s_datasets.stages.batch import Row
 from u2s_datasets.stages.inspect import Inspect
 from u2s_datasets.stages.profiles import Profile
 
@@ -156,3 +157,20 @@ def test_in_the_pipeline_after_score():
     assert [row[c.STATUS] for row in shut] == [
         c.ANONYMIZED if row[c.CLIP_RATIO] is None else c.WITHHELD for row in open_
     ]
+
+
+def test_strict_lets_pass_what_has_nothing_to_be_like_and_nothing_else():
+    gate = u2s.Gate(above={c.CLIP_RATIO: 0.7}, at_most={c.TEXT_SIMILARITY: 0.2}, strict=True)
+
+    def fate(scores=(), unmeasured=(), scored_here=True):
+        row = Row(None, {c.STATUS: c.ANONYMIZED, c.CLIP_RATIO: 0.9, c.RESIDUAL_TEXT: 0, **dict(scores)})
+        row.edited, row.unmeasured = picture() if scored_here else None, dict.fromkeys(unmeasured, "error")
+        gate.run([row])
+        return row.fields[c.STATUS]
+
+    assert fate() == c.ANONYMIZED  # nothing was read in the original
+    assert fate({c.TEXT_SIMILARITY: 0.3}) == c.WITHHELD
+    assert fate(unmeasured=[c.TEXT_SIMILARITY]) == fate(unmeasured=[c.IMAGE]) == c.WITHHELD
+    assert fate(scored_here=False) == c.WITHHELD  # who knows what failed there?
+    assert fate({c.RESIDUAL_TEXT: None}) == c.WITHHELD  # nobody read
+    assert fate({c.CLIP_RATIO: None}) == c.WITHHELD

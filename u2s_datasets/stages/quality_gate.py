@@ -34,8 +34,8 @@ class Gate(Step):
         at_most: score -> a value that it must not exceed. By default nobody may still be recognised.
         residue: also withhold what `anonymize` left over (law 4), and rows of redaction, or without any edit, in
             which `score` still found a face or a word.
-        strict: a score that was not measured fails, unless it has no value by its definition; without it only measured
-            ones count.
+        strict: a score that was not measured fails, but for a likeness of faces or texts in a photo that had none;
+            without it only measured ones count.
         image_column: the column of the edited images.
 
     Input columns:
@@ -96,12 +96,13 @@ class Gate(Step):
         """Withhold the rows that fail."""
         for row in batch:
             if row.fields.get(columns.STATUS) in (columns.SAFE, columns.ANONYMIZED):
-                error = self._judge(row.fields)
+                error = self._judge(row)
                 if error is not None:
                     _withhold(row, error)
 
-    def _judge(self, fields: Mapping[str, Any]) -> RowError | None:
+    def _judge(self, row: Row) -> RowError | None:
         """Why a row fails; None for one that passes."""
+        fields = row.fields
         is_edited = fields[columns.STATUS] == columns.ANONYMIZED
         limits = [(name, limit, operator.gt, "above") for name, limit in self.above]
         limits += [(name, limit, operator.le, "at most") for name, limit in self.at_most]
@@ -109,7 +110,7 @@ class Gate(Step):
             value = fields.get(name)
             if not is_edited and name not in _RESIDUAL:
                 continue
-            if value is None and self.strict and not _is_undefined(name, fields):
+            if value is None and self.strict and not _is_undefined(name, row):
                 return RowError(f"{name} was not measured", "quality")
             if value is not None and not passes(_finite(value), limit):
                 return RowError(f"{name} {_finite(value):.4g} is not {words} {limit:g}", "quality")
@@ -122,10 +123,18 @@ def _finite(score: Any) -> float:
     return float(score) if isinstance(score, numbers.Real) and math.isfinite(score) else math.nan
 
 
-def _is_undefined(name: str, fields: Mapping[str, Any]) -> bool:
-    """Whether a score has no value although nothing failed, such as the likeness of texts in a photo without any."""
-    undefined, empty = SPECS[name].undefined, dict.fromkeys((*columns.SCORE, columns.UNMEASURED))
-    return undefined is not None and undefined.applies(empty | dict(fields))
+def _is_undefined(name: str, row: Row) -> bool:
+    """Whether a likeness has no value since there is nothing to be like, such as that of texts in a photo without any.
+
+    Only a row that was scored in this very pass knows what failed; of any other it is not known, and counts as failed.
+    Of a quality without a value, such as a caption that does not even fit the original, nobody knows anything either.
+    """
+    spec, empty = SPECS[name], dict.fromkeys((*columns.SCORE, columns.UNMEASURED))
+    if spec.undefined is None or spec.group != "privacy" or row.edited is None:
+        return False
+    if {name, spec.noted_as, columns.IMAGE} & row.unmeasured.keys():
+        return False
+    return spec.undefined.applies(empty | row.fields)
 
 
 def _describe_residue(fields: Mapping[str, Any]) -> str:
