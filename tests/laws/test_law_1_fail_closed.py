@@ -6,7 +6,7 @@ from datasets import Dataset
 
 import u2s_datasets as u2s
 from tests.helpers.container import container, run_inside
-from tests.helpers.fakes import Broken, Careless, RedSquares, Touchy, picture, some_pictures
+from tests.helpers.fakes import Broken, ByPixels, Careless, RedSquares, Rewriter, Touchy, picture, some_pictures
 from tests.helpers.hostile_images import write_hostile
 from tests.helpers.run_files import private_rows, public_rows
 from tests.helpers.scripts import Odd
@@ -15,6 +15,7 @@ from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.cli.main import main
 from u2s_datasets.errors import MissingWeights
+from u2s_datasets.stages import anonymize as anonymize_module
 from u2s_datasets.stages.inspect import Inspect
 
 PRIVATE, SAFE = picture(red=True), picture()
@@ -202,3 +203,20 @@ def test_a_model_that_cannot_be_loaded_stops_the_run_before_the_first_row(tmp_pa
         u2s.run(folder, tmp_path / "out", detectors=["tests.helpers.fakes:BrokenEngine"], num_proc=workers)
     assert private_rows(tmp_path / "out") == []
     assert not (tmp_path / "out/run.json").exists()
+
+
+def test_a_picture_that_cannot_be_compared_with_others_fails_its_own_row(monkeypatch):
+    """Whether an output is another row's is asked behind the rows' boundary, too."""
+    asked = anonymize_module.Originals.shows_another
+
+    def breaks(self, original, output):
+        if tuple(original[0, 0]) == (0, 255, 0):
+            raise ValueError("no such comparison")
+        return asked(self, original, output)
+
+    monkeypatch.setattr(anonymize_module.Originals, "shows_another", breaks)
+    answer = anonymize(
+        [picture(red=True), picture(red=True, corner=(0, 255, 0))], editor=Rewriter(), identity=ByPixels()
+    )
+    assert answer[c.STATUS] == [c.ANONYMIZED, c.WITHHELD]
+    assert answer[c.NOTE][1] == "inspect_failed: ValueError: no such comparison"

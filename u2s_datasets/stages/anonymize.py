@@ -214,7 +214,7 @@ class Anonymize(Step):
     def _attempt(self, edits: Sequence[RowEdit], editor: Editor, strength: int) -> list[RowEdit]:
         """Edit, accept and look again; the rows in which something is left."""
         self._edit_and_accept(edits, editor, strength)
-        if not editor.redacts and any(map(_shows_another, alive(edits))):
+        if not editor.redacts and any(each_row(alive(edits), _shows_another, "inspect_failed")):
             self._edit_alone(alive(edits), editor, strength)
         if self.verify:
             for detector in self.inspect.detectors:
@@ -240,7 +240,7 @@ class Anonymize(Step):
         for edit in edits:
             edit.attempts.pop()
             self._edit_and_accept([edit], editor, strength)
-            if edit.failure is None and _shows_another(edit):
+            if any(each_row(alive([edit]), _shows_another, "inspect_failed")):
                 edit.fail(ResidueFound("the editor gave another row's picture, also when it had this row alone"))
 
     def _prepare(self, edit: RowEdit) -> None:
