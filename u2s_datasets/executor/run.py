@@ -234,12 +234,15 @@ class RunPlan:
         path = Path(self.source.location).expanduser()
         modules = {type(part).__module__ for part in self.parts}
         weights = {part.__getstate__().get("weights", "") for part in self.parts}
-        # The text of a step holds every setting. An object without a text of its own shows its address, which changes.
-        steps = [re.sub(r" at 0x[0-9a-f]+", "", repr(step)) for step in (self.profile.anonymize, self.profile.score)]
+        # The text of a part holds every setting. An object without a text of its own shows its address, which changes.
+        settings = [
+            re.sub(r" at 0x[0-9a-f]+", "", repr(part))
+            for part in (self.profile.anonymize, self.profile.score, self.text_check)
+        ]
         private = {
             "seed": self.profile.anonymize.seed,
-            "parts": steps,
-            "text_check_settings": repr(self.text_check),
+            "parts": settings[:2],
+            "text_check_settings": settings[2],
             "weights": sorted(weights - {""}),
             "foreign_code": sorted(code_digest(m) for m in modules if not m.startswith("u2s_datasets.")),
         }

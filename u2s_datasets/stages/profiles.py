@@ -279,7 +279,9 @@ def _make_gate(chosen: ProfileChanges, score: Score) -> Gate:
         lacking = [name for name, _ in getattr(gate, side) if not score.measures(name)]
         if lacking and getattr(chosen, side) is not None:
             part = SPECS[lacking[0]].part
-            raise SetupError(f"{side}={{{lacking[0]!r}: …}}: nothing here measures it; give scores={{{part!r}: ''}}")
+            raise SetupError(
+                f"{side}={{{lacking[0]!r}: …}}: nothing here measures it; give scores={{{part!r}: ''}} (--score {part})"
+            )
         limits[side] = [(name, limit) for name, limit in getattr(gate, side) if name not in lacking]
     return dataclasses.replace(gate, **limits)
 

@@ -33,7 +33,7 @@ _SAME = 0.6  # IoU above which two boxes are one person
 
 PERSON = Category(
     "person",
-    "people as a whole, from a tenth of the photo's longer side on, upright",
+    "people as a whole, of 40 pixels and more",
     "person",
     "people",
     grow=grow_evenly,
