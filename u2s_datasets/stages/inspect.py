@@ -31,7 +31,7 @@ BEYOND = {
         "handwriting": "handwriting",
         "logos": "logos",
         "codes": "QR codes and bar codes",
-        "unread_codes": "codes too small, blurred or damaged to be read, PDF417 that is turned",
+        "unread_codes": "codes that cannot be read (small, blurred, damaged, turned PDF417)",
         "unreadable": "text too small or too blurred to be read",
     },
     **{name: {name: words} for name, words in CRITERIA.items() if name not in ("people", "text")},
