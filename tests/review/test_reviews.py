@@ -115,6 +115,21 @@ def test_rejected_rows_leave_the_public_shards_and_all_counts_agree(run):
     assert rejected not in (run / "report.html").read_text()
 
 
+def test_a_review_of_an_unverified_run_of_an_earlier_version_does_not_make_it_a_verified_one(finished, tmp_path):
+    """Its manifest counts no unverified rows, and binds no file."""
+    u2s.run(finished.parent / "photos", tmp_path / "old", verify=False, **QUICK)
+    path = tmp_path / "old/private/manifest.json"
+    old = json.loads(path.read_text())
+    del old["bound"]
+    for shard in old["shards"]:
+        del shard["unverified"]
+    path.write_text(json.dumps(old))
+    before = shown(tmp_path / "old")
+    decide(tmp_path / "old", {before[0]: "reject"}, by="Ada")
+    facts = json.loads((tmp_path / "old/run.json").read_text())
+    assert (facts["verified"], facts["unverified"]) == (False, len(before) - 1)
+
+
 def test_applying_twice_changes_nothing_and_a_resumed_run_keeps_it(run, finished):
     decide(run, {shown(run)[0]: "reject"}, by="ada")
     u2s.apply_reviews(run)

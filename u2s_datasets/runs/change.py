@@ -1,6 +1,7 @@
 """Changing rows of a finished run so that a kill at any moment loses nothing; see `transaction`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.runs.decisions import REJECTED
 from u2s_datasets.runs.files import ANEW, PRIVATE_MODE, PUBLIC_MODE, json_bytes, read_json, read_table
 from u2s_datasets.runs.layout import HALVES, WITHDRAWN, shard_name, shard_place
-from u2s_datasets.runs.manifest import Shard, count_rows, shards_of
+from u2s_datasets.runs.manifest import Shard, count_rows, count_unverified, shards_of
 from u2s_datasets.runs.seal import bound_files, content_digest, sealed
 from u2s_datasets.runs.shards import PUBLISHABLE, kept_features, public_row, write_halves
 from u2s_datasets.runs.transaction import Transaction
@@ -72,8 +73,9 @@ class Change(Transaction):
     def _replace_in(self, shard: Shard, rows: Mapping[str, Mapping[str, Any]], kept: Mapping[str, Any]) -> Shard:
         """The shard's new entry in the manifest; its files are written if any of these rows is in it."""
         path = self.output.shard("private", shard.number)
-        if not any(row[c.ROW_ID] in rows for row in read_table(path, [c.ROW_ID])):
-            return shard
+        stated = list(read_table(path, [c.ROW_ID, c.STATUS, c.PROVENANCE]))
+        if not any(row[c.ROW_ID] in rows for row in stated):
+            return replace(shard, unverified=count_unverified(stated))  # earlier versions did not count them
         if not self.output.is_whole(shard):
             raise SetupError(
                 f"shard {shard_name(shard.number)} was changed after it was written; repeat the same `u2s anonymize` "

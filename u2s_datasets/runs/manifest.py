@@ -58,8 +58,7 @@ class Shard:
             raise U2SError(f"shard {number} has rows of unknown status {unknown}; nothing was written")
         reasons = Counter(row[c.REASON] for row in rows if row[c.STATUS] == c.WITHHELD)
         ordered = {status: statuses[status] for status in c.STATUSES}
-        unverified = sum(c.is_unverified(row[c.STATUS], row.get(c.PROVENANCE)) for row in rows)
-        return cls(number, ordered, dict(sorted(reasons.items())), unverified, dict(emptied), sha256)
+        return cls(number, ordered, dict(sorted(reasons.items())), count_unverified(rows), dict(emptied), sha256)
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Shard:
@@ -117,6 +116,11 @@ def locate_rows(folder: Path) -> dict[str, RowLocation]:
         for index, row in enumerate(rows):
             found[row[c.ROW_ID]] = RowLocation(shard.number, index, row[c.STATUS], row[c.SOURCE])
     return found
+
+
+def count_unverified(rows: Sequence[Mapping[str, Any]]) -> int:
+    """How many of these private rows are publishable and do not say that they were verified."""
+    return sum(c.is_unverified(row[c.STATUS], row.get(c.PROVENANCE)) for row in rows)
 
 
 def count_rows(shards: Sequence[Shard], rows: int | None = None) -> dict[str, Any]:
