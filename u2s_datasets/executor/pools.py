@@ -212,7 +212,7 @@ class PoolWork:
         if self.name != ANONYMIZE:
             return [part for step in pool_steps(profile)[self.name] for part in parts_of(step)]
         step = profile.anonymize
-        tops = (step.editor, step.identity, step.inspect, step.judge, profile.score)
+        tops = (step.editor, step.identity, step.inspect, step.judge if step.verify else None, profile.score)
         used = [part for top in tops if top is not None for part in parts_of(top)]
         if step.verify or step.inspect.backend is None:
             return used
