@@ -32,6 +32,7 @@ from u2s_datasets.stages.people import make_identity
 from u2s_datasets.stages.residue import find_residue
 
 Change = Callable[[np.ndarray], np.ndarray]
+ChangeOfFaces = Callable[[np.ndarray, Sequence[Box]], np.ndarray]
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
@@ -58,6 +59,61 @@ def hue_turned(pixels: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
+def shuffled(pixels: np.ndarray) -> np.ndarray:
+    """Cut into 3 by 3 tiles, which change places."""
+    height, width = (side // 3 for side in pixels.shape[:2])
+    corners = [(y * height, x * width) for y in range(3) for x in range(3)]
+    after = pixels.copy()
+    for (y, x), (v, u) in zip(corners, np.random.default_rng(1).permutation(corners), strict=True):
+        after[y : y + height, x : x + width] = pixels[v : v + height, u : u + width]
+    return after
+
+
+def stretched(pixels: np.ndarray, across: float) -> np.ndarray:
+    """Stretched about the middle, and cut or mirrored at the edges."""
+    height, width = pixels.shape[:2]
+    matrix = np.array([[across, 0, (1 - across) * width / 2], [0, 1, 0]])
+    return cv2.warpAffine(pixels, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
+
+
+def swirled(pixels: np.ndarray) -> np.ndarray:
+    """Turned by 40° in the middle, less and less towards the edges."""
+    height, width = pixels.shape[:2]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    y, x = y - height / 2, x - width / 2
+    angle = np.radians(40) * np.exp(-((x / width) ** 2 + (y / height) ** 2) * 6)
+    columns, rows = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
+    columns, rows = (columns + width / 2).astype(np.float32), (rows + height / 2).astype(np.float32)
+    return cv2.remap(pixels, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+
+def face_alone(pixels: np.ndarray, boxes: Sequence[Box], grow: float, keeps_shape: bool = False) -> np.ndarray:
+    """The largest face and its surroundings, as large as the picture."""
+    height, width = pixels.shape[:2]
+    x0, y0, x1, y1 = max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
+    half = [grow * (x1 - x0) / 2, grow * (y1 - y0) / 2]
+    if keeps_shape:
+        half = [max(half[0], half[1] * width / height), max(half[1], half[0] * height / width)]
+    left, top = max((x0 + x1) / 2 - half[0], 0), max((y0 + y1) / 2 - half[1], 0)
+    crop = pixels[int(top) : int(top + 2 * half[1]) + 1, int(left) : int(left + 2 * half[0]) + 1]
+    return cv2.resize(crop, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def faces_scaled(pixels: np.ndarray, boxes: Sequence[Box], scale: float) -> np.ndarray:
+    """Every face at another size in its place, on the background as it was without it."""
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    for x0, y0, x1, y1 in boxes:
+        mask[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1] = 1
+    after = cv2.inpaint(pixels, mask, 3, cv2.INPAINT_TELEA)
+    for x0, y0, x1, y1 in boxes:
+        crop = pixels[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1]
+        small = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        top, left = max(int((y0 + y1 - small.shape[0]) / 2), 0), max(int((x0 + x1 - small.shape[1]) / 2), 0)
+        room = after[top : top + small.shape[0], left : left + small.shape[1]]
+        room[:] = small[: room.shape[0], : room.shape[1]]
+    return after
+
+
 LIES: dict[str, Change] = {
     **{f"shift {by}": functools.partial(np.roll, shift=by, axis=1) for by in (1, 2, 4, 8, 16)},
     "mirror": lambda p: p[:, ::-1],
@@ -77,7 +133,26 @@ LIES: dict[str, Change] = {
     "channels swapped": lambda p: p[..., ::-1],
     "half grey": lambda p: (p // 2 + 64).astype(np.uint8),
     "half mirrored": lambda p: cv2.addWeighted(p, 0.5, np.ascontiguousarray(p[:, ::-1]), 0.5, 0),
+    **{f"scale {by}": functools.partial(warped, scale=by) for by in (0.4, 0.5, 0.6, 1.6, 2.0, 3.0)},
+    "scale 0.5, turn 20": lambda p: warped(p, turn=20, scale=0.5),
+    "scale 2, mirror": lambda p: warped(np.ascontiguousarray(p[:, ::-1]), scale=2),
+    "tiles shuffled": shuffled,
+    "stretch 1.3": lambda p: stretched(p, 1.3),
+    "stretch 0.75": lambda p: stretched(p, 0.75),
+    "swirl": swirled,
 }
+FACE_LIES: dict[str, ChangeOfFaces] = {
+    "face alone": functools.partial(face_alone, grow=1.2),
+    "face alone, unstretched": functools.partial(face_alone, grow=1.6, keeps_shape=True),
+    "faces at 0.5": functools.partial(faces_scaled, scale=0.5),
+    "faces at 1.8": functools.partial(faces_scaled, scale=1.8),
+}
+
+
+def told(lie: str, pixels: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
+    """What the editor of this name gives back for a picture whose faces are in `boxes`."""
+    after = LIES[lie](pixels) if lie in LIES else FACE_LIES[lie](pixels, boxes)
+    return np.ascontiguousarray(after)
 
 
 @dataclass(frozen=True)
@@ -88,7 +163,7 @@ class Lying(Editor):
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
         """The changed originals."""
-        return [Image.fromarray(np.ascontiguousarray(LIES[self.how](np.asarray(e.image)))) for e in edits]
+        return [Image.fromarray(told(self.how, np.asarray(e.image), e.boxes)) for e in edits]
 
 
 def rewritten(
@@ -138,7 +213,7 @@ def found_and_missed(lie: str, photos: Sequence[tuple[Image.Image, list[Box]]]) 
     counts: Counter[str] = Counter()
     for pixels, boxes in photos:
         before = np.asarray(pixels)
-        after = np.ascontiguousarray(LIES[lie](before))
+        after = told(lie, before, boxes)
         faces = (Detection("face", box, 1.0) for box in boxes)
         is_found = any(find_residue([], before, after, [face], absolute=False) for face in faces)
         counts["found" if is_found else "missed"] += 1
@@ -156,7 +231,7 @@ def main() -> None:
     heads = [[images.clip_box(images.grow_head(b), p.size) for b in boxes] for p, boxes in photos]
     crops = [[p.crop(h) for h in hs if h] for (p, _), hs in zip(photos, heads, strict=True)]
     print(f"{len(photos)} photos")
-    for lie in LIES:
+    for lie in [*LIES, *FACE_LIES]:
         counts = outcomes(lie, photos, arguments.identity) if arguments.identity else found_and_missed(lie, photos)
         print(f"{lie:20} " + ", ".join(f"{what}: {number}" for what, number in sorted(counts.items())), flush=True)
     for how in ("other face", "inpainting"):

@@ -45,6 +45,11 @@ def warped(pixels: np.ndarray, turn: float = 0.0, scale: float = 1.0, perspectiv
     return cv2.warpPerspective(pixels, matrix, (side, side), borderMode=cv2.BORDER_REFLECT)
 
 
+def shuffled(pixels: np.ndarray) -> np.ndarray:
+    """Cut into 2 by 2 tiles, each of which goes to the opposite corner."""
+    return np.roll(pixels, [side // 2 for side in pixels.shape[:2]], (0, 1))
+
+
 def noisy(pixels: np.ndarray, deviation: float = 40.0) -> np.ndarray:
     noise = np.random.default_rng(1).normal(0, deviation, pixels.shape)
     return np.clip(pixels + noise, 0, 255).astype(np.uint8)
@@ -74,7 +79,12 @@ LIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mirrored": lambda p: p[:, ::-1],
     "upside down": lambda p: p[::-1],
     **{f"turned by {by}": lambda p, by=by: warped(p, by) for by in (5, -15, 30, 90, 180)},
-    **{f"zoomed by {by}": lambda p, by=by: warped(p, scale=by) for by in (0.75, 1.05, 1.3)},
+    **{f"zoomed by {by}": lambda p, by=by: warped(p, scale=by) for by in (0.5, 0.75, 1.05, 1.3, 2.0)},
+    "stretched": lambda p: cv2.resize(p, None, fx=1.35, fy=1)[:, p.shape[1] // 6 :][:, : p.shape[1]],
+    "tiles shuffled": shuffled,
+    "face alone": lambda p: cv2.resize(
+        p[p.shape[0] // 9 : p.shape[0] * 2 // 5, p.shape[0] // 3 :][:, : p.shape[0] // 4], p.shape[1::-1]
+    ),
     "perspective": lambda p: warped(p, perspective=0.08),
     "transposed": lambda p: p.transpose(1, 0, 2),
     "inverted": lambda p: 255 - p,
@@ -194,6 +204,15 @@ def test_a_face_of_another_size_is_found_where_a_detector_saw_something():
     assert copies.find_copies(ASTRONAUT, after, [FACE], [(375, 350, 503, 490)]) == [True]
 
 
+@pytest.mark.parametrize("scale", [0.5, 1.8])
+def test_a_face_of_another_size_in_its_place_is_a_copy(scale):
+    after, (x0, y0, x1, y1) = rewritten(ASTRONAUT, FACE, "gravel"), (int(v) for v in FACE)
+    face = cv2.resize(ASTRONAUT[y0:y1, x0:x1], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    top, left = (y0 + y1 - face.shape[0]) // 2, (x0 + x1 - face.shape[1]) // 2
+    after[top : top + face.shape[0], left : left + face.shape[1]] = face
+    assert copies.find_copies(ASTRONAUT, after, [FACE]) == [True]
+
+
 def test_of_what_is_too_small_nothing_is_proven():
     box = (200.0, 100.0, 210.0, 112.0)
     after = rewritten(ASTRONAUT, box, "gravel")
@@ -212,6 +231,7 @@ def test_a_line_of_text_is_judged_in_pieces():
     assert copies.find_copies(page, part, [box]) == [True]
 
 
+@pytest.mark.slow
 def test_other_people_in_a_wide_picture_are_no_quarter_turn_of_it():
     wide, others = crowd(range(5)), crowd(range(40, 45))
     faces = [d.box for d in u2s.Faces().detect([wide])[0]]
@@ -325,7 +345,8 @@ SWAPS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "hue turned": lambda other, own: hue_turned(other),
     "noisy": lambda other, own: noisy(other),
     "shifted": lambda other, own: np.roll(other, 28, 1),
-    **{f"zoomed by {by}": lambda other, own, by=by: warped(other, scale=by) for by in (0.8, 1.1, 1.2, 1.4)},
+    **{f"zoomed by {by}": lambda other, own, by=by: warped(other, scale=by) for by in (0.8, 1.1, 1.2, 1.4, 2.0)},
+    **{f"turned by {by}": lambda other, own, by=by: warped(other, by) for by in (5, -15, 40)},
 }
 
 

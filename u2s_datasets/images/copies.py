@@ -2,20 +2,34 @@
 
 The evidence is three correlations of `correlation`: edges, tones and details.
 
-Each is asked in place, where little is needed, and of what moved: looked for coarsely at every turn, at scales of 0.7
-to 1.4 and mirrored, then compared closely where it is likeliest; there more is needed, since the best of thousands of
-places is taken. The smaller a box, the more is needed too. The thresholds are those that part copies from honest
+Each is asked in place, where little is needed, and of what moved: looked for coarsely at every turn, at scales of 0.45
+to 2.25, as large as the picture and mirrored, then compared closely where it is likeliest; there more is needed, since
+the best of thousands of places is taken. An output whose background changed is also laid over the original again as
+its keypoints say. The smaller a box, the more is needed too. The thresholds are those that part copies from honest
 rewritings on real photos, measured by `docs/scripts/measure_copies.py`.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from u2s_datasets.images.correlation import FEATURES, RIM, Likeness, Motion, Template, Window, edges, side_of, slide
+from u2s_datasets.images.correlation import FEATURES, RIM, Likeness, Motion, Template, Window, side_of, slide
 from u2s_datasets.images.geometry import Box, clip_box
+from u2s_datasets.images.motions import (
+    NEAR_QUARTERS,
+    SCALES,
+    TURNS,
+    closer,
+    far_moves,
+    find_motions,
+    likeliest,
+    resized,
+    whole_moves,
+)
+from u2s_datasets.images.realigned import background_stays, laid_back, mirrored_pairs, turned_back
 
 LEAST_SIDE = 12.0
 """Pixels, square root of a box's area. Below it nothing can be proven, and every box counts as copied."""
@@ -30,13 +44,10 @@ _SLID = {"tones": (0.86, 0.76, 0.70, 0.66), "details": (0.66, 0.58, 0.50, 0.42)}
 _MOVED = {"edges": (0.80, 0.77, 0.64, 0.62), "tones": (0.90, 0.86, 0.78, 0.75), "details": (0.80, 0.72, 0.54, 0.46)}
 
 _COARSE, _MIDDLE, _FINE = 12, 24, 48  # side of a box in grid pixels, at most; never above its own
-_TURNS = tuple(range(0, 360, 12))
-_NEAR_QUARTERS = tuple(quarter + by for quarter in (0, 90, 180, 270) for by in (-12, 0, 12))
-_SCALES = tuple(float(s) for s in np.geomspace(0.7, 1.4, 7))
-_CLOSER_TURNS, _CLOSER_SCALES = (-6, 0, 6), (0.945, 1.0, 1.058)  # half a coarse step to both sides
+_FAR_SCALES = (0.45, 0.5, 0.56, 0.62, 1.57, 1.77, 2.0, 2.25)  # tried at turns near quarters
+_FILLED = tuple(float(s) for s in np.geomspace(1.0, 3.2, 9))  # sides of the output in sides of a box that fills it
 _LIKELIEST = 12  # places that are compared closely
 _REACH, _LEAST_REACH = 0.5, 18.0  # around a box, as a share of its side and in pixels
-_WHOLE = 128  # pixels of the longer side at which pictures are compared as a whole
 _CHANGED, _GAP, _ELSEWHERE = 24, 9, 16  # grey levels; pixels between what belongs together; squares that are searched
 _TOUCHED = 4.0  # grey levels of mean change, more than compression makes
 _ASPECT, _PIECES = 2.5, 4  # longer boxes are judged in so many pieces of this aspect
@@ -62,14 +73,18 @@ def find_copies(before: np.ndarray, after: np.ndarray, boxes: Sequence[Box], pla
     clipped = [clip_box(box, (before.shape[1], before.shape[0])) for box in boxes]
     inside = [box for box in clipped if box is not None]
     moves: list[Motion] = []
-    pairs = [(mirrored, after, placed) for mirrored, placed in _mirrored(before, inside)]
-    if inside and not _background_stays(before, after, inside):
-        moves = [*whole_moves(before, after), *_far_moves(before, after)]
-        pairs += [(before, back, inside) for back in _turned_back(after)]
+    pairs: Iterator[tuple[np.ndarray, np.ndarray, Sequence[Box]]]  # made one by one: each is as large as the picture
+    pairs = ((pixels, after, placed) for pixels, placed in mirrored_pairs(before, inside))
+    if inside and not background_stays(before, after, inside):
+        moves = [*whole_moves(before, after), *far_moves(before, after)]
+        quarters = ((before, back, inside) for back in turned_back(after))
+        pairs = itertools.chain(pairs, quarters, laid_back(before, after, inside))
     for pixels, output, placed in pairs:
         pieces = [piece for box in placed for piece in _pieces(box) if _can_be_proven(piece)]
         if any(_differs(before, after, piece) and stays_in_place(pixels, output, piece) for piece in pieces):
             return [True] * len(boxes)
+    if moves and any(_fills_picture(before, after, piece) for box in inside for piece in _pieces(box)):
+        return [True] * len(boxes)
     elsewhere = list(_changed_elsewhere(before, after, inside)) if not moves else []
     return [
         box is None or any(_is_copied(before, after, piece, places, moves, elsewhere) for piece in _pieces(box))
@@ -100,79 +115,6 @@ def detail_stays(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
     return scale > 0 and abs(float((old * new).sum())) / scale >= MAX_DETAIL
 
 
-def whole_moves(before: np.ndarray, after: np.ndarray, most: int = 2) -> list[Motion]:
-    """The likeliest motions of the picture as a whole, of its centre: shifts, turns, scales and mirrors."""
-    return _moves_of(before, after, (0.2, 0.2, 0.8, 0.8), 0.3, _TURNS, _SCALES)[:most]
-
-
-def _far_moves(before: np.ndarray, after: np.ndarray) -> Iterator[Motion]:
-    """The likeliest motion of each quarter: a picture that left on one side comes back on the other."""
-    for x in (0.0, 0.5):
-        for y in (0.0, 0.5):
-            yield from _moves_of(before, after, (x, y, x + 0.5, y + 0.5), 2.0, _NEAR_QUARTERS, (0.87, 1.0, 1.15))[:1]
-
-
-def _moves_of(
-    before: np.ndarray, after: np.ndarray, part: Box, reach: float, turns: Sequence[float], scales: Sequence[float]
-) -> list[Motion]:
-    """Motions of the picture's centre, the likeliest first, told from one part of it.
-
-    Args:
-        before, after: (H, W, 3) uint8 RGB.
-        part: in widths and heights of the picture.
-        reach: how far the part may have gone, in its own sides.
-        turns, scales: what is tried.
-    """
-    zoom = min(_WHOLE / max(before.shape[:2]), 1.0)
-    before, after = _resized(before, zoom), _resized(after, zoom)
-    height, width = before.shape[:2]
-    box = part[0] * width, part[1] * height, part[2] * width, part[3] * height
-    coarse, close = Template(before, box, 16), Template(before, box, _MIDDLE)
-    found = list(_coarse(coarse, after, coarse.centre, reach * coarse.side, turns, scales))
-    closer = [
-        replace(motion, likeness=close.likeness(window, start, motion, ["edges"], 2)["edges"])
-        for start in _likeliest(found, 6)
-        for window in [close.look(after, start)]
-        for motion in _closer(start)
-    ]
-    to_middle = np.array([width / 2, height / 2]) - coarse.centre
-    moves = []
-    for motion in _likeliest(closer, len(closer)):
-        x, y = (np.array(motion.place) + motion.matrix @ to_middle) / zoom
-        moves.append(replace(motion, place=(float(x), float(y))))
-    return moves
-
-
-def _mirrored(pixels: np.ndarray, boxes: Sequence[Box]) -> Iterator[tuple[np.ndarray, list[Box]]]:
-    """A picture and its boxes mirrored, upside down, and both."""
-    height, width = pixels.shape[:2]
-    for left, top in ((True, False), (False, True), (True, True)):
-        yield (
-            np.ascontiguousarray(pixels[:: -1 if top else 1, :: -1 if left else 1]),
-            [
-                (
-                    width - x1 if left else x0,
-                    height - y1 if top else y0,
-                    width - x0 if left else x1,
-                    height - y0 if top else y1,
-                )
-                for x0, y0, x1, y1 in boxes
-            ],
-        )
-
-
-def _turned_back(after: np.ndarray) -> Iterator[np.ndarray]:
-    """An output as it was if it is a quarter turn, stretched to the old size again: both ways, also mirrored.
-
-    The output is turned and not the original, whose boxes a wide picture would squeeze to slivers, all of them alike.
-    """
-    size = after.shape[1::-1]
-    turned = cv2.resize(np.ascontiguousarray(after.transpose(1, 0, 2)), size, interpolation=cv2.INTER_AREA)
-    for across in (1, -1):
-        for down in (1, -1):
-            yield np.ascontiguousarray(turned[::down, ::across])
-
-
 def _is_copied(
     before: np.ndarray,
     after: np.ndarray,
@@ -188,16 +130,37 @@ def _is_copied(
         return False
     if side > 2 * _FINE:  # no grid is finer, and smaller pictures are faster
         zoom = 2 * _FINE / side
-        before, after, box = _resized(before, zoom), _resized(after, zoom), _times(box, zoom)
+        before, after, box = resized(before, zoom), resized(after, zoom), _times(box, zoom)
         places, elsewhere = ([_times(place, zoom) for place in group] for group in (places, elsewhere))
         moves = [replace(move, place=(move.place[0] * zoom, move.place[1] * zoom)) for move in moves]
     middle, fine = Template(before, box, _MIDDLE), Template(before, box, _FINE)
     if _stays(middle, fine, after) or _slid(middle, after):
         return True
     coarse = Template(before, box, _COARSE)
-    likely = _likeliest(list(_everywhere(coarse, after, places, moves, (before.shape[1], before.shape[0]))), _LIKELIEST)
-    likely += _likeliest([motion for square in elsewhere for motion in _in_square(coarse, after, square)], _LIKELIEST)
+    likely = likeliest(list(_everywhere(coarse, after, places, moves, (before.shape[1], before.shape[0]))), _LIKELIEST)
+    likely += likeliest([motion for square in elsewhere for motion in _in_square(coarse, after, square)], _LIKELIEST)
     return any(_has_moved(middle, fine, after, start) for start in likely)
+
+
+def _fills_picture(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
+    """Whether a box, with little around it, was made as large as the picture, stretched or not."""
+    if not _can_be_proven(box) or is_flat(before, box):
+        return False
+    zoom = min(_FINE / side_of(box), 1.0)
+    small, box = resized(before, zoom), _times(box, zoom)
+    coarse, middle, fine = (Template(small, box, grid) for grid in (_COARSE, _MIDDLE, _FINE))
+    width, height = box[2] - box[0], box[3] - box[1]
+    shown = width / after.shape[1], height / after.shape[0]
+    found: list[tuple[Motion, np.ndarray]] = []
+    for across, down in (shown, (min(shown), min(shown)), (max(shown), max(shown))):
+        for filled in _FILLED:
+            size = max(round(after.shape[1] * across * filled), 8), max(round(after.shape[0] * down * filled), 8)
+            output = cv2.resize(after, size, interpolation=cv2.INTER_AREA)
+            reach = max(size) / 2 - side_of(box) / 4
+            motions = list(find_motions(coarse, output, (size[0] / 2, size[1] / 2), reach, NEAR_QUARTERS, (1.0,)))
+            found += [(motion, output) for motion in likeliest(motions, 2)]
+    best = sorted(found, key=lambda pair: -pair[0].likeness)[:_LIKELIEST]
+    return any(_has_moved(middle, fine, output, start) for start, output in best)
 
 
 def _stays(middle: Template, fine: Template, after: np.ndarray) -> bool:
@@ -230,64 +193,31 @@ def _everywhere(
 ) -> Iterator[Motion]:
     """Where it may be: around its box in every way, and at the other places much as these have it."""
     reach = _reach(coarse.side)
-    yield from _coarse(coarse, after, coarse.centre, reach, _TURNS, _SCALES)
+    yield from find_motions(coarse, after, coarse.centre, reach, TURNS, SCALES)
+    yield from find_motions(coarse, after, coarse.centre, reach, NEAR_QUARTERS, _FAR_SCALES)
     for x0, y0, x1, y1 in places:
         centre, scale = ((x0 + x1) / 2, (y0 + y1) / 2), side_of((x0, y0, x1, y1)) / coarse.side
         if max(abs(centre[0] - coarse.centre[0]), abs(centre[1] - coarse.centre[1])) > reach:
-            yield from _coarse(
+            yield from find_motions(
                 coarse, after, centre, reach / 2, (-24, -12, 0, 12, 24), (scale / 1.15, scale, scale * 1.15)
             )
     for move in moves:
         offset = move.matrix @ (np.array(coarse.centre) - np.array(size) / 2)
         centre = (move.place[0] + float(offset[0]), move.place[1] + float(offset[1]))
         turns = [move.turn + by for by in (-12, 0, 12)]
-        yield from _coarse(coarse, after, centre, reach, turns, [move.scale * by for by in (0.88, 1.0, 1.14)])
+        yield from find_motions(coarse, after, centre, reach, turns, [move.scale * by for by in (0.88, 1.0, 1.14)])
 
 
 def _in_square(coarse: Template, after: np.ndarray, square: Box) -> Iterator[Motion]:
     """Where it may be in a square of the output, as large as it was, upright, lying or upside down."""
     x0, y0, x1, y1 = square
-    yield from _coarse(coarse, after, ((x0 + x1) / 2, (y0 + y1) / 2), (x1 - x0) / 2, _NEAR_QUARTERS, (1.0,))
-
-
-def _coarse(
-    template: Template,
-    after: np.ndarray,
-    centre: tuple[float, float],
-    reach: float,
-    turns: Sequence[float],
-    scales: Sequence[float],
-) -> Iterator[Motion]:
-    """The motions to peaks of likeness around a point of the output, by edges on a coarse grid."""
-    ways = [Motion(centre, turn, 1.0, mirrored) for turn in turns for mirrored in (False, True)]
-    templates = np.stack([template.turned(edges, way) for way in ways])
-    masks = np.stack([template.mask(np.linalg.inv(way.matrix)) for way in ways])
-    for scale in scales:
-        zoom = template.zoom / scale
-        window = Window(after, centre, reach + (template.radius + 1) / zoom, zoom)
-        likeness = slide(edges(window.pixels), templates, masks)
-        best = likeness.max(axis=2)
-        for row, column in zip(*np.nonzero(best >= cv2.dilate(best, np.ones((3, 3)))), strict=True):
-            for index in np.argsort(likeness[row, column])[-2:]:
-                way = ways[index]
-                place = window.to_picture(column + template.radius, row + template.radius)
-                yield Motion(place, way.turn, scale, way.mirrored, float(likeness[row, column, index]))
-
-
-def _likeliest(motions: Sequence[Motion], most: int) -> list[Motion]:
-    return sorted(motions, key=lambda motion: -motion.likeness)[:most]
-
-
-def _closer(start: Motion) -> Iterator[Motion]:
-    for turn in _CLOSER_TURNS:
-        for scale in _CLOSER_SCALES:
-            yield Motion(start.place, start.turn + turn, start.scale * scale, start.mirrored, start.likeness)
+    yield from find_motions(coarse, after, ((x0 + x1) / 2, (y0 + y1) / 2), (x1 - x0) / 2, NEAR_QUARTERS, (1.0,))
 
 
 def _has_moved(middle: Template, fine: Template, after: np.ndarray, start: Motion) -> bool:
     """Whether it is where a likely motion says, or nearly."""
     window = middle.look(after, start)
-    for motion in _closer(start):
+    for motion in closer(start):
         if _exceeds(middle.likeness(window, start, motion, ["edges", "tones"], 2), _MOVED, middle.side):
             return True
     return _exceeds(fine.likeness(fine.look(after, start), start, start, ["details"], 3), _MOVED, middle.side)
@@ -309,11 +239,6 @@ def is_flat(pixels: np.ndarray, box: Box) -> bool:
 
 def _times(box: Box, zoom: float) -> Box:
     return box[0] * zoom, box[1] * zoom, box[2] * zoom, box[3] * zoom
-
-
-def _resized(pixels: np.ndarray, zoom: float) -> np.ndarray:
-    size = max(round(pixels.shape[1] * zoom), 1), max(round(pixels.shape[0] * zoom), 1)
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
 def _reach(side: float) -> float:
@@ -365,16 +290,3 @@ def _differs(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
     """Whether an editor touched a box, so that what stands there now may have come from elsewhere."""
     x0, y0, x1, y1 = (int(v) for v in (*np.floor(box[:2]), *np.ceil(box[2:])))
     return float(np.abs(before[y0:y1, x0:x1].astype(np.int16) - after[y0:y1, x0:x1]).mean()) >= _TOUCHED
-
-
-def _background_stays(before: np.ndarray, after: np.ndarray, boxes: Sequence[Box]) -> bool:
-    """Whether most of the picture outside the boxes is where it was."""
-    outside = np.ones(before.shape[:2], bool)
-    for x0, y0, x1, y1 in boxes:
-        outside[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))] = False
-    step = max(min(before.shape[:2]) // 128, 1)
-    outside = outside[::step, ::step]
-    if not outside.any():
-        return False
-    difference = np.abs(before[::step, ::step].astype(np.int16) - after[::step, ::step])
-    return float(np.median(difference.max(axis=2)[outside])) < 8

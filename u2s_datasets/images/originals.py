@@ -2,6 +2,7 @@
 
 A picture is remembered by its edges on two grids. On the coarse one an output is laid over all that is remembered, in
 eight positions and at four scales; the likeliest are compared on the fine one, where half a mixture still stands out.
+Keypoints tell of every other turn, scale and stretch.
 What stays of one's own picture does not count: an output must be more like the other than its own original is.
 """
 
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from u2s_datasets.images.correlation import FEATURES, Likeness, edges, slide
+from u2s_datasets.images.keypoints import Keypoints, count_agreeing, find_keypoints, find_views
 
 _COARSE, _FINE = 32, 64  # sides of a remembered picture
 _CORES = {1.0: 24, 0.8: 18, 1.2: 18, 1.45: 18}  # scale -> side of its middle on the coarse grid, which is looked for
@@ -21,6 +23,9 @@ _LIKELIEST = 6  # of those at scale 1, and of the others, that are compared on t
 _SLACK = 4  # fine grid pixels
 # What shows another's picture: one of these correlations with it, or all of a line. Stripes are alike in edges alone.
 _ANOTHER = ({"edges": 0.6}, {"details": 0.42}, {"edges": 0.45, "tones": 0.5, "details": 0.35})
+_KEYPOINTS, _LONGEST = 300, 320  # at most; pixels of the longer side at which they are found
+_KEYPOINTED = 32  # pictures, the last ones, of which keypoints are kept: 7 ms of comparing each
+_AGREEING = 16  # keypoints; more than make an own original resemble another row's, so that no doubt is left between
 _MORE_THAN_OWN = 0.15  # by how much each is above the correlation of one's own original with it
 
 
@@ -58,20 +63,24 @@ class Originals:
 
     def __init__(self, most: int) -> None:
         self._known: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=most)
+        self._keypoints: deque[Keypoints] = deque(maxlen=min(most, _KEYPOINTED))
 
     def add(self, pixels: np.ndarray) -> None:
         """Remember an original, (H, W, 3) uint8 RGB."""
         self._known.append((_edges(pixels, _COARSE), _squeezed(pixels, _FINE)))
+        self._keypoints.append(find_keypoints(pixels, _LONGEST, _KEYPOINTS))
 
     def shows_another(self, original: np.ndarray, output: np.ndarray) -> bool:
-        """Whether an output shows a remembered picture that its own original does not show: as it was, mirrored, turned
-        by quarters, recoloured, shifted by an eighth, zoomed by 0.75 to 1.55, or as half of a mixture.
+        """Whether an output shows a remembered picture that its own original does not show: as it was, mirrored,
+        recoloured, turned, zoomed, or as half of a mixture.
 
         Args:
             original, output: (H, W, 3) uint8 RGB of one size.
         """
         mine = _squeezed(original, _FINE)  # also remembered, and no other row's
         own_places = {index for index, (_, fine) in enumerate(self._known) if np.array_equal(fine, mine)}
+        if self._agrees_with_another(original, output):
+            return True
         original, output = (_squeezed(pixels, 2 * _FINE) for pixels in (original, output))
         for place in self._likeliest(output, own_places):
             now, own = self._likeness(output, place), self._likeness(original, place)
@@ -79,6 +88,13 @@ class Originals:
                 if all(now[name] >= max(least, own[name] + _MORE_THAN_OWN) for name, least in line.items()):
                     return True
         return False
+
+    def _agrees_with_another(self, original: np.ndarray, output: np.ndarray) -> bool:
+        """Whether keypoints of an output lie as those of a remembered picture, and those of its own original do not."""
+        views = find_views(output, _LONGEST, _KEYPOINTS)
+        alike = [known for known in self._keypoints if count_agreeing(known, views) >= _AGREEING]
+        own = find_views(original, _LONGEST, _KEYPOINTS) if alike else []
+        return any(not count_agreeing(known, own) for known in alike)
 
     def _likeliest(self, output: np.ndarray, but: Collection[int]) -> Iterator[_Place]:
         """Where on the coarse grid something remembered, but for these, is likeliest: as large as it was, and larger or
