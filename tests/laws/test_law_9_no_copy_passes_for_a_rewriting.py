@@ -499,6 +499,15 @@ def test_a_face_that_stayed_does_not_leave_with_something_else_hidden():
     assert "untouched" in gate.reasons()
 
 
+@pytest.mark.parametrize("box", [[1, 2, 3], ["a", 0, 9, 9], [0, 0, float("nan"), 9], [9, 9, 0, 0], 7])
+def test_a_box_that_is_none_stops_the_push_since_nothing_can_be_compared_there(box):
+    row = candidate(ASTRONAUT, rewritten(ASTRONAUT, FACE, "gravel"))
+    row.review[0]["box"] = box
+    gate = PublishGate()
+    gate.admits(row)
+    assert "review" in gate.reasons()
+
+
 def candidate(before: np.ndarray, after: np.ndarray, method: str = "inpaint") -> Candidate:
     public = {
         c.ROW_ID: "0" * 32,

@@ -123,8 +123,12 @@ class Candidate:
 
     @property
     def private_boxes(self) -> list[Box]:
-        """Where its review says that something private is, in pixels of the upright original."""
-        return [tuple(item["box"]) for item in self.review if item.get("box")]
+        """Where its review says that something private is, in pixels of the upright original.
+
+        Raises:
+            ValueError: a box is not four finite numbers with an area.
+        """
+        return [_box(item["box"]) for item in self.review if item.get("box") is not None]
 
     @property
     def is_blurred(self) -> bool:
@@ -139,6 +143,16 @@ class Candidate:
     def row_id(self) -> str:
         """The row's public name, or ""."""
         return str(self.public.get(c.ROW_ID, ""))
+
+
+def _box(value: Any) -> Box:
+    try:
+        x0, y0, x1, y1 = (float(v) for v in value)
+    except TypeError as error:
+        raise ValueError(f"{value!r} is no box") from error
+    if not (math.isfinite(x0 + y0 + x1 + y1) and x0 < x1 and y0 < y1):
+        raise ValueError(f"{value!r} has no area")
+    return x0, y0, x1, y1
 
 
 def classes_of(row: Mapping[str, Any], features: Mapping[str, Any]) -> str:

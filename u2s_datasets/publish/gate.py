@@ -54,6 +54,7 @@ REMEDIES = {
     "quality": "map u2s.score with that metric first, or leave it out of the quality gate",
     "recognised": "edit these rows again, or withhold them",
     "repository": "push into a private repository, or say private=False (--public)",
+    "review": "correct the review's boxes, or map u2s.inspect without it",
     "row_id": "a row id must be 32 hex digits and unique",
     "status": "expected safe, anonymized or withheld",
     "text": "look at the rows in private/; take the text out, or leave the column out",
@@ -231,6 +232,11 @@ class PublishGate:
             self.note(code, fault, row.row_id)
         if image.pixels is None:
             return
+        try:
+            boxes = row.private_boxes
+        except ValueError:  # its text may hold anything, so it is not repeated
+            self.note("review", "a box of a review is not (x0, y0, x1, y1) in pixels", row.row_id)
+            return
         for original in row.originals:
             if original.data is None:
                 self.note("originals", "an original is missing", row.row_id)
@@ -244,7 +250,7 @@ class PublishGate:
                 self.note("original", "a flagged image has its original's pixels", row.row_id)
             elif same.untouched(original.pixels, image.pixels):
                 self.note("untouched", "a flagged image looks like its original", row.row_id)
-            elif same.left_in_place(original.pixels, image.pixels, row.private_boxes, row.is_blurred):
+            elif same.left_in_place(original.pixels, image.pixels, boxes, row.is_blurred):
                 self.note("untouched", "a private region of a flagged image looks like its original", row.row_id)
         for column, what in text_check.find_private_text(row, self.kept, image.pixels.size):
             self.note("text", f"{column} {what}", row.row_id)
