@@ -15,6 +15,7 @@ TYPED = {
     "profile_name": (["--profile", "paper"], "paper"),
     "detectors": (["--detectors", "faces, text"], ["faces", "text"]),
     "editor": (["--editor", "solid"], "solid"),
+    "detector_options": (["--detector-option", "faces.flag_threshold=0.3"], {"faces": {"flag_threshold": 0.3}}),
     "editor_options": (["--editor-option", "cells=3", "--editor-option", "lora=A"], {"cells": 3, "lora": "A"}),
     "identity": (["--identity", "dlib_faces"], "dlib_faces"),
     "seed": (["--seed", "0"], 0),

@@ -59,7 +59,7 @@ def test_texts_leave_a_run_only_by_name_and_without_what_a_pattern_knows(tmp_pat
         u2s.run(source, tmp_path / "out", keep=["caption"], **QUICK)
     words = ["anonymize", str(source), "--out", str(tmp_path / "out"), "--keep", "caption", "--allow", "caption"]
     words += ["--detectors", "tests.helpers.fakes:RedSquares", "--num-proc", "1"]
-    assert main([*words, "--dry-run"]) == 0
+    assert main([*words, "--dry-run", "-q"]) == 0
     assert json.loads(capsys.readouterr().out)["names_not_checked"] == ["caption"]
     assert main(words) == 0
     assert f"caption: {NOT_CHECKED}" in capsys.readouterr().out

@@ -1,8 +1,10 @@
 """`u2s anonymize`: its options, made from `RunOptions`, and its call of `run`."""
 
+from __future__ import annotations
+
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
 from u2s_datasets.cli import arguments
@@ -10,6 +12,9 @@ from u2s_datasets.cli.arguments import Flag, OptionTable
 from u2s_datasets.executor.options import RunOptions
 from u2s_datasets.parts import catalog
 from u2s_datasets.sources.addresses import local_path, strip_credentials
+
+if TYPE_CHECKING:
+    from u2s_datasets.executor.trial import Trial
 
 _GROUPS = {
     "profile_name": "what is done",
@@ -26,6 +31,7 @@ OPTIONS = OptionTable(
     {
         "profile_name": Flag("--profile"),
         "detectors": Flag(metavar="A,B", parse=arguments.some_names),
+        "detector_options": Flag("--detector-option", "DETECTOR.NAME=VALUE", arguments.by_part, repeats=True),
         "editor": Flag(help=f"{', '.join(catalog.EDITORS)}; default: the profile's"),
         "editor_options": Flag("--editor-option", "NAME=VALUE", arguments.settings, repeats=True),
         "identity": Flag(metavar="NAME"),
@@ -78,18 +84,35 @@ def add(commands: Any, help_class: Any) -> None:
         if name in _GROUPS:
             group = p.add_argument_group(_GROUPS[name])
         OPTIONS.add(group, [name])
-    group.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no summary")
+    group.add_argument(
+        "-q", "--quiet", action="store_true", help="no progress bar and no summary; a dry run then prints facts alone"
+    )
 
 
 def _anonymize(a: argparse.Namespace) -> int:
-    from u2s_datasets.executor.run import run
+    from u2s_datasets.executor.run import run, try_out
 
-    summary = run(a.src, a.out, progress=not a.quiet, **OPTIONS.given(a, _NAMES))
+    given = OPTIONS.given(a, _NAMES)
+    if a.dry_run and not a.quiet:
+        _print_trial(a.out, try_out(a.src, a.out, RunOptions(**given)))
+        return 0
+    summary = run(a.src, a.out, progress=not a.quiet, **given)
     if a.dry_run:
         print(json.dumps(summary, indent=1, ensure_ascii=False))
     elif not a.quiet:
         _print_result(a.out, summary)
     return 0
+
+
+def _print_trial(out: str, trial: Trial) -> None:
+    print(trial)
+    path = local_path(out)
+    if path is None:
+        print("\nNo page of pictures: it shows originals, and is written beside an --out on this machine only.")
+        return
+    page = path.with_name(f"{path.name}-dry-run.html")
+    trial.write_page(page)
+    print(f"\nlook at it  {page}   (it shows originals: never publish it)\nNothing else was written.")
 
 
 def _print_result(out: str, summary: dict[str, Any]) -> None:

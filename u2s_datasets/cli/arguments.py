@@ -175,6 +175,21 @@ def settings(flag: str, values: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def by_part(flag: str, values: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """{"faces": {"flag_threshold": 0.3}} of ["faces.flag_threshold=0.3"]; values as in `settings`.
+
+    Raises:
+        SetupError: one is not of the form PART.NAME=VALUE.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in settings(flag, values).items():
+        part, dot, option = name.rpartition(".")
+        if not (part and dot and option):
+            raise SetupError(f"invalid {flag} {name!r}; expected DETECTOR.NAME=VALUE, such as faces.flag_threshold=0.3")
+        found.setdefault(part, {})[option] = value
+    return found
+
+
 def pools(flag: str, values: Sequence[str]) -> dict[str, Pool]:
     """{"inspect": Pool(size=4, num_gpus=0.5)} of ["inspect:size=4,num_gpus=0.5"].
 

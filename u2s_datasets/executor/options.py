@@ -64,7 +64,8 @@ class RunOptions(ProfileOptions):
         ray_address: address of a running Ray cluster, such as 10.0.0.1:6379; default: one on this machine for the run.
         pools: with Ray, the workers of each stage: their number (size), and of each num_cpus, num_gpus (or a fraction)
             and batch_size; see docs/scale.md.
-        dry_run: check and count everything, and write nothing.
+        dry_run: check and count everything, and write nothing; the command also looks at a sample, and says in numbers
+            and on a page of pictures beside the output what would be hidden.
         progress: show a progress bar on standard error.
 
     Raises:

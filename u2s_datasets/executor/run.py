@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import columns
 from u2s_datasets.errors import SetupError, U2SError
+from u2s_datasets.executor import trial
 from u2s_datasets.executor.local import Workers, chunks_of, default_number, give_back_memory
 from u2s_datasets.executor.options import ProfileOptions, RunOptions
 from u2s_datasets.executor.ordering import RowRange
@@ -57,6 +58,7 @@ def run(
     *,
     profile_name: str = "cpu",
     detectors: Sequence[str] | None = None,
+    detector_options: Mapping[str, Mapping[str, Any]] | None = None,
     editor: str | Editor | None = None,
     editor_options: Mapping[str, Any] | None = None,
     identity: str | FaceEncoder | None = None,
@@ -115,6 +117,29 @@ def run(
 
 
 def _run(src: str | Path, out: str | Path, options: RunOptions) -> dict[str, Any]:
+    opened, plan = _prepare(src, out, options)
+    if options.dry_run:
+        return {**plan.summary(), "dry_run": True}
+    with opened as output:
+        key = output.secret(Path(options.secret).expanduser() if options.secret else None)
+        shards = output.resume(plan.binding(key))
+        rates = plan.work(output, shards, key)
+        summary = {**plan.summary(), **count_rows(shards, plan.rows), "rates": rates}
+        _finish(output, plan.source, shards, summary)
+    return summary
+
+
+def try_out(src: str | Path, out: str | Path, options: RunOptions) -> trial.Trial:
+    """What would become of a sample of the source; nothing is written. Arguments and errors are those of `run`."""
+    _, plan = _prepare(src, out, options)
+    number = min(plan.rows, trial.SAMPLE)
+    rows = [plan.rows * i // number for i in range(number)]
+    items = [item for row in rows for item in plan.source.read(row, row + 1)]
+    return trial.try_out(plan.summary(), plan.pipeline(b""), items, here=options.num_proc == 1)
+
+
+def _prepare(src: str | Path, out: str | Path, options: RunOptions) -> tuple[Output, RunPlan]:
+    """The output, not yet entered, and what is to be done; everything that can be checked is."""
     if options.ray:
         from u2s_datasets.executor.ray import RayPools  # before anything else: without the extra, there is no run
     opened = output_at(out)
@@ -134,16 +159,7 @@ def _run(src: str | Path, out: str | Path, options: RunOptions) -> dict[str, Any
         holds_name=None if text_check is None else text_check.holds_name,
     )
     _check_required(source, chosen)
-    plan = RunPlan(source, chosen.with_engine("openvino", threads=1), options, engine, text_check)
-    if options.dry_run:
-        return {**plan.summary(), "dry_run": True}
-    with opened as output:
-        key = output.secret(Path(options.secret).expanduser() if options.secret else None)
-        shards = output.resume(plan.binding(key))
-        rates = plan.work(output, shards, key)
-        summary = {**plan.summary(), **count_rows(shards, plan.rows), "rates": rates}
-        _finish(output, source, shards, summary)
-    return summary
+    return opened, RunPlan(source, chosen.with_engine("openvino", threads=1), options, engine, text_check)
 
 
 def _check_required(source: Source, chosen: Profile) -> None:
@@ -274,6 +290,10 @@ class RunPlan:
             "versions": self.versions(),
         }
 
+    def pipeline(self, secret: bytes) -> Pipeline:
+        """What a worker does with its rows, whose ids are made with this key."""
+        return Pipeline(self.profile, secret, self.source.kept, self._allowed, self.text_check)
+
     def work(self, output: Output, shards: list[Shard], secret: bytes) -> dict[str, Any]:
         """Do the shards that are missing, and add them to the finished ones. Returns how fast it went."""
         from tqdm import tqdm
@@ -284,7 +304,7 @@ class RunPlan:
         left = self.rows - sum(shard.rows for shard in shards)
         if ranges:
             output.withdraw()
-        pipeline = Pipeline(self.profile, secret, self.source.kept, self._allowed, self.text_check)
+        pipeline = self.pipeline(secret)
         workers = self._workers(pipeline, left)
         began, first_rows, writing = time.monotonic(), None, 0.0
         # This imports `datasets`, which takes seconds: now, and not at the first shard, while the workers wait.

@@ -5,8 +5,10 @@ A part of somebody else needs no entry: its name is "package.module:Class".
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from u2s_datasets import parts
@@ -120,3 +122,29 @@ def make(kind: str, name: str, entries: dict[str, Entry], **arguments: Any) -> A
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise SetupError(f"{kind} {name!r} is of another kind; give a subclass of u2s_datasets.parts.{base.__name__}")
     return cls(**(defaults | arguments))
+
+
+def make_detectors(
+    names: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[Detector, ...]:
+    """The detectors of these names.
+
+    Args:
+        names: of `DETECTORS`, or "package.module:Class".
+        options: name -> arguments that differ from the detector's own.
+
+    Raises:
+        SetupError: options of another detector, or one that it does not have.
+    """
+    for name in options or {}:
+        if name not in names:
+            raise SetupError(f"detector_options[{name!r}]: no such detector here; those in use: {', '.join(names)}")
+    made = []
+    for name in names:
+        detector, given = make("detector", name, DETECTORS), dict((options or {}).get(name, {}))
+        fields = {f.name for f in dataclasses.fields(detector)} - {"engine", "threads"}
+        for option in given:
+            if option not in fields:
+                raise SetupError(f"the detector {name!r} has no option {option!r}; it has: {', '.join(sorted(fields))}")
+        made.append(dataclasses.replace(detector, **given))
+    return tuple(made)

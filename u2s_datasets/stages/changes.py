@@ -26,6 +26,8 @@ class ProfileChanges:
     Args:
         detectors: what to look for, such as faces and text; default: the profile's. Models flag an image too;
             detectors give boxes, and look again at what was edited.
+        detector_options: arguments of detectors by name, such as faces.flag_threshold=0.3 or text.grow=0.3; see
+            docs/profiles.md.
         editor: name of an editor, or in Python one as it is; default: the profile's.
         editor_options: arguments of the editor, such as num_inference_steps=28 or lora=FILE; see docs/editors.md.
         identity: face network that tells whether a rewritten face is still the same person, such as dlib_faces; none
@@ -51,6 +53,7 @@ class ProfileChanges:
     """
 
     detectors: Sequence[str] | None = None
+    detector_options: Mapping[str, Mapping[str, Any]] | None = None
     editor: str | Editor | None = None
     editor_options: Mapping[str, Any] | None = None
     identity: str | FaceEncoder | None = None

@@ -41,7 +41,7 @@ class Recipe:
         small: other models for some roles, for smaller GPUs.
         backend: what runs the language models unless the user names something.
         editor: a name of `catalog.EDITORS`.
-        detectors: names of `catalog.DETECTORS`; () for those of `Inspect`.
+        detectors: names of `catalog.DETECTORS`.
         identity: a name of `catalog.ENCODERS`: the face network behind an editor that rewrites; "none" for none.
         scores: networks that measure, as in `ProfileChanges`; the face network measures, too.
     """
@@ -52,7 +52,7 @@ class Recipe:
     small: Mapping[str, str] = field(default_factory=dict)
     backend: str = "transformers"
     editor: str = "redact"
-    detectors: tuple[str, ...] = ()
+    detectors: tuple[str, ...] = ("faces", "text")
     identity: str = NO_IDENTITY
     scores: Mapping[str, str] = field(default_factory=dict)
 
@@ -154,6 +154,7 @@ def profile(
     name: str = "cpu",
     *,
     detectors: Sequence[str] | None = None,
+    detector_options: Mapping[str, Mapping[str, Any]] | None = None,
     editor: str | Editor | None = None,
     editor_options: Mapping[str, Any] | None = None,
     identity: str | FaceEncoder | None = None,
@@ -348,13 +349,11 @@ def _make_text_steps(
     if chosen.method == "generate" and chosen.threshold is not None:
         raise SetupError("threshold is for method='choose'; what is written with 'generate' has no score to compare")
     shared: dict[str, Any] = {} if chosen.criteria is None else {"criteria": as_criteria(chosen.criteria)}
-    detectors: dict[str, Any] = {}
-    if chosen.detectors is not None or recipe.detectors:
-        names = recipe.detectors if chosen.detectors is None else checks.check_names("detectors", chosen.detectors)
-        detectors["detectors"] = tuple(catalog.make("detector", name, catalog.DETECTORS) for name in names)
+    names = recipe.detectors if chosen.detectors is None else checks.check_names("detectors", chosen.detectors)
+    detectors = catalog.make_detectors(names, chosen.detector_options or {})
     seeing, writing = backends.get("inspect"), backends.get("instruct")
     return (
-        Inspect(backend=seeing, **detectors, **shared, **chosen.given("threshold", "method")),
+        Inspect(backend=seeing, detectors=detectors, **shared, **chosen.given("threshold", "method")),
         Caption(backend=seeing, **shared),
         Instruct(backend=writing, seed=seed, **shared, **chosen.given("groups")),
     )
