@@ -2,8 +2,8 @@
 
 Hysteresis decides. A photo is flagged by a region that is read, twice, as two letters or digits at least, or by a line
 that cannot be read and is found again once it is laid level and looked at in other sizes: no texture manages that.
-Once a photo is flagged, its weak regions are hidden too, unless they are large: large text is legible, so a large
-region that cannot be read and continues no line is not text.
+Once a photo is flagged, its weak regions are hidden too, unless a second look sees nothing of them or they are large:
+large text is legible, so a large region that cannot be read and continues no line is not text.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ LOOK_LIKENESS = 0.5  # of the box that a look finds, from which it is the same
 LONG, LONG_SCORE = 1.8, 0.5  # sides, longer to shorter, of a line; score from which a look finds it
 SHORT, SHORT_SCORE, SHORT_FIRST = 1.4, 0.6, 0.4  # the same for a short one, and its score at first
 SMALL = 0.05  # share of the photo up to which two scales that agree stand for one of the looks
+SEEN, SEEN_LIKENESS = 0.4, 0.3  # score and likeness from which a look sees something of a region, so that it is hidden
+WORD_AREA = (
+    0.1  # share of the photo up to which a region is hidden that was read once and neither twice nor found again
+)
 LOOKED_AT = 24  # lines per photo, the likeliest: bounds the cost of a photo of straw
 LONGEST = 40.0  # heights; of a longer line the middle is looked at
 
@@ -74,7 +78,8 @@ class Text(Detector):
         short_side: the photo is enlarged until its shorter side has this many pixels, ...
         max_scale: ... but by no more than this factor: beyond it, the network sees text in texture.
         map_threshold, box_threshold: probabilities in (0, 1) from which a pixel, a region counts as text.
-        max_weak_area: largest share of the photo, in [0, 1], that an unread region may take and still be hidden.
+        max_weak_area: largest share of the photo, in [0, 1], that a region may take which is neither read nor found
+            again, and still be hidden.
         grow: every box is grown on all sides by this share of its height, so that no letter sticks out.
         flag_threshold: confidence in [0, 1] of both readings from which a word flags its photo. A line that is found
             again and not read gets this score or more.
@@ -123,16 +128,15 @@ class Text(Detector):
         while short * scales[-1] / 4 >= 80:
             scales.append(scales[-1] / 4)
         judged = self._judge(image, self._regions(image, scales, contrast(image)))
-        largest = self.max_weak_area * image.shape[0] * image.shape[1]
         strong = [line.quad for line in judged if line.detection.score >= self.flag_threshold]
-        return [
-            line.detection
-            for line in judged
-            if line.is_word
-            or line.detection.score >= self.flag_threshold
-            or area(line.quad) <= largest
-            or any(are_on_one_line(quad, line.quad) for quad in strong)
-        ]
+        return [line.detection for line in judged if self._is_hidden(line, strong, image)]
+
+    def _is_hidden(self, line: _Line, strong: Sequence[Quad], image: np.ndarray) -> bool:
+        """Whether a region is hidden in a flagged photo: it flags, continues a line that does, or may well be text."""
+        if line.detection.score >= self.flag_threshold or any(are_on_one_line(quad, line.quad) for quad in strong):
+            return True
+        share = area(line.quad) / (image.shape[0] * image.shape[1])
+        return share <= WORD_AREA if line.is_word else line.is_seen and share <= self.max_weak_area
 
     def read(self, image: np.ndarray, boxes: Sequence[Box]) -> list[str]:
         """What the recogniser reads in each box, taken as one line; "" for nothing.
@@ -165,9 +169,10 @@ class Text(Detector):
         judged = [self._read_line(image, region) for region in regions]
         if not self.flag_unread:
             return judged
-        unread = [i for i, line in enumerate(judged) if not line.is_word]
+        unread = [i for i, line in enumerate(judged) if line.detection.score < self.flag_threshold]
         for i in sorted(unread, key=lambda i: -regions[i].score)[:LOOKED_AT]:
-            again = self._look_again(image, regions[i])
+            again, is_seen = self._look_again(image, regions[i])
+            judged[i] = judged[i]._replace(is_seen=is_seen)
             if again > 0:
                 judged[i] = self._found_again(image, judged[i], again)
         return judged
@@ -191,27 +196,33 @@ class Text(Detector):
         score = max(score, self.flag_threshold)
         return line._replace(detection=Detection("text", line.detection.box, score, text))
 
-    def _look_again(self, image: np.ndarray, region: Region) -> float:
-        """The mean score with which a line is found again once it is laid level; 0 if too few looks find it."""
+    def _look_again(self, image: np.ndarray, region: Region) -> tuple[float, bool]:
+        """What is found once a line is laid level.
+
+        Returns:
+            The mean score of the looks that find the line again, 0 if they are too few to flag it; whether any look
+            saw something of it.
+        """
         quad = region.quad
         length, height = sides(quad)
         is_long = length >= LONG * height
-        if length < SHORT * height or not (is_long or region.score >= SHORT_FIRST):
-            return 0.0
+        may_flag = is_long or (length >= SHORT * height and region.score >= SHORT_FIRST)
         needed, least = (2 - region.is_agreed, LONG_SCORE) if is_long else (len(LOOKS), SHORT_SCORE)
         if length > LONGEST * height:
             quad = (quad.mean(0) + (quad - quad.mean(0)) * (LONGEST * height / length)).astype(np.float32)
         scores: list[float] = []
+        is_seen = False
         for left, pixels in zip(reversed(range(len(LOOKS))), LOOKS, strict=True):
             level, box = lay_level(image, quad, pixels, LOOK_EDGE)
-            seen = self.loaded.regions(level, [1.0], *contrast(level))
-            best = max((r.score for r in seen if likeness(r.quad, box) >= LOOK_LIKENESS), default=0.0)
+            alike = [(r.score, likeness(r.quad, box)) for r in self.loaded.regions(level, [1.0], *contrast(level))]
+            is_seen |= any(score >= SEEN and share >= SEEN_LIKENESS for score, share in alike)
+            best = max((score for score, share in alike if share >= LOOK_LIKENESS), default=0.0)
             scores += [best] if best >= least else []
-            if len(scores) >= needed:
-                return float(np.mean(scores))
-            if len(scores) + left < needed:
+            if may_flag and len(scores) >= needed:
+                return float(np.mean(scores)), True
+            if not may_flag or len(scores) + left < needed:
                 break
-        return 0.0
+        return 0.0, is_seen
 
     def _read_word(self, image: np.ndarray, quad: Quad, grow: float) -> tuple[str, float]:
         """The text in a region and its confidence, which is 0 for fewer than two letters or digits."""
@@ -240,11 +251,12 @@ class Text(Detector):
 
 
 class _Line(NamedTuple):
-    """A region as it was judged, and whether the first of two readings is a word."""
+    """A region as it was judged, whether the first of two readings is a word, and whether a second look saw it, too."""
 
     quad: Quad
     detection: Detection
     is_word: bool
+    is_seen: bool = True
 
 
 def _window(image: np.ndarray, box: Box) -> tuple[Box, list[float]]:
