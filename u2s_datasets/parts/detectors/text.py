@@ -27,6 +27,7 @@ from u2s_datasets.parts.detectors.text_lines import (
     grow_quad,
     lay_level,
     likeness,
+    overlap,
     quad_of,
     sides,
     straighten,
@@ -53,8 +54,9 @@ LOOKED_AT = 24  # lines per photo, the likeliest: bounds the cost of a photo of 
 LONGEST = 40.0  # heights; of a longer line the middle is looked at
 
 LINE, LINE_HEIGHT = 1.5, 96  # sides and shorter side of an edited box that counts as one line
-AHEAD = 6.0  # heights of a line by which `residue` looks beyond both its ends
-LINE_LOOK = 36  # pixels of a line's box, which is grown, in that look
+AHEAD = 5.0  # heights of an edited box, which is grown, by which `residue` looks beyond both its ends
+LINE_LOOK = 32  # pixels of a line's box, which is grown, in that look
+WHOLE_LOOK = 0.6  # of the first scale, at most, where all of the photo is looked at
 WIDE_LOOKS = (640, 960)  # pixels of the longer side around a box that may hold letters of any size
 CONTINUES = 0.5  # score of a region that is not read, from which it continues the line of an edited box
 
@@ -122,14 +124,16 @@ class Text(Detector):
         return [self._detect(image) for image in images]
 
     def _detect(self, image: np.ndarray) -> list[Detection]:
-        short = min(image.shape[:2])
         # Enlarged for small words, then quarter by quarter for words too large to be seen as one.
-        scales = [min(max(self.short_side / short, 1.0), self.max_scale)]
-        while short * scales[-1] / 4 >= 80:
+        scales = [self._first_scale(image)]
+        while min(image.shape[:2]) * scales[-1] / 4 >= 80:
             scales.append(scales[-1] / 4)
         judged = self._judge(image, self._regions(image, scales, contrast(image)))
         strong = [line.quad for line in judged if line.detection.score >= self.flag_threshold]
         return [line.detection for line in judged if self._is_hidden(line, strong, image)]
+
+    def _first_scale(self, image: np.ndarray) -> float:
+        return min(max(self.short_side / min(image.shape[:2]), 1.0), self.max_scale)
 
     def _is_hidden(self, line: _Line, strong: Sequence[Quad], image: np.ndarray) -> bool:
         """Whether a region is hidden in a flagged photo: it flags, continues a line that does, or may well be text."""
@@ -155,7 +159,7 @@ class Text(Detector):
         """
         found = []
         for image, boxes in zip(images, edited, strict=True):
-            left = [detection for box in boxes for detection in self._left_near(image, box, boxes)]
+            left = self._left(image, boxes) if boxes else []
             found.append(list({detection.box: detection for detection in left}.values()))
         return found
 
@@ -229,25 +233,33 @@ class Text(Detector):
         text, confidence = self.loaded.read(straighten(image, quad, grow))
         return text, confidence if sum(c.isalnum() for c in text) >= 2 else 0.0
 
-    def _left_near(self, image: np.ndarray, box: Box, edited: Sequence[Box]) -> list[Detection]:
-        """Text in an edited box, its surroundings and its line."""
-        window, scales = _window(image, box)
-        x0, y0, x1, y1 = (int(v) for v in window)
-        part = image[y0:y1, x0:x1]
-        if part.size == 0 or np.ptp(part) < 16:
-            return []  # one flat colour: what a solid fill leaves
-        origin = np.array((x0, y0), np.float32)
-        seen = self._regions(part, scales, contrast(part))
-        regions = [region._replace(quad=region.quad + origin) for region in seen]
+    def _left(self, image: np.ndarray, boxes: Sequence[Box]) -> list[Detection]:
+        """Text in the edited boxes, their surroundings and their lines."""
         left = []
+        regions = self._regions_near(image, boxes)
         for line, region in zip(self._judge(image, regions), regions, strict=True):
-            is_on_line = are_on_one_line(quad_of(box), region.quad) and _is_outside(region.quad, edited)
-            goes_on = region.score >= CONTINUES and is_on_line
             if line.detection.score >= self.flag_threshold:
                 left.append(line.detection)
-            elif goes_on and min(box[2] - box[0], box[3] - box[1]) <= LINE_HEIGHT:
+            elif region.score >= CONTINUES and _continues(region.quad, boxes):
                 left.append(Detection("text", line.detection.box, self.flag_threshold, line.detection.text))
         return left
+
+    def _regions_near(self, image: np.ndarray, boxes: Sequence[Box]) -> list[Region]:
+        """What the network sees around boxes, box by box, or in the whole image if that is less work."""
+        windows = [_window(image, box) for box in boxes]
+        looks = [(w, scales) for w, scales in windows if np.ptp(_cut(image, w)) >= 16]  # a solid fill leaves less
+        heights = [min(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes]
+        scale = min(LINE_LOOK / max(float(np.median(heights)), 1.0), WHOLE_LOOK * self._first_scale(image))
+        whole = box_of(quad_of((0, 0, image.shape[1], image.shape[0])), image)
+        if sum(_work(window, s) for window, scales in looks for s in scales) > _work(whole, scale):
+            looks = [(whole, [scale])]
+        found = []
+        for window, scales in looks:
+            part, origin = _cut(image, window), np.array(window[:2], np.float32)
+            seen = self._regions(part, scales, contrast(part))
+            found += [region._replace(quad=region.quad + origin) for region in seen]
+        near = [region for region in found if any(overlap(region.quad, window) > 0 for window, _ in windows)]
+        return without_duplicates([near], 0)
 
 
 class _Line(NamedTuple):
@@ -278,7 +290,20 @@ def _window(image: np.ndarray, box: Box) -> tuple[Box, list[float]]:
     return window, [min(pixels / longest, 3.0) for pixels in WIDE_LOOKS]
 
 
-def _is_outside(quad: Quad, boxes: Sequence[Box]) -> bool:
-    """Whether the middle of a quad lies in none of the boxes."""
+def _cut(image: np.ndarray, window: Box) -> np.ndarray:
+    x0, y0, x1, y1 = (int(v) for v in window)
+    return image[y0:y1, x0:x1]
+
+
+def _work(window: Box, scale: float) -> float:
+    """Pixels that the network looks at."""
+    return (window[2] - window[0]) * (window[3] - window[1]) * scale**2
+
+
+def _continues(quad: Quad, edited: Sequence[Box]) -> bool:
+    """Whether a quad lies outside the edited boxes and continues the line of one of them."""
     x, y = quad.mean(0)
-    return not any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in boxes)
+    if any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in edited):
+        return False
+    lines = [box for box in edited if min(box[2] - box[0], box[3] - box[1]) <= LINE_HEIGHT]
+    return any(are_on_one_line(quad_of(box), quad) for box in lines)

@@ -161,10 +161,16 @@ def lay_level(image: np.ndarray, quad: Quad, height: float, edge: float) -> tupl
     return level, (edge * height, edge * height, width - edge * height, rows - edge * height)
 
 
+def overlap(quad: Quad, box: Box) -> float:
+    """Pixels that the upright box around `quad` shares with a box."""
+    x0, y0, x1, y1 = box_around(quad)
+    return max(min(x1, box[2]) - max(x0, box[0]), 0) * max(min(y1, box[3]) - max(y0, box[1]), 0)
+
+
 def likeness(quad: Quad, box: Box) -> float:
     """Intersection over union of the upright box around `quad` and a box, in [0, 1]."""
     x0, y0, x1, y1 = box_around(quad)
-    shared = max(min(x1, box[2]) - max(x0, box[0]), 0) * max(min(y1, box[3]) - max(y0, box[1]), 0)
+    shared = overlap(quad, box)
     union = (x1 - x0) * (y1 - y0) + (box[2] - box[0]) * (box[3] - box[1]) - shared
     return float(shared / max(union, 1e-9))
 
