@@ -45,11 +45,10 @@ LOOK_EDGE = 0.5  # surroundings on all sides, in heights of the line
 LOOK_LIKENESS = 0.5  # of the box that a look finds, from which it is the same
 LONG, LONG_SCORE = 1.8, 0.5  # sides, longer to shorter, of a line; score from which a look finds it
 SHORT, SHORT_SCORE, SHORT_FIRST = 1.4, 0.6, 0.4  # the same for a short one, and its score at first
-SMALL = 0.05  # share of the photo up to which two scales that agree stand for one of the looks
+WORD, WORD_SCORE = 1.2, 0.55  # sides and all four scores of a few stacked letters, which have to be small
+SMALL = 0.05  # share of the photo up to which a region is small, and two scales that agree stand for one of the looks
 SEEN, SEEN_LIKENESS = 0.4, 0.3  # score and likeness from which a look sees something of a region, so that it is hidden
-WORD_AREA = (
-    0.1  # share of the photo up to which a region is hidden that was read once and neither twice nor found again
-)
+WORD_AREA = 0.1  # share of the photo up to which a region is hidden that was read once and not found again
 LOOKED_AT = 24  # lines per photo, the likeliest: bounds the cost of a photo of straw
 LONGEST = 40.0  # heights; of a longer line the middle is looked at
 
@@ -209,9 +208,13 @@ class Text(Detector):
         """
         quad = region.quad
         length, height = sides(quad)
-        is_long = length >= LONG * height
-        may_flag = is_long or (length >= SHORT * height and region.score >= SHORT_FIRST)
-        needed, least = (2 - region.is_agreed, LONG_SCORE) if is_long else (len(LOOKS), SHORT_SCORE)
+        is_small = area(quad) <= SMALL * image.shape[0] * image.shape[1]
+        needed, least, may_flag = len(LOOKS), SHORT_SCORE, region.score >= SHORT_FIRST
+        if length >= LONG * height:
+            needed, least, may_flag = 2 - region.is_agreed, LONG_SCORE, True
+        elif length < SHORT * height:
+            least = WORD_SCORE
+            may_flag = length >= WORD * height and is_small and region.score >= WORD_SCORE
         if length > LONGEST * height:
             quad = (quad.mean(0) + (quad - quad.mean(0)) * (LONGEST * height / length)).astype(np.float32)
         scores: list[float] = []
