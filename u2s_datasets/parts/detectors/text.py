@@ -48,7 +48,7 @@ SHORT, SHORT_SCORE, SHORT_FIRST = 1.4, 0.6, 0.4  # the same for a short one, and
 WORD, WORD_SCORE = 1.2, 0.55  # sides and all four scores of a few stacked letters, which have to be small
 SMALL = 0.05  # share of the photo up to which a region is small, and two scales that agree stand for one of the looks
 SEEN, SEEN_LIKENESS = 0.4, 0.3  # score and likeness from which a look sees something of a region, so that it is hidden
-WORD_AREA = 0.1  # share of the photo up to which a region is hidden that was read once and not found again
+WORD_AREA = 0.05  # share of the photo up to which a region is hidden that was read once and not found again
 LOOKED_AT = 24  # lines per photo, the likeliest: bounds the cost of a photo of straw
 LONGEST = 40.0  # heights; of a longer line the middle is looked at
 
