@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from u2s_datasets.cli.bench.code_scenes import KINDS, TURNS, is_code_read, paste_code
+from u2s_datasets.cli.bench.text_scenes import SCRIPTS, Line, find_fonts, text_scenes, write_line
 from u2s_datasets.cli.main import main
+from u2s_datasets.errors import SetupError
 
 GREY = np.full((500, 600, 3), 128, np.uint8)
 
@@ -23,6 +25,34 @@ def test_the_corners_are_those_of_the_code(turn):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stranger_reads_what_is_drawn_and_nothing_in_its_absence(kind):
     assert is_code_read(paste_code(GREY, kind, 3, 0, np.random.default_rng(0)).image) and not is_code_read(GREY)
+
+
+@pytest.mark.parametrize("turn", [0, 45, 90, 180])
+def test_the_corners_are_those_of_the_line(turn):
+    line = Line("Hollis", any_font("Latin"), 40, turn)
+    rng = np.random.default_rng(1)  # ink without paper
+    scene = write_line(GREY, line, rng)
+    ys, xs = np.nonzero((scene.image != 128).any(axis=2))
+    low, high = scene.quad.min(axis=0), scene.quad.max(axis=0)
+    assert low[0] - 2 <= xs.min() and xs.max() <= high[0] + 2 and low[1] - 2 <= ys.min() and ys.max() <= high[1] + 2
+    assert turn % 90 or max(xs.min() - low[0], high[0] - xs.max(), ys.min() - low[1], high[1] - ys.max()) <= 3
+
+
+def any_font(script):
+    try:
+        return find_fonts(script)[0]
+    except SetupError as error:
+        pytest.skip(str(error))
+
+
+def test_a_script_without_a_font_and_a_pillow_that_cannot_shape_stop_the_bench(monkeypatch):
+    monkeypatch.setitem(SCRIPTS, "Runes of nobody", SCRIPTS["Latin"]._replace(family="no such family"))
+    any_font("Latin")  # skips where nothing can be asked
+    with pytest.raises(SetupError, match=r"Runes of nobody.*apt-get"):
+        list(text_scenes([GREY], 1))
+    monkeypatch.setattr("u2s_datasets.cli.bench.text_scenes.features.check", lambda name: name != "raqm")
+    with pytest.raises(SetupError, match="raqm"):
+        find_fonts("Latin")
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ BEYOND = {
         "logos": "logos",
         "codes": "QR codes and bar codes",
         "unread_codes": "codes that cannot be read (small, blurred, damaged, turned PDF417)",
-        "unreadable": "text too small or too blurred to be read",
+        "unfound": "text that is curved, below 14 pixels or too blurred, and single letters",
     },
     **{name: {name: words} for name, words in CRITERIA.items() if name not in ("people", "text")},
 }

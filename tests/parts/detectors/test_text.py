@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts.detectors.text import Text, tiles
+from u2s_datasets.parts.detectors.text import Text
+from u2s_datasets.parts.detectors.text_networks import tiles
 
 TEXT = Text(engine="openvino")
 

@@ -57,7 +57,7 @@ def add(commands: Any, help_class: Any) -> None:
     p = add_parser("bench detect", help="how much of what is drawn into photos is found, hidden, and no longer read")
     p.set_defaults(call=partial(_run, _bench_detect))
     p.add_argument("src", metavar="SRC", nargs="?", help=f"{_PHOTOS}; they must not hold what is drawn")
-    p.add_argument("--kind", default="codes", help="what is drawn: codes")
+    p.add_argument("--kind", default="codes", help="what is drawn: codes or text")
     p.add_argument("--rows", type=int, default=100, metavar="N", help="pictures per line of the table")
     p.add_argument("--detectors", metavar="A,B", help="what looks; default: the detector of this kind alone")
 

@@ -11,11 +11,11 @@ class Scene(NamedTuple):
     Args:
         image: (H, W, 3) uint8 RGB.
         cell: the line of the table that it counts in.
-        quad: (4, 2) corners, in pixels, of what has to be hidden.
+        quad: (4, 2) corners, in pixels, of what has to be hidden; None where that is nothing.
         variant: how it differs from others of its cell, such as its turn.
     """
 
     image: np.ndarray
     cell: str
-    quad: np.ndarray
+    quad: np.ndarray | None
     variant: str = ""
