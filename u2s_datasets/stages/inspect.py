@@ -208,7 +208,7 @@ class Inspect(Step):
 
 
 def _add_detections(detector: Detector, batch: Sequence[Row]) -> None:
-    found = each(batch, lambda rows: detector.detect([row.array for row in rows]), "inspect_failed", check_detections)
+    found = each(batch, lambda rows: detector.detect([row.shown for row in rows]), "inspect_failed", check_detections)
     for row, detections in zip(batch, found, strict=True):
         if detections is not None:
             row.found = [*(row.found or ()), *detections]

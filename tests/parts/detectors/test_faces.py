@@ -10,7 +10,7 @@ import skimage
 from PIL import Image
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.parts.detectors import faces
+from u2s_datasets.parts.detectors import centerface
 from u2s_datasets.parts.detectors.engine import OnnxModel, import_openvino
 from u2s_datasets.parts.detectors.faces import Faces
 
@@ -48,7 +48,7 @@ def test_the_second_reading_tells_a_weak_face_from_a_weak_texture():
     tiny = cv2.resize(photo("astronaut.png"), (64, 64), interpolation=cv2.INTER_AREA)
     face, texture = np.zeros((320, 320, 3), np.uint8), photo("brick.png")[:320, :320]
     face[128:192, 128:192] = tiny
-    first = FACES._read(face, 0.75, 0.02)[0]
+    first = FACES._any_way_up(face, lambda picture, threshold: FACES._read(picture, 0.75, threshold), 0.02, None)[0]
     assert FACES._second_score(face, first) > first[4]
     assert FACES._second_score(texture, first) < first[4] / 2
 
@@ -76,8 +76,8 @@ def test_a_panorama_is_read_in_tiles(monkeypatch):
     lefts = range(30, 8800, 230)
     for x in lefts:
         panorama[100:210, x : x + 110] = head
-    monkeypatch.setattr(faces, "_LARGEST_CANVAS", 1_000_000)
-    assert len(faces.tiles(281, 6750)) > 1
+    monkeypatch.setattr(centerface, "_LARGEST_CANVAS", 1_000_000)
+    assert len(centerface.tiles(281, 6750)) > 1
     found = FACES.detect([panorama])[0]
     hits = [sum(x < (d.box[0] + d.box[2]) / 2 < x + 110 and d.score > 0.5 for d in found) for x in lefts]
     assert hits == [1] * len(lefts)  # each once: none lost between tiles, none twice where they overlap
@@ -85,7 +85,7 @@ def test_a_panorama_is_read_in_tiles(monkeypatch):
 
 def test_a_face_larger_than_a_margin_is_found_by_the_whole_pass():
     large = cv2.resize(photo("astronaut.png")[:300, 80:380], (2000, 2000))
-    assert len(faces.tiles(1500, 1500)) == 4
+    assert len(centerface.tiles(1500, 1500)) == 4
     found = best(large)
     assert found.score > FACES.flag_threshold
     assert share(np.array(found.box), np.array([500, 300, 1450, 1650])) > 0.9
@@ -95,11 +95,11 @@ def test_a_face_larger_than_a_margin_is_found_by_the_whole_pass():
 @pytest.mark.parametrize("shape", [(5000, 3000), (281, 9000), (1100, 2000), (1025, 5000)])
 def test_the_cores_of_the_tiles_part_the_image(shape):
     for point in np.random.default_rng(0).uniform(0, 1, (200, 2)) * [shape[1], shape[0]]:
-        owners = [tile for tile, core in faces.tiles(*shape) if (point >= core[:2]).all() and (point < core[2:]).all()]
+        owners = [tile for tile, core in centerface.tiles(*shape) if (point >= core[:2]).all() and (point < core[2:]).all()]
         assert len(owners) == 1
         room = np.minimum(point - owners[0][:2], owners[0][2:] - point)
         edge = np.minimum(point, [shape[1] - point[0], shape[0] - point[1]])
-        assert (room >= np.minimum(edge, faces._MARGIN)).all()  # the tile shows what surrounds the point
+        assert (room >= np.minimum(edge, centerface._MARGIN)).all()  # the tile shows what surrounds the point
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 700), (700, 1), (33, 31)])
@@ -126,7 +126,7 @@ def test_residue_of_a_window_is_that_of_the_whole_image():
     wide = np.concatenate([image, np.full((512, 1500, 3), 90, np.uint8)], axis=1)
     box = best(image).box
     window, whole = FACES.residue([wide, wide], [[box], [box, (0, 0, 2012, 512)]])
-    assert len(faces.windows([box], 512, 2012)) == 1 and faces.windows([box], 512, 2012)[0][2] < 600
+    assert len(centerface.windows([box], 512, 2012)) == 1 and centerface.windows([box], 512, 2012)[0][2] < 600
     assert window[0].box == pytest.approx(whole[0].box, abs=2)
     assert window[0].score == pytest.approx(whole[0].score, abs=0.1)
 
