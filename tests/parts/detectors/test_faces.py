@@ -95,7 +95,8 @@ def test_a_face_larger_than_a_margin_is_found_by_the_whole_pass():
 @pytest.mark.parametrize("shape", [(5000, 3000), (281, 9000), (1100, 2000), (1025, 5000)])
 def test_the_cores_of_the_tiles_part_the_image(shape):
     for point in np.random.default_rng(0).uniform(0, 1, (200, 2)) * [shape[1], shape[0]]:
-        owners = [tile for tile, core in centerface.tiles(*shape) if (point >= core[:2]).all() and (point < core[2:]).all()]
+        parts = centerface.tiles(*shape)
+        owners = [tile for tile, core in parts if (point >= core[:2]).all() and (point < core[2:]).all()]
         assert len(owners) == 1
         room = np.minimum(point - owners[0][:2], owners[0][2:] - point)
         edge = np.minimum(point, [shape[1] - point[0], shape[0] - point[1]])

@@ -43,6 +43,7 @@ _WEIGHTS = Path(__file__).parent / "weights" / "centerface.onnx"
 _SECOND_READINGS = ((32, 3, False), (32, 3, True), (64, 3, False), (64, 3, True))
 _SECOND_AT_MOST = 24  # candidates read again per image; those beyond keep their first score
 _BESIDE_OTHERS = ((32, 2, False), (32, 3, True))
+_SAME_FACE = 0.2  # IoU of a candidate with what its crop shows; proposals at half the size are up to twice too large
 _HOPELESS = 0.06  # mean of the readings of a crop below which no further one is asked for
 _ANIMAL = 0.35  # of the second network: what is an animal rather than a person has no face to hide
 _CLEARLY = 0.1  # by so much another direction has to score higher than a certain upright face
@@ -302,7 +303,7 @@ class Faces(Detector):
         """Score of a candidate in its direction, from one crop; see `_SECOND_READINGS`."""
         crop, box = face_crop(image, row[:4], size, context, int(row[ANGLE]))
         rows = decode(self.loaded(canvas([crop[:, ::-1] if mirrored else crop])), 0, 0.02)
-        return float(rows[overlap(rows, box) > 0.3, 4].max(initial=0.0))
+        return float(rows[overlap(rows, box) > _SAME_FACE, 4].max(initial=0.0))
 
     def _read(self, image: np.ndarray, scale: float, threshold: float, stretch: bool = True) -> np.ndarray:
         """(N, 5) rows (x0, y0, x1, y1, score) found in the whole image at one scale, in the image's pixels.
