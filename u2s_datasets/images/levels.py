@@ -1,7 +1,7 @@
 """What a viewer can stretch, detectors see: pictures whose values span few levels are stretched, for looking only."""
 
-import cv2
 import numpy as np
+from PIL import Image
 
 SPAN = 64
 """Grey levels, 2 to 255: a picture that spans fewer is stretched to all 256. Faces are found from 48 on."""
@@ -30,6 +30,6 @@ def stretched(image: np.ndarray, like: np.ndarray | None = None) -> np.ndarray:
 
 def _span(image: np.ndarray) -> tuple[int, int]:
     """The darkest and the brightest of the values of all channels, without outliers."""
-    counts = cv2.calcHist([image.reshape(-1)], [0], None, [256], [0, 256]).reshape(-1)
+    counts = np.reshape(Image.fromarray(image).histogram(), (3, 256)).sum(axis=0)  # much faster than NumPy's
     low, high = (np.cumsum(c, dtype=np.float64) > _OUTLIERS * image.size for c in (counts, counts[::-1]))
     return int(low.argmax()), 255 - int(high.argmax())

@@ -26,7 +26,10 @@ LEAD = "PRIVACY_FLAG:"  # the start of the answer, given to the model, so that t
 
 # Criterion -> what none of our detectors looks for, whatever is switched on; see `Category.covers`.
 BEYOND = {
-    "people": {"bodies": "people without a visible face: backs, bodies, hands, tattoos, skin"},
+    "people": {
+        "bodies": "people without a visible face: backs, bodies, hands, tattoos, skin",
+        "small_faces": "smaller faces and faces seen from behind",
+    },
     "text": {
         "handwriting": "handwriting",
         "logos": "logos",

@@ -49,19 +49,19 @@ _ANIMAL = 0.35  # of the second network: what is an animal rather than a person 
 _CLEARLY = 0.1  # by so much another direction has to score higher than a certain upright face
 _TURNED_SCALE = 0.5  # of the passes over the turned image, relative to the upright one's: 16 pixels become 6
 _TURNED_HEAT, _UPRIGHT_HEAT = 0.03, 0.05  # from which a place of such a pass, or of the upright one, is looked at
-_TURNED_AT_MOST = 3  # such places per pass; one that is confirmed has the whole image read in its direction
+_TURNED_AT_MOST = 2  # such places per pass; one that is confirmed has the whole image read in its direction
 _TURNED_LEAST = 0.03  # score of a face in the first direction even if it is an eighth away
 _TURNED_FIRST = 0.2  # score of the first, cheapest crop below which a direction is given up
 # Pass -> the directions that its places are read in. Between two quarters a face is proposed by one of them.
-_DIRECTIONS = {90: (90, 135), 180: (180,), 270: (270, 225), 0: (45, 315)}
+_DIRECTIONS = {180: (180,), 90: (90, 135), 270: (270, 225), 0: (45, 315)}
 _TURNED_READING = (32, 2, False)
 _LANDMARK_SIZE, _LANDMARK_CONTEXT = 64, 3  # of the crop in which landmarks are read, as above
 _LANDMARK_THRESHOLD = 0.05  # heat from which a face that is known to be there is read
-_LANDMARK_SURE = 0.3  # heat from which no other direction is tried
+_LANDMARK_SURE = 0.6  # heat from which no other direction is tried
 
 FACE = Category(
     "face",
-    "faces of 16 pixels and more, seen from the front or at an angle, any way up",
+    "faces of 16 pixels and more, seen from the front or at an angle; single turned ones of 48 pixels and more",
     "face",
     "faces",
     grow=grow_head,
@@ -74,7 +74,8 @@ Read = Callable[[np.ndarray, float], np.ndarray]
 
 @dataclass(frozen=True)
 class Faces(Detector):
-    """Human faces. Measured on those of 16 pixels and more at their shorter side.
+    """Human faces. Measured on those of 16 pixels and more at their shorter side, upright or in a picture turned as a
+    whole; a single face that is turned beside others that are not is found from 48 pixels on, of 32 four in five.
 
     Args:
         scales: sizes at which the whole image is read, relative to its own; 1 costs 1.8 times 0.75.
@@ -169,7 +170,7 @@ class Faces(Detector):
             scale = (box[2] - box[0]) / (inside[2] - inside[0])
             return box[:2] + (points[best] - inside[:2]) * scale, float(rows[best, 4])
         scale = float(np.sqrt((box[2:] - box[:2]).prod())) / _LANDMARK_SIZE
-        away = turn_back(points[best], angle, crop.shape) - np.array(crop.shape[1::-1]) / 2
+        away = turn_back(points[best] - np.array(crop.shape[1::-1]) / 2, angle, (0, 0))
         return (box[:2] + box[2:]) / 2 + away * scale, float(rows[best, 4])
 
     def _detect(self, image: np.ndarray) -> np.ndarray:
@@ -215,8 +216,8 @@ class Faces(Detector):
         height, width = image.shape[:2]
         scale = max(self.scales) * _TURNED_SCALE
         small = resize(image, *(stretched_side(max(1, round(side * scale))) for side in (width, height)))
-        explained = [row for row in upright if row[4] >= self.certain_threshold + _CLEARLY]
-        found = [np.zeros((0, 6))]
+        certain = [row for row in upright if row[4] >= self.certain_threshold + _CLEARLY]
+        places = []
         for quarter in _DIRECTIONS:
             if quarter:
                 rows = self._read(turned(small, quarter), 1.0, _TURNED_HEAT, stretch=False)
@@ -224,45 +225,40 @@ class Faces(Detector):
                 rows[:, :4] *= np.tile([width / small.shape[1], height / small.shape[0]], 2)
             else:
                 rows = at_angle(upright[upright[:, 4] < self.certain_threshold], 0, image.shape)
-            places = _places(rows, explained, within)
-            for row in [*places[:1], *(row for row in places[1:_TURNED_AT_MOST] if row[4] >= _UPRIGHT_HEAT)]:
-                if (confirmed := self._confirm_turned(image, row)) is not None:
-                    found.append(confirmed[None])
-                    explained.append(confirmed)
-                    if confirmed[ANGLE] == quarter:
-                        break  # the whole image will be read in this direction
-        return np.concatenate(found)
+            rows = _beside(rows if within is None else _near(rows, within), certain)
+            places += [*rows[:1], *(row for row in rows[1:_TURNED_AT_MOST] if row[4] >= _UPRIGHT_HEAT)]
+        # All crops of one size in turn: a network that goes from size to size takes half as much again.
+        likely = [row for place in places if (row := self._turn_to_face(image, place)) is not None]
+        found = np.zeros((0, 6))
+        for row in sorted(likely, key=lambda row: -row[4]):
+            if len(_beside(row[None], found)):
+                row[4] = self._second_scores(image, row[None])[0]
+                found = np.concatenate([found, row[None][row[None, 4] >= self.turned_threshold]])
+        return found
 
-    def _confirm_turned(self, image: np.ndarray, row: np.ndarray) -> np.ndarray | None:
-        """The row with the direction in which it looks most like a face, and its score there; None if that is upright
-        or too low."""
-
-        def score(angle: float) -> float:
-            return self._read_crop(image, np.array([*row[:4], 0.0, angle]), *_TURNED_READING)
-
-        quarter = int(row[ANGLE])
-        scores: dict[int, float] = {}
+    def _turn_to_face(self, image: np.ndarray, row: np.ndarray) -> np.ndarray | None:
+        """The row in the direction in which a small crop looks most like a face; None if that is upright or too low."""
+        quarter, best = int(row[ANGLE]), None
         for angle in _DIRECTIONS[quarter]:
-            scores[angle] = score(angle)
-            if quarter and scores[angle] < _TURNED_LEAST:
+            seen = np.array([*row[:4], 0.0, angle])
+            seen[4] = self._read_crop(image, seen, *_TURNED_READING)
+            if quarter and seen[4] < _TURNED_LEAST:
                 return None
-        angle = max(scores, key=lambda a: scores[a])
-        if scores[angle] < _TURNED_FIRST or (quarter == 0 and score(0) >= scores[angle]):
+            best = seen if best is None or seen[4] > best[4] else best
+        if best is None or best[4] < _TURNED_FIRST:
             return None
-        found = np.array([*row[:4], scores[angle], angle])
-        found[4] = self._second_score(image, found)
-        return found if found[4] >= self.turned_threshold else None
+        return None if quarter == 0 and self._read_crop(image, row, *_TURNED_READING) >= best[4] else best
 
     def _read_again(self, image: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The rows, by falling score, without those that their crops turn down; what is not certain is read again.
 
         Beside a certain face the others flag nothing, and two small crops suffice to tell a face from a hand.
         """
-        scores = rows[:, 4].copy()
-        flags = bool((scores >= self.certain_threshold).any())
-        for i in np.nonzero(scores < self.certain_threshold)[0][:_SECOND_AT_MOST]:
-            scores[i] = self._second_score(image, rows[i], _BESIDE_OTHERS if flags else _SECOND_READINGS)
-            flags = flags or scores[i] >= self.certain_threshold
+        scores, weak = rows[:, 4].copy(), np.nonzero(rows[:, 4] < self.certain_threshold)[0][:_SECOND_AT_MOST]
+        if len(weak) and weak[0] == 0:  # the best may be certain after all
+            scores[0], weak = self._second_scores(image, rows[:1])[0], weak[1:]
+        flags = (scores >= self.certain_threshold).any()
+        scores[weak] = self._second_scores(image, rows[weak], _BESIDE_OTHERS if flags else _SECOND_READINGS)
         return np.column_stack([rows[:, :4], scores, rows[:, ANGLE:]])[scores >= self.confirm_threshold]
 
     def _ask_for_people(self, image: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -285,19 +281,22 @@ class Faces(Detector):
     def _people(self) -> People:
         return People(engine=self.engine, threads=self.threads)
 
-    def _second_score(
-        self, image: np.ndarray, row: np.ndarray, readings: Sequence[tuple[int, int, bool]] = _SECOND_READINGS
-    ) -> float:
-        """Mean of the first score and of these readings of the crop.
+    def _second_scores(
+        self, image: np.ndarray, rows: np.ndarray, readings: Sequence[tuple[int, int, bool]] = _SECOND_READINGS
+    ) -> list[float]:
+        """Of each row the mean of its first score and of these readings of its crop.
 
         Where they are hopeless, those that are left are taken to be as the mean of those that were made.
         """
-        scores: list[float] = []
-        for reading in readings:
-            scores.append(self._read_crop(image, row, *reading))
-            if np.mean(scores) < _HOPELESS:
-                break
-        return (float(row[4]) + len(readings) * float(np.mean(scores))) / (1 + len(readings))
+        scores: list[list[float]] = [[] for _ in rows]
+        for reading in readings:  # one size after the other, see `_search_turned`
+            for row, made in zip(rows, scores, strict=True):
+                if not made or np.mean(made) >= _HOPELESS:
+                    made.append(self._read_crop(image, row, *reading))
+        means = [float(np.mean(made)) for made in scores]
+        return [
+            (float(row[4]) + len(readings) * mean) / (1 + len(readings)) for row, mean in zip(rows, means, strict=True)
+        ]
 
     def _read_crop(self, image: np.ndarray, row: np.ndarray, size: int, context: int, mirrored: bool) -> float:
         """Score of a candidate in its direction, from one crop; see `_SECOND_READINGS`."""
@@ -355,11 +354,11 @@ def _detections(rows: np.ndarray, shape: Sequence[int]) -> list[Detection]:
     return [Detection("face", box, score) for box, score in zip(boxes, rows[:, 4].tolist(), strict=True)]
 
 
-def _places(rows: np.ndarray, explained: Sequence[np.ndarray], within: Sequence[np.ndarray] | None) -> np.ndarray:
-    """The rows that are not part of a head that was found, near these boxes."""
-    for face in explained:
+def _beside(rows: np.ndarray, faces: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """The rows that are not part of the heads of these faces."""
+    for face in faces:
         rows = rows[overlap(rows, np.array(grow_head(tuple(face[:4]))), of_smaller=True) <= 0.5]
-    return rows if within is None else _near(rows, within)
+    return rows
 
 
 def _near(rows: np.ndarray, boxes: Sequence[np.ndarray]) -> np.ndarray:
