@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from u2s_datasets.cli.bench import face_scenes
 from u2s_datasets.cli.bench.code_scenes import KINDS, TURNS, is_code_read, paste_code
 from u2s_datasets.cli.bench.text_scenes import SCRIPTS, Line, find_fonts, text_scenes, write_line
 from u2s_datasets.cli.main import main
@@ -60,6 +61,16 @@ def test_the_table_counts_every_picture(capsys):
     assert main(["bench", "detect", "--rows", "1"]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert all(cell["pictures"] == 1 and cell["read after"] == 0 for cell in facts["cells"].values())
+
+
+def test_the_truth_of_a_turned_face_lies_where_the_face_is():
+    photo = np.full((200, 300, 3), 128, np.uint8)
+    photo[40:100, 60:110] = 255
+    for turn in face_scenes.TURNS:
+        scene = face_scenes._whole(face_scenes._Face(photo, np.array([60.0, 40.0, 110.0, 100.0])), turn)
+        ys, xs = np.nonzero(scene.image[..., 0] > 200)
+        assert np.allclose(scene.quad.min(axis=0), [xs.min(), ys.min()], atol=2)
+        assert np.allclose(scene.quad.max(axis=0), [xs.max() + 1, ys.max() + 1], atol=2)
 
 
 def test_an_unknown_kind_is_one_line(capsys):

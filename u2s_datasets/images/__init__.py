@@ -14,6 +14,7 @@ from u2s_datasets.images.geometry import (
     pad,
     unpad,
 )
+from u2s_datasets.images.levels import stretched
 from u2s_datasets.images.metadata import beyond_rgb, metadata_in
 
 __all__ = [
@@ -36,5 +37,6 @@ __all__ = [
     "max_file_size",
     "metadata_in",
     "pad",
+    "stretched",
     "unpad",
 ]

@@ -258,7 +258,7 @@ class Anonymize(Step):
 
         def look(es: Sequence[RowEdit]) -> Sequence[Sequence[Detection]]:
             boxes = [edit.boxes_to_inspect(detector, claimed, confined) for edit in es]
-            return detector.residue([edit.output for edit in es], boxes)
+            return detector.residue([images.stretched(edit.output, like=edit.row.array) for edit in es], boxes)
 
         for edit, found in zip(edits, each(edits, look, "inspect_failed", check_detections), strict=True):
             edit.found += found or ()

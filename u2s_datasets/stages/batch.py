@@ -79,6 +79,11 @@ class Row:
         """The upright pixels, (H, W, 3) uint8 RGB."""
         return np.asarray(self.decoded.pixels)
 
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """What detectors are given: `array`, with its levels stretched if it spans few of them."""
+        return images.stretched(self.array)
+
     @property
     def is_flagged(self) -> bool:
         """Whether the row is treated as private: whatever its flag says but False."""

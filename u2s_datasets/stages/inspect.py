@@ -26,7 +26,10 @@ LEAD = "PRIVACY_FLAG:"  # the start of the answer, given to the model, so that t
 
 # Criterion -> what none of our detectors looks for, whatever is switched on; see `Category.covers`.
 BEYOND = {
-    "people": {"bodies": "people without a visible face: backs, bodies, hands, tattoos, skin"},
+    "people": {
+        "bodies": "people without a visible face: backs, bodies, hands, tattoos, skin",
+        "small_faces": "smaller faces and faces seen from behind",
+    },
     "text": {
         "handwriting": "handwriting",
         "logos": "logos",
@@ -208,7 +211,7 @@ class Inspect(Step):
 
 
 def _add_detections(detector: Detector, batch: Sequence[Row]) -> None:
-    found = each(batch, lambda rows: detector.detect([row.array for row in rows]), "inspect_failed", check_detections)
+    found = each(batch, lambda rows: detector.detect([row.shown for row in rows]), "inspect_failed", check_detections)
     for row, detections in zip(batch, found, strict=True):
         if detections is not None:
             row.found = [*(row.found or ()), *detections]

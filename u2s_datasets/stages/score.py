@@ -228,7 +228,7 @@ def _has_original(row: Row) -> bool:
 
 
 def _detect(detector: Detector, rows: Sequence[Row]) -> Sequence[Sequence[Detection]]:
-    return detector.detect([np.asarray(row.edited) for row in rows])
+    return detector.detect([images.stretched(np.asarray(row.edited)) for row in rows])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from PIL import Image
 import u2s_datasets as u2s
 from u2s_datasets import columns as c
 from u2s_datasets.parts.detectors import people
-from u2s_datasets.parts.detectors.faces import overlap
+from u2s_datasets.parts.detectors.centerface import overlap
 
 PEOPLE = u2s.People()
 

@@ -16,6 +16,7 @@ from PIL import Image
 from u2s_datasets import columns as c
 from u2s_datasets import images
 from u2s_datasets.cli.bench.code_scenes import code_scenes, is_code_read
+from u2s_datasets.cli.bench.face_scenes import face_scenes, is_face_found
 from u2s_datasets.cli.bench.sample_photos import open_photos
 from u2s_datasets.cli.bench.scenes import Scene
 from u2s_datasets.cli.bench.text_scenes import text_scenes
@@ -50,6 +51,7 @@ class Kind(NamedTuple):
 KINDS = {
     "codes": Kind(code_scenes, ("codes",), is_code_read),
     "text": Kind(text_scenes, ("text",), not_on=("people/astronaut", "papers/", "things/rocket", "things/coins")),
+    "faces": Kind(face_scenes, ("faces",), is_face_found),
 }
 
 
@@ -59,7 +61,8 @@ def bench_detect(
     """Measure and print a table.
 
     Args:
-        src: a folder of photos that hold nothing of the kind; None for those of the scikit-image package.
+        src: a folder of photos that hold nothing of the kind, or for faces of some with and some without; None for
+            those of the scikit-image package.
         kind: a key of `KINDS`.
         rows: pictures per line of the table, 1 or more.
         detectors: names, instead of the kind's own.

@@ -1,8 +1,8 @@
 """Whole people by NanoDet (Lyu, https://github.com/RangiLyu/nanodet), seen from any side, with or without a face.
 
 The network sees the image at 416 pixels to its longer side, in four turns: it knows people upright, and of those turned
-by a quarter it finds half. Of COCO's 80 classes, people alone are read. Each side of a box is a distribution over
-eleven distances (Li et al., "Generalized Focal Loss", 2020), whose mean is taken.
+by a quarter it finds half. Of COCO's 80 classes people are read, and animals to tell their heads from faces. Each side
+of a box is a distribution over eleven distances (Li et al., "Generalized Focal Loss", 2020), whose mean is taken.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from u2s_datasets.errors import SetupError
 from u2s_datasets.images import Box, grow_evenly
 from u2s_datasets.parts import Category, Detection, Detector, Shipped
 from u2s_datasets.parts.checks import check_int, check_ranges
+from u2s_datasets.parts.detectors.centerface import overlap, suppress
 from u2s_datasets.parts.detectors.engine import OnnxModel, check_engine
-from u2s_datasets.parts.detectors.faces import overlap, suppress
 
 _WEIGHTS = Path(__file__).parent / "weights" / "nanodet.onnx.xz"
 _SIDE = 416
 _STRIDES = (8, 16, 32)
 _BINS = 11  # distances of a side from its cell's centre: 0 to 10 strides
-_PERSON = 0  # of COCO's classes
+_PERSON, _ANIMALS = (0,), tuple(range(14, 24))  # of COCO's classes; from bird to giraffe
+_AROUND = 2  # sides of a face all around it, in which its body is looked for
 _MEAN, _DEVIATION = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)  # blue, green, red
 _SAME = 0.6  # IoU above which two boxes are one person
 
@@ -90,6 +91,24 @@ class People(Detector):
     def residue(self, images: Sequence[np.ndarray], edited: Sequence[Sequence[Box]]) -> list[list[Detection]]:
         """People that overlap the edited boxes, in the whole image and in the surroundings of each box."""
         return [_detections(self._residue(image, boxes)) for image, boxes in zip(images, edited, strict=True)]
+
+    def likeness(self, image: np.ndarray, box: Box) -> tuple[float, float]:
+        """How much that of which a box shows a face looks like a person, and like an animal: two scores in [0, 1].
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            box: of what may be the face.
+        """
+        x0, y0, x1, y1 = box
+        by = _AROUND * max(x1 - x0, y1 - y0)
+        left, top = max(int(x0 - by), 0), max(int(y0 - by), 0)
+        part = image[top : max(int(y1 + by), top + 1), left : max(int(x1 + by), left + 1)]
+        canvas, scale, origin = letterbox(part)
+        outputs = self.loaded(canvas)
+        x, y = (np.array([x0 + x1, y0 + y1]) / 2 - [left, top]) * scale[:2] + origin
+        found = (decode(outputs, self.redact_threshold, classes) for classes in (_PERSON, _ANIMALS))
+        inside = [rows[(rows[:, 0] < x) & (rows[:, 2] > x) & (rows[:, 1] < y) & (rows[:, 3] > y), 4] for rows in found]
+        return float(inside[0].max(initial=0.0)), float(inside[1].max(initial=0.0))
 
     def _read_turned(self, image: np.ndarray, threshold: float) -> np.ndarray:
         """(N, 5) rows of all turns; with `threshold` of the first one, and of the others with that which flags."""
@@ -158,23 +177,25 @@ def letterbox(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return pixels.transpose(2, 0, 1)[None], np.array([size[0] / width, size[1] / height] * 2), np.array([x, y])
 
 
-def decode(outputs: Sequence[np.ndarray], threshold: float) -> np.ndarray:
-    """(N, 5) float64 rows (x0, y0, x1, y1, score) of people on the canvas, before suppression.
+def decode(outputs: Sequence[np.ndarray], threshold: float, classes: Sequence[int] = _PERSON) -> np.ndarray:
+    """(N, 5) float64 rows (x0, y0, x1, y1, score) of these classes on the canvas, before suppression.
 
     Args:
         outputs: for each stride, in any order, scores (1, cells, 80) and logits of the sides' distances
             (1, cells, 4 * 11): left, top, right, bottom, in strides from the cell's centre.
         threshold: score that a cell must reach.
+        classes: indices into COCO's 80; the best of them counts.
     """
     rows = [np.zeros((0, 5))]
     for stride in _STRIDES:
         across = _SIDE // stride
         scores, logits = (_output(outputs, across**2, last) for last in (80, 4 * _BINS))
-        (cells,) = np.nonzero(scores[:, _PERSON] >= threshold)
+        best = scores[:, classes].max(axis=1)
+        (cells,) = np.nonzero(best >= threshold)
         weights = np.exp((logits := logits[cells].reshape(-1, 4, _BINS)) - logits.max(axis=-1, keepdims=True))
         sides = (weights / weights.sum(axis=-1, keepdims=True)) @ np.arange(_BINS) * stride
         centre = (np.stack([cells % across, cells // across], axis=1) + 0.5) * stride
-        rows.append(np.column_stack([centre - sides[:, :2], centre + sides[:, 2:], scores[cells, _PERSON]]))
+        rows.append(np.column_stack([centre - sides[:, :2], centre + sides[:, 2:], best[cells]]))
     return np.concatenate(rows)
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from u2s_datasets.errors import MissingExtra, MissingWeights, SetupError
 from u2s_datasets.parts import Box, Shipped, checkpoints
 from u2s_datasets.parts.checks import check_instance, check_int, check_ranges
+from u2s_datasets.parts.detectors.centerface import face_crop
 from u2s_datasets.parts.detectors.engine import OnnxModel, check_engine
-from u2s_datasets.parts.detectors.faces import Faces, face_crop
+from u2s_datasets.parts.detectors.faces import Faces
 from u2s_datasets.parts.metrics.dlib_resnet import SIDE, as_input, onnx_model
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.parts.metrics.privacy import Face
