@@ -9,9 +9,10 @@ import skimage.data
 from PIL import Image
 
 from u2s_datasets.errors import EditFailed, SetupError
-from u2s_datasets.images import grow_evenly, grow_head, grow_line
-from u2s_datasets.parts import Detection, Edit
-from u2s_datasets.parts.editors.redact import METHODS, Redact, regions
+from u2s_datasets.images import cover_head, cover_line, grow_evenly, grow_head, grow_line, head_outline
+from u2s_datasets.images.shapes import bounds
+from u2s_datasets.parts import Detection, Edit, Region
+from u2s_datasets.parts.editors.redact import METHODS, Redact, hidden_regions, regions
 
 FACE = (175.0, 65.0, 280.0, 190.0)
 """The astronaut's face."""
@@ -217,6 +218,7 @@ def test_only_rgb_is_taken():
         ({"noise": -1.0}, "noise=-1.0.*0 to 128"),
         ({"noise": float("nan")}, "noise=nan"),
         ({"margin": 2.0}, "margin=2.0.*0 to 1"),
+        ({"mask": "oval"}, "'oval'.*shape, box"),
     ],
 )
 def test_setup_errors_name_the_value_and_the_remedy(options, message):
@@ -255,9 +257,47 @@ def test_regions_are_clipped_merged_and_in_one_order():
     assert regions([], (500, 400), growth) == []
 
 
+HEAD = head_outline(FACE)
+LEANING = ((300.0, 300.0), (400.0, 370.0), (390.0, 385.0), (290.0, 315.0))
+"""The corners of a line of text that leans by 35 degrees."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("mask", ["shape", "box"])
+def test_a_region_is_hidden_by_its_shape_or_by_the_boxes_around_it(method, mask):
+    edit = Edit(astronaut(), boxes=[(0, 0, 9, 9)], seed=1, regions=(Region((HEAD,)), Region((LEANING,))))
+    out = np.asarray(Redact(method, mask=mask).edit([edit])[0])
+    changed = (out != np.asarray(astronaut())).any(-1)
+    boxes = [bounds(HEAD), bounds(LEANING)]
+    assert not changed[~inside(astronaut(), *boxes)].any()
+    corner = tuple(int(v) + 2 for v in boxes[1][:2][::-1])
+    assert changed[127, 227] and changed[342, 345] and changed[corner] == (mask == "box")
+
+
+def test_only_what_was_found_again_is_hidden_harder():
+    gentle, harder = (Region((HEAD,)), Region((LEANING,))), (Region((HEAD,)), Region((LEANING,), strength=1))
+    first, second = (Redact().edit([Edit(astronaut(), seed=1, regions=given)])[0] for given in (gentle, harder))
+    change = (np.asarray(first) != np.asarray(second)).any(-1)
+    assert change[300:400, 280:410].any() and not change[:280].any()
+
+
+def test_regions_that_mostly_overlap_are_one_and_those_found_again_are_marked():
+    shapes = {"face": cover_head, "text": cover_line}
+    found = [
+        Detection("face", FACE, 0.9),
+        Detection("face", (180, 70, 285, 195), 0.4),
+        Detection("text", (9, 300, 99, 320), 1),
+    ]
+    face, text = sorted(hidden_regions(found, (512, 512), shapes, found[2:]), key=lambda region: region.strength)
+    assert hidden_regions(found[::-1], (512, 512), shapes, found[2:]) == sorted([face, text], key=lambda r: r.outlines)
+    assert (len(face.outlines), face.strength, len(text.outlines), text.strength) == (2, 0, 1, 1)
+    assert hidden_regions([Detection("text", (900, 900, 950, 950), 0.9)], (512, 512), shapes) == []
+
+
 def test_a_part_is_a_frozen_dataclass_and_survives_pickling():
     editor = Redact("pixelate", cells=2)
     assert editor.redacts and pickle.loads(pickle.dumps(editor)) == editor
-    assert editor.config() == {"part": "Redact", "method": "pixelate", "cells": 2, "noise": None, "margin": 0.15}
+    settings = {"method": "pixelate", "cells": 2, "noise": None, "margin": 0.15, "mask": "shape"}
+    assert editor.config() == {"part": "Redact"} | settings
     with pytest.raises(dataclasses.FrozenInstanceError):
         editor.cells = 8  # type: ignore[misc]

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.images import Box, grow_line
+from u2s_datasets.images import Box, Outline, cover_line, grow_line
 from u2s_datasets.parts import Category, Detection, Detector, Shipped
 from u2s_datasets.parts.checks import check_int, check_ranges
 from u2s_datasets.parts.detectors.engine import OnnxModel, check_engine
@@ -51,6 +51,7 @@ TEXT = Category(
     "piece of text",
     "pieces of text",
     grow=grow_line,
+    shape=cover_line,
     criterion="text",
     aliases=("plate",),
 )
@@ -146,7 +147,8 @@ class Text(Detector):
             confidence = min(confidence, self._read_word(image, quad, SECOND_LOOK)[1])
         if confidence < self.flag_threshold:
             confidence = 0.99 * self.flag_threshold * score
-        return Detection("text", _box(grow_quad(quad, self.grow), image), confidence, text), is_word
+        grown = grow_quad(quad, self.grow)
+        return Detection("text", _box(grown, image), confidence, text, _outline(grown)), is_word
 
     def _read_word(self, image: np.ndarray, quad: Quad, grow: float) -> tuple[str, float]:
         """The text in a region and its confidence, which is 0 for fewer than two letters or digits."""
@@ -183,6 +185,10 @@ def _box(quad: Quad, image: np.ndarray) -> Box:
     x0, y0 = np.floor(quad.min(0)).clip(0, (width - 1, height - 1))
     x1, y1 = np.ceil(quad.max(0)).clip((x0 + 1, y0 + 1), (width, height))
     return float(x0), float(y0), float(x1), float(y1)
+
+
+def _outline(quad: Quad) -> Outline:
+    return tuple((float(x), float(y)) for x, y in quad)
 
 
 def _area(quad: Quad) -> float:
