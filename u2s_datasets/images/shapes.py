@@ -14,7 +14,7 @@ Outline = tuple[tuple[float, float], ...]
 Shape = Callable[[Box, Outline | None], Outline]
 """From a detection's box and its outline, if it has one, to the outline that hides it, not clipped to the image."""
 
-HEAD_WIDTH, HEAD_HEIGHT, HEAD_UP = 1.64, 1.46, 0.02
+HEAD_WIDTH, HEAD_HEIGHT, HEAD_UP = 1.66, 1.47, 0.02
 """A head over the box of its face: its width, its height, and how far its middle lies above the box's, in heights."""
 ROUNDNESS = 2.5
 """Exponent of the superellipse of a head: hair and jaw fill the corners of an ellipse (2)."""
@@ -130,10 +130,12 @@ def pixels_of(outlines: Sequence[Outline], size: tuple[int, int], by: int = 0) -
     window = x0, y0, max(x1, x0), max(y1, y0)
     inside = np.zeros((window[3] - y0, window[2] - x0), np.uint8)
     for outline, box in zip(outlines, boxes, strict=True):
-        if inside.size and set(outline) == set(corners(box)):  # an upright rectangle ends with its last pixel
-            left, top = (max(math.floor(v), 0) for v in (box[0] - x0, box[1] - y0))
-            inside[top : max(math.ceil(box[3] - y0), 0), left : max(math.ceil(box[2] - x0), 0)] = 1
-        elif inside.size:  # the middle of a pixel, which is (0.5, 0.5) here, is (0, 0) to OpenCV
-            points = np.rint((np.array(outline) - [x0 + 0.5, y0 + 0.5]) * 16).astype(np.int32)
-            cv2.fillPoly(inside, [points], 1, shift=4)
+        left, top = (max(math.floor(v), 0) for v in (box[0] - x0, box[1] - y0))
+        part = inside[top : max(math.ceil(box[3] - y0), 0), left : max(math.ceil(box[2] - x0), 0)]
+        if set(outline) == set(corners(box)):
+            part[:] = 1
+        elif part.size:  # the middle of a pixel, which is (0.5, 0.5) here, is (0, 0) to OpenCV
+            points = np.rint((np.array(outline) - [x0 + left + 0.5, y0 + top + 0.5]) * 16).astype(np.int32)
+            cv2.fillPoly(touched := np.zeros(part.shape, np.uint8), [points], 1, shift=4)
+            part |= touched
     return window, inside.astype(bool)

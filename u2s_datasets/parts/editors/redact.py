@@ -5,8 +5,8 @@ what surrounds it, so there is nothing to undo. `pixelate` and `blur` average wh
 a list of candidates (plates, colleagues) can redact each the same way and keep the nearest. Noise and few cells make
 that harder, not impossible: it found the plate among 20 in 17 of 19 photos at 4 noisy cells, in 19 blurred.
 
-A smooth patch above shoulders is still a head to a face detector, hence the hatching: without it CenterFace
-at 0.2 found 13 of 118 redacted faces, with it none or one.
+A patch above shoulders is still a head to a face detector, hence `fills.natural`, which is no patch, at the first
+attempt, and loud hatching in the regions where something was found again.
 """
 
 import math
@@ -23,6 +23,7 @@ from u2s_datasets.images import Box, Outline, Shape, cover_box, grow_evenly
 from u2s_datasets.images.shapes import Window, bounds, corners, pixels_of
 from u2s_datasets.parts import Detection, Edit, Editor, Grow, Region
 from u2s_datasets.parts.checks import check_choice, check_ranges
+from u2s_datasets.parts.editors.fills import natural
 
 MASKS = ("shape", "box")
 METHODS = ("inpaint", "solid", "pixelate", "blur")
@@ -31,6 +32,7 @@ NOISE = {"inpaint": 24.0, "solid": 0.0, "pixelate": 24.0, "blur": 8.0}
 
 _GRID = 32  # cells along the longer side of what is inpainted: bounds the cost of a box of any size
 _BANDS = 10  # of the hatching, along the longer side
+_SOFT, _SOFTEST = 0.03, 8  # width of the soft edge, as a share of a region's shorter side, and its most pixels
 _STEP = 32  # pixelated colours are multiples of this
 
 
@@ -94,12 +96,14 @@ class _Hole(NamedTuple):
 
     Args:
         window: (x0, y0, x1, y1) in whole pixels.
-        inside: (y1 - y0, x1 - x0) bool, the pixels that change.
+        inside: (y1 - y0, x1 - x0) bool, the pixels that change; no paint is mixed from them.
+        share: of the paint in each pixel, float32 in [0, 1]: 1 in the core, less in the soft edge around it.
         strength: of the attempt.
     """
 
     window: Window
     inside: np.ndarray
+    share: np.ndarray
     strength: int
 
     @property
@@ -108,12 +112,15 @@ class _Hole(NamedTuple):
         return slice(y0, y1), slice(x0, x1)
 
 
-def _hole(outlines: Sequence[Outline], size: tuple[int, int], strength: int, by: float = 0.0) -> _Hole:
-    """A hole `by` pixels larger than its outlines."""
-    window, inside = pixels_of(outlines, size, math.ceil(by))
+def _hole(outlines: Sequence[Outline], size: tuple[int, int], strength: int, by: float = 0.0, soft: int = 0) -> _Hole:
+    """A hole `by` pixels larger than its outlines; or one of whose pixels the outermost, so many, are its soft edge."""
+    window, inside = pixels_of(outlines, size, math.ceil(by) + 1 if by or soft else 0)
     if by and inside.any():
         inside = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5) <= by
-    return _Hole(window, inside, strength)
+    share = inside.astype(np.float32)
+    if soft and not inside.all():
+        share = np.minimum(cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5) / (soft + 1), 1)
+    return _Hole(window, inside, share, strength)
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,8 @@ class Redact(Editor):
         method: "inpaint", "solid", "pixelate" or "blur".
         cells: cells along a box's longer side, 1 or more; cells are square, so a line of text has one row.
             The standard deviation of the blur is half a cell. Unused by `inpaint` and `solid`.
-        noise: in grey levels, 0 to 128; None takes that of the method in `NOISE`, which says what it is.
+        noise: in grey levels, 0 to 128; None takes that of the method in `NOISE`, which says what it is; of `inpaint`
+            that of a further attempt.
         margin: growth per further attempt, as a share of a box's shorter side, 0 to 1.
         mask: "shape" follows heads and lines of text; "box" hides the upright rectangles around these.
 
@@ -159,7 +167,7 @@ class Redact(Editor):
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
         """One redacted RGB image per order, same size, without metadata.
 
-        Noise comes from `Edit.seed` alone, drawn box by box in the order given.
+        Noise comes from `Edit.seed` alone, drawn region by region in the order given.
 
         Raises:
             EditFailed: no box has a pixel in the image (without boxes nothing is known to be private, and an
@@ -183,7 +191,9 @@ class Redact(Editor):
             paint = self._paint(canvas, hidden, hole, rng)
             if not np.isfinite(paint).all():
                 raise EditFailed(f"the paint for the region {hole.window} is not finite")
-            canvas[hole.at][hole.inside] = np.clip(np.rint(paint), 0, 255).astype(np.uint8)[hole.inside]
+            share = hole.share[..., None]
+            mixed = np.rint(np.clip(canvas[hole.at] * (1 - share) + paint * share, 0, 255)).astype(np.uint8)
+            canvas[hole.at] = np.where(share == 0, canvas[hole.at], mixed)
         for hole in holes:
             before = source[hole.at][hole.inside]
             if (canvas[hole.at][hole.inside] == before).all() and (before != before[0]).any():
@@ -201,7 +211,9 @@ class Redact(Editor):
             boxes = [_check_box(bounds(outline)) for outline in region.outlines]
             outlines = region.outlines if self.mask == "shape" else tuple(map(corners, boxes))
             side = min(min(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes)
-            holes.append(_hole(outlines, size, region.strength, self.margin * max(region.strength, 0) * side))
+            is_soft = self.method == "inpaint" and region.strength < 1
+            soft = min(round(_SOFT * side), _SOFTEST) if is_soft else 0
+            holes.append(_hole(outlines, size, region.strength, self.margin * max(region.strength, 0) * side, soft))
         return holes
 
     def _paint(self, canvas: np.ndarray, hidden: np.ndarray, hole: _Hole, rng: np.random.Generator) -> np.ndarray:
@@ -212,12 +224,11 @@ class Redact(Editor):
         if method in ("pixelate", "blur"):
             average = _pixelate if method == "pixelate" else _blur
             return average(canvas[hole.at], max(self.cells >> max(hole.strength, 0), 1), noise, rng)
-        fill = (
-            _inpaint(canvas, hidden, window)
-            if method == "inpaint"
-            else _surroundings(canvas, hidden, window)[0].mean(0)
-        )
-        return fill + noise * _hatch(x1 - x0, y1 - y0, rng)
+        if method == "inpaint" and hole.strength < 1:
+            return natural(canvas, hidden, window, rng)
+        if method == "inpaint":
+            return _inpaint(canvas, hidden, window) + noise * _hatch(x1 - x0, y1 - y0, rng)
+        return _surroundings(canvas, hidden, window)[0].mean(0) + noise * _hatch(x1 - x0, y1 - y0, rng)
 
 
 def _pixelate(inside: np.ndarray, cells: int, noise: float, rng: np.random.Generator) -> np.ndarray:
