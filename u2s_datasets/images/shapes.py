@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 
 from u2s_datasets.images.geometry import Box
@@ -123,6 +122,8 @@ def pixels_of(outlines: Sequence[Outline], size: tuple[int, int], by: int = 0) -
     Returns:
         The window (x0, y0, x1, y1), clipped to the image, empty for outlines outside it; and (y1 - y0, x1 - x0) bool.
     """
+    import cv2  # only here: detections and boxes need none of it
+
     boxes = [bounds(outline) for outline in outlines]
     low, high = np.min(boxes, axis=0)[:2] - by, np.max(boxes, axis=0)[2:] + by
     x0, y0 = (int(v) for v in np.floor(low).clip(0, size))
