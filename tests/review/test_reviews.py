@@ -311,7 +311,7 @@ def test_editing_again_works_as_the_run_did_in_every_setting(finished, tmp_path)
     assert images.decode(public(tmp_path / "out")[row][c.ANONYMIZED_IMAGE]["bytes"]).format == "WEBP"
 
 
-REDACT = "Redact(method='inpaint', cells=4, noise=None, margin=0.15)"
+REDACT = "Redact(method='inpaint', cells=4, noise=None, margin=0.15, mask='shape')"
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,29 @@ def test_a_review_that_cannot_be_read_withholds_its_row_alone(review, score):
         step(batch | answer)  # the other steps read it too
 
 
+@dataclass(frozen=True)
+class LeaningLine(RedSquares):
+    """Finds a line of text that leans by 45 degrees, until it is painted over."""
+
+    categories = ("text",)
+
+    def _one(self, image):
+        quad = ((40.0, 50.0), (50.0, 40.0), (120.0, 110.0), (110.0, 120.0))
+        return [Detection("text", (40.0, 40.0, 120.0, 120.0), 0.9, "Alice", quad)] if image[80, 80, 0] == 255 else []
+
+
+def test_a_leaning_line_is_hidden_along_itself_also_where_its_review_is_given():
+    source = np.full((160, 160, 3), 90, np.uint8) + np.random.default_rng(0).integers(0, 9, (160, 160, 3), np.uint8)
+    source[80, 80] = 255
+    step = u2s.Anonymize(inspect=u2s.Inspect(detectors=(LeaningLine(),)), format="png")
+    batch = {"image": [Image.fromarray(source)]}
+    for given in ({}, step.inspect(batch)):
+        answer = step({**batch, **given})
+        assert answer[c.STATUS] == [c.ANONYMIZED]
+        changed = (source != pixels(answer, 0)).any(-1)
+        assert changed[80, 80] and not changed[40:60, 100:120].any() and not changed[100:120, 40:60].any()
+
+
 def test_nothing_shows_that_a_box_outside_the_image_is_gone():
     before = np.asarray(picture())
     after = np.full_like(before, 255)

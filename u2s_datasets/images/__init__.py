@@ -16,6 +16,7 @@ from u2s_datasets.images.geometry import (
 )
 from u2s_datasets.images.levels import stretched
 from u2s_datasets.images.metadata import beyond_rgb, metadata_in
+from u2s_datasets.images.shapes import Outline, Shape, cover_box, cover_head, cover_line, head_outline
 
 __all__ = [
     "ENCODED_FORMATS",
@@ -23,16 +24,22 @@ __all__ = [
     "MAX_PIXELS",
     "Box",
     "Decoded",
+    "Outline",
+    "Shape",
     "beyond_rgb",
     "choose_format",
     "clip_box",
     "content_seed",
+    "cover_box",
+    "cover_head",
+    "cover_line",
     "decode",
     "encode",
     "grow_box",
     "grow_evenly",
     "grow_head",
     "grow_line",
+    "head_outline",
     "looks_like_image",
     "max_file_size",
     "metadata_in",

@@ -102,15 +102,19 @@ def stays_in_place(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
     return not is_flat(before, box) and _stays(Template(before, box, _MIDDLE), Template(before, box, _FINE), after)
 
 
-def detail_stays(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
+def detail_stays(before: np.ndarray, after: np.ndarray, box: Box, asked: np.ndarray | None = None) -> bool:
     """Whether the finest band of a box is that of the original; fills, even blurred or pixelated ones, lack it.
 
     Args:
         before, after: (H, W, 3) uint8 RGB of one size.
         box: inside the picture.
+        asked: (h, w) bool, the pixels of the box that are compared; None for all of them.
     """
     x0, y0, x1, y1 = (int(v) for v in (*np.floor(box[:2]), *np.ceil(box[2:])))
     old, new = (p[y0:y1, x0:x1].astype(np.float32) - cv2.blur(p[y0:y1, x0:x1], (3, 3)) for p in (before, after))
+    if asked is not None:
+        share = cv2.resize(asked.astype(np.float32), (x1 - x0, y1 - y0), interpolation=cv2.INTER_NEAREST)[..., None]
+        old, new = old * share, new * share
     scale = float(np.sqrt((old**2).sum() * (new**2).sum()))
     return scale > 0 and abs(float((old * new).sum())) / scale >= MAX_DETAIL
 

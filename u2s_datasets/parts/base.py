@@ -1,4 +1,4 @@
-"""The vocabulary: what flows (`Detection`, `Edit`, `Request`) and what loads (`Part` and its kinds).
+"""The vocabulary: what flows (`Detection`, `Region`, `Edit`, `Request`) and what loads (`Part` and its kinds).
 
 A part is a frozen dataclass: configured now, loaded later, in the process that uses it. Its pickled state is its
 configuration and a digest of the code that shapes its results, never its model. So `datasets` fingerprints a part by
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.images import Box, grow_evenly
+from u2s_datasets.images import Box, Outline, Shape, grow_evenly
 from u2s_datasets.parts.fingerprint import code_digest
 from u2s_datasets.privacy.recognizers import Entity
 
@@ -35,6 +35,7 @@ class Category:
         description: what is found, and its limits, for reports and cards; if empty, they show the name.
         noun, plural: the only words of a detector that captions show.
         grow: from a detected box to the region that hides it, see `images.grow_evenly`.
+        shape: from a detection to the outline that hides it, see `images.cover_line`; None for that of the grown box.
         criterion: the criterion of `criteria.CRITERIA` by which a model looks for the same thing.
         covers: keys of `stages.inspect.BEYOND` that this category covers.
         aliases: other names for the same thing, in boxes and reviews of other origin.
@@ -45,6 +46,7 @@ class Category:
     noun: str = "region"
     plural: str = "regions"
     grow: Grow = grow_evenly
+    shape: Shape | None = None
     criterion: str = ""
     covers: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
@@ -59,12 +61,27 @@ class Detection:
         box: (x0, y0, x1, y1) in pixels.
         score: confidence in [0, 1]; one detection at or above the detector's `flag_threshold` flags its image.
         text: the text read there, or "". Private.
+        outline: what it looks like inside its box, for the category's `shape`; None where only the box is known.
     """
 
     category: str
     box: Box
     score: float
     text: str = ""
+    outline: Outline | None = None
+
+
+@dataclass(frozen=True)
+class Region:
+    """One region to redact.
+
+    Args:
+        outlines: one or more, which are hidden together.
+        strength: 0 where nothing was found after an earlier attempt, else as `Edit.strength`.
+    """
+
+    outlines: tuple[Outline, ...]
+    strength: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +94,7 @@ class Edit:
         boxes: regions to change; empty means the whole image.
         seed: seed of this row's noise, in [0, 2**63).
         strength: 0 at the first attempt, one more at each further attempt (law 4).
+        regions: what a redacting editor is to hide, closer than by the boxes; empty where only these are known.
     """
 
     image: Image.Image
@@ -87,6 +105,7 @@ class Edit:
     boxes: Sequence[Box] = ()
     seed: int = 0
     strength: int = 0
+    regions: Sequence[Region] = ()
 
 
 CUT = " …[cut]"

@@ -178,13 +178,17 @@ class Anonymize(Step):
             for item in row.review
             if item["box"] is not None
         ]
-        evidence = [*found, *check_detections(reported)]
+        # What was found in these very pixels is reported too, without its outline.
+        known = {_place(d) for d in found}
+        evidence = [*found, *(d for d in check_detections(reported) if _place(d) not in known)]
         has_localized = bool(boxes) or self.inspect.is_evidence(evidence)
         notes = (columns.ERROR, columns.LEAK)  # say something of our own work, not of the image
         unlocalized = [i["item"] or "" for i in row.review if i["box"] is None and i["category"] not in notes]
         if not (has_localized or unlocalized):  # weak boxes do not explain the flag
             unlocalized = [""]
-        return RowEdit(row, self.inspect.growth(), [*evidence, *boxes], has_localized, list(dict.fromkeys(unlocalized)))
+        growth, shapes = self.inspect.growth(), self.inspect.shapes()
+        words = list(dict.fromkeys(unlocalized))
+        return RowEdit(row, growth, [*evidence, *boxes], has_localized, words, shapes)
 
     def _edit(self, edits: Sequence[RowEdit]) -> None:
         """Edit rows until nothing is left in them of what was private (law 4). Here stands the order of it all.
@@ -322,6 +326,11 @@ class Anonymize(Step):
         """
         known = {*self.inspect.categories, USER, WHOLE_IMAGE}
         return edit.has_localized and bool(self.inspect.detectors) and {d.category for d in edit.hidden} <= known
+
+
+def _place(detection: Detection) -> tuple[object, ...]:
+    """What tells a detection from others, also after it lay in a table of 32-bit numbers."""
+    return detection.category, *(f"{v:.1f}" for v in detection.box)
 
 
 @functools.cache

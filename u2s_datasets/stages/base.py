@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, overload
 
+import numpy as np
+
 from u2s_datasets import columns
 from u2s_datasets.errors import MissingExtra, MissingWeights, PartlyFailed, RowError, SetupError, together
 from u2s_datasets.parts import Backend, Detection, Part, checkpoints, checks
@@ -263,7 +265,8 @@ def check_detections(found: Sequence[Detection] | None) -> Sequence[Detection]:
     """A detector's answer for one image as it is, once it is known to be one: none must not pass for "nothing found".
 
     Raises:
-        ValueError: there is no list, or a detection has no finite box of positive area or no score in [0, 1].
+        ValueError: there is no list, or a detection has no finite box of positive area, no score in [0, 1], or an
+            outline that is none.
     """
     if found is None:
         raise ValueError("the detector gave no answer")
@@ -271,4 +274,6 @@ def check_detections(found: Sequence[Detection] | None) -> Sequence[Detection]:
         x0, y0, x1, y1 = d.box
         if not (all(map(math.isfinite, (*d.box, d.score))) and x1 > x0 and y1 > y0 and 0 <= d.score <= 1):
             raise ValueError(f"the detector gave box {d.box} with score {d.score}")
+        if d.outline is not None and not (len(d.outline) >= 3 and np.isfinite(d.outline).all()):
+            raise ValueError(f"the detector gave the outline {d.outline}; give three corners (x, y) or more, or None")
     return found

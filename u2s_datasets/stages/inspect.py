@@ -8,6 +8,7 @@ from typing import Any
 
 from u2s_datasets import columns, images
 from u2s_datasets.errors import SetupError
+from u2s_datasets.images import Shape, cover_box
 from u2s_datasets.parts import Backend, Category, Detection, Detector, Grow, Message, Request, checks
 from u2s_datasets.parts.catalog import category_of, known_categories
 from u2s_datasets.parts.detectors.faces import Faces
@@ -103,6 +104,12 @@ class Inspect(Step):
         """Category -> how its boxes grow: of these detectors, and of ours for boxes that others report."""
         known = (known_categories() | self._described).values()
         return {name: category.grow for category in known for name in (category.name, *category.aliases)}
+
+    def shapes(self) -> dict[str, Shape]:
+        """Category -> the shape that hides it: of these detectors, and of ours for what others report."""
+        known = (known_categories() | self._described).values()
+        made = {category.name: category.shape or cover_box(category.grow) for category in known}
+        return {name: made[category.name] for category in known for name in (category.name, *category.aliases)}
 
     def scope(self) -> tuple[list[str], list[str]]:
         """(inspected, not inspected) in words, for reports and cards."""

@@ -6,10 +6,12 @@ words, so there residue is what is still the original's: a region that is a copy
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from rapidfuzz import fuzz
 
-from u2s_datasets.images import clip_box, copies
+from u2s_datasets.images import Outline, clip_box, copies
+from u2s_datasets.images.shapes import pixels_of
 from u2s_datasets.parts import Box, Detection
 
 MIN_CHANGE = 10.0  # mean absolute change of a changed region, in grey levels; JPEG at quality 75 changes fewer
@@ -38,8 +40,11 @@ def find_residue(
         ours: the editor is this package's own redaction, which paints boxes; of others less is believed.
     """
     if absolute:
-        is_gone = is_hidden if ours else is_hidden_by_others
-        return [*found, *(d for d in hidden if not is_gone(before, after, d.box))]
+        gone = [
+            is_hidden(before, after, d.box, d.outline) if ours else is_hidden_by_others(before, after, d.box)
+            for d in hidden
+        ]
+        return [*found, *(d for d, is_gone in zip(hidden, gone, strict=True) if not is_gone)]
     words = [d.text.casefold() for d in hidden if d.text]
     survivors = [
         d
@@ -67,20 +72,38 @@ def whole_image(pixels: np.ndarray) -> Detection:
     return Detection(WHOLE_IMAGE, (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0])), 1.0)
 
 
-def is_hidden(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
-    """Whether redaction hid a box: most of its pixels differ from before, and none of their detail is left.
+def is_hidden(before: np.ndarray, after: np.ndarray, box: Box, outline: Outline | None = None) -> bool:
+    """Whether redaction hid a box: most pixels that showed something differ, and none of their detail is left.
 
+    A pixel that was like its neighbours showed nothing: on a clean page, the fill is the paper again.
     True also for a box that was of one colour; False for one outside the image.
+
+    Args:
+        before, after: (H, W, 3) uint8 RGB of one size.
+        box: what was hidden.
+        outline: the part of the box that was to be hidden; None for all of it.
     """
-    pair = _crops(before, after, box)
-    if pair is None:
-        return False
-    if np.ptp(pair[0], axis=(0, 1)).max() == 0:
-        return True
-    if (pair[0] != pair[1]).any(axis=2).mean() <= 0.5:
-        return False
     clipped = clip_box(box, (before.shape[1], before.shape[0]))
-    return clipped is not None and not copies.detail_stays(before, after, clipped)  # a picture off by one keeps it
+    if clipped is None:
+        return False
+    at = _nearest_pixels(clipped[1], clipped[3]), _nearest_pixels(clipped[0], clipped[2])
+    old, new = before[at], after[at]
+    asked = np.ones(old.shape[:2], bool) if outline is None else _inside(outline, at, old.shape)
+    shown = (old != cv2.blur(old, (3, 3))).any(axis=2) & asked
+    if not shown.any():
+        return True
+    if (old != new).any(axis=2)[shown].mean() <= 0.5:
+        return False
+    return not copies.detail_stays(before, after, clipped, asked if outline else None)
+
+
+def _inside(outline: Outline, at: tuple[slice, slice], shape: tuple[int, ...]) -> np.ndarray:
+    """The pixels of a crop that an outline touches, (h, w) bool; all of them where it touches none."""
+    moved = tuple((x - at[1].start, y - at[0].start) for x, y in outline)
+    (x0, y0, x1, y1), touched = pixels_of((moved,), (shape[1], shape[0]))
+    inside = np.zeros(shape[:2], bool)
+    inside[y0:y1, x0:x1] = touched
+    return inside if inside.any() else ~inside
 
 
 def is_hidden_by_others(before: np.ndarray, after: np.ndarray, box: Box) -> bool:

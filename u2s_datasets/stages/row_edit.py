@@ -12,8 +12,10 @@ from PIL import Image, ImageDraw
 
 from u2s_datasets import columns, images
 from u2s_datasets.errors import EditFailed, ResidueFound, RowError
-from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor, Grow
-from u2s_datasets.parts.editors.redact import Redact, regions
+from u2s_datasets.images import Shape
+from u2s_datasets.images.shapes import bounds
+from u2s_datasets.parts import Box, Detection, Detector, Edit, Editor, Grow, Region
+from u2s_datasets.parts.editors.redact import Redact, hidden_regions, regions
 from u2s_datasets.parts.metrics.face_encoders import FaceEncoder
 from u2s_datasets.parts.metrics.privacy import overlap
 from u2s_datasets.stages.batch import Row
@@ -56,10 +58,13 @@ class RowEdit:
         evidence: what is to be hidden.
         has_localized: whether evidence with a box flags the row by itself, so that it can be looked for again.
         unlocalized: what is private and has no box, in words; "" for whatever a model flagged without a name.
+        shapes: category -> the shape that hides it.
 
     Attributes:
         hidden: what the editor is to change, residue of earlier attempts included.
         boxes: the regions of `hidden`, grown and merged.
+        regions: the same for a redacting editor, shaped.
+        found_again: what was still found after an attempt to redact it.
         start: the image that the editor gets.
         attempts: what was done so far.
         seed: the seed of the first attempt.
@@ -80,8 +85,10 @@ class RowEdit:
         evidence: Sequence[Detection],
         has_localized: bool,
         unlocalized: Sequence[str],
+        shapes: Mapping[str, Shape] | None = None,
     ) -> None:
-        self.row, self.growth = row, growth
+        self.row, self.growth, self.shapes = row, growth, shapes or {}
+        self.found_again: list[Detection] = []
         self.has_localized, self.unlocalized = has_localized, unlocalized
         self.start = row.decoded.pixels
         self.prompts: dict[str, str] = {}
@@ -117,6 +124,7 @@ class RowEdit:
         """Let the next attempt change the regions of these, and no others."""
         self.hidden = list(dict.fromkeys(detections))
         self.boxes: list[Box] = regions(self.hidden, self.start.size, self.growth)
+        self.regions: list[Region] = hidden_regions(self.hidden, self.start.size, self.shapes, self.found_again)
 
     def set_prompts(self, editor: Editor, prior: str, label_column: str | None) -> None:
         """Set the texts for the editor, the target text from one of `PRIORS`.
@@ -145,12 +153,16 @@ class RowEdit:
             # Nothing of what is hidden may enter the seed: a pattern that is drawn from it would tell.
             image = image.copy()
             draw = ImageDraw.Draw(image)
-            for x0, y0, x1, y1 in self.boxes:
+            # Of our own regions their shapes alone, whose place and size are rounded.
+            rounded = [bounds(outline) for region in self.regions for outline in region.outlines]
+            for x0, y0, x1, y1 in rounded if type(editor) is Redact else self.boxes:
                 draw.rectangle((math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)), fill=0)
         seed = images.content_seed(image, run_seed + len(self.attempts))
         self.seed = seed if self.seed is None else self.seed
         boxes = () if self._changes_everything(editor) else tuple(self.boxes)
-        return Edit(self.start, **self.prompts, boxes=boxes, seed=seed, strength=strength)
+        again = [dataclasses.replace(r, strength=max(r.strength, strength)) if r.strength else r for r in self.regions]
+        shaped = tuple(again) if editor.redacts else ()
+        return Edit(self.start, **self.prompts, boxes=boxes, seed=seed, strength=strength, regions=shaped)
 
     def accept(self, output: Any, editor: Editor, strength: int) -> None:
         """Take the editor's output.
@@ -209,6 +221,8 @@ class RowEdit:
         self.row.remaining_detections = self.residue if editor.redacts else None
         self.row.surviving_original = None if editor.redacts else self.residue
         self.attempts[-1] = dataclasses.replace(self.attempts[-1], residue=len(self.residue))
+        if editor.redacts:
+            self.found_again += self.residue
         if self.residue:
             self.hide([*self.hidden, *self.residue])
 

@@ -7,14 +7,19 @@ import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
+from scipy import ndimage
 
 from u2s_datasets.errors import EditFailed, SetupError
-from u2s_datasets.images import grow_evenly, grow_head, grow_line
-from u2s_datasets.parts import Detection, Edit
-from u2s_datasets.parts.editors.redact import METHODS, Redact, regions
+from u2s_datasets.images import cover_head, cover_line, grow_evenly, grow_head, grow_line, head_outline
+from u2s_datasets.images.shapes import bounds, pixels_of
+from u2s_datasets.parts import Detection, Edit, Region
+from u2s_datasets.parts.editors.redact import METHODS, Redact, hidden_regions, regions
 
 FACE = (175.0, 65.0, 280.0, 190.0)
 """The astronaut's face."""
+HEAD = head_outline(FACE)
+LEANING = ((300.0, 300.0), (400.0, 370.0), (390.0, 385.0), (290.0, 315.0))
+"""The corners of a line of text that leans by 35 degrees."""
 CONTENT_FREE = ("inpaint", "solid")
 
 
@@ -69,6 +74,31 @@ def test_nothing_from_inside_leaks_into_a_content_free_fill(method, strength, bo
     other = scrambled(astronaut(), *boxes)
     settings = {"method": method, "strength": strength}
     assert (redact(astronaut(), *boxes, **settings) == redact(other, *boxes, **settings)).all()
+
+
+@pytest.mark.parametrize("mask", ["shape", "box"])
+def test_nothing_of_the_core_of_a_shape_enters_its_fill_its_soft_edge_or_its_neighbour_s(mask):
+    regions_ = (Region((HEAD, LEANING)), Region((head_outline((280.0, 150.0, 360.0, 240.0)),)))
+    core = np.zeros((512, 512), bool)
+    for region in regions_:
+        (x0, y0, x1, y1), touched = pixels_of(region.outlines, (512, 512), 1)
+        core[y0:y1, x0:x1] |= ndimage.binary_erosion(touched, iterations=10)
+    pixels = np.array(astronaut())
+    pixels[core] = np.random.default_rng(0).integers(0, 256, (core.sum(), 3))
+    outs = [
+        Redact(mask=mask).edit([Edit(i, seed=3, regions=regions_)])[0] for i in (astronaut(), Image.fromarray(pixels))
+    ]
+    assert core.sum() > 10_000 and (np.asarray(outs[0]) == np.asarray(outs[1])).all()
+
+
+def test_the_first_fill_has_no_pattern_and_that_of_what_was_found_again_has():
+    """A wall: the fill is the wall again, and in a further attempt it is far from it."""
+    wall = np.random.default_rng(0).normal((120, 110, 100), 3, (200, 200, 3)).clip(0, 255).astype(np.uint8)
+    head = head_outline((70.0, 70.0, 130.0, 140.0))
+    for strength, low, high in ((0, 1, 8), (1, 18, 30)):
+        edit = Edit(Image.fromarray(wall), seed=1, regions=(Region((head,), strength),))
+        out = np.asarray(Redact().edit([edit])[0]).astype(float)
+        assert low < (out[90:120, 90:120] - (120, 110, 100)).std() < high
 
 
 def test_the_default_is_content_free():
@@ -135,14 +165,14 @@ def test_a_box_is_not_painted_with_its_neighbours_inside():
     """Two boxes side by side, one white: the other must stay dark."""
     pixels = np.zeros((100, 200, 3), np.uint8)
     pixels[20:80, 100:160] = 255
-    out = redact(Image.fromarray(pixels), (40, 20, 100, 80), (100, 20, 160, 80), noise=0)
-    assert out.max() == 0
+    out = redact(Image.fromarray(pixels), (40, 20, 100, 80), (100, 20, 160, 80))
+    assert out.max() <= 10  # the least grain
 
 
 def test_a_ramp_is_continued_across_the_box():
     """A fill from the border meets it: on a smooth picture the seam is small."""
     ramp = np.repeat(np.repeat(np.linspace(0, 255, 256).astype(np.uint8)[None, :, None], 256, 0), 3, -1)
-    out = redact(Image.fromarray(ramp), (64, 64, 192, 192), noise=0)
+    out = redact(Image.fromarray(ramp), (64, 64, 192, 192))
     assert abs(out.astype(int) - ramp)[64:192, 64:192].mean() < 16
 
 
@@ -199,7 +229,7 @@ def test_a_box_that_came_out_as_it_went_in_is_a_failure():
 
 
 def test_paint_that_is_not_finite_is_a_failure(monkeypatch):
-    monkeypatch.setattr("u2s_datasets.parts.editors.redact._inpaint", lambda *_: np.full((125, 105, 3), np.nan))
+    monkeypatch.setattr("u2s_datasets.parts.editors.redact.natural", lambda *_: np.full((125, 105, 3), np.nan))
     with pytest.raises(EditFailed, match="not finite"):
         redact(astronaut(), FACE)
 
@@ -217,6 +247,7 @@ def test_only_rgb_is_taken():
         ({"noise": -1.0}, "noise=-1.0.*0 to 128"),
         ({"noise": float("nan")}, "noise=nan"),
         ({"margin": 2.0}, "margin=2.0.*0 to 1"),
+        ({"mask": "oval"}, "'oval'.*shape, box"),
     ],
 )
 def test_setup_errors_name_the_value_and_the_remedy(options, message):
@@ -255,9 +286,42 @@ def test_regions_are_clipped_merged_and_in_one_order():
     assert regions([], (500, 400), growth) == []
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("mask", ["shape", "box"])
+def test_a_region_is_hidden_by_its_shape_or_by_the_boxes_around_it(method, mask):
+    edit = Edit(astronaut(), boxes=[(0, 0, 9, 9)], seed=1, regions=(Region((HEAD,)), Region((LEANING,))))
+    out = np.asarray(Redact(method, mask=mask).edit([edit])[0])
+    changed = (out != np.asarray(astronaut())).any(-1)
+    boxes = [bounds(HEAD), bounds(LEANING)]
+    assert not changed[~inside(astronaut(), *boxes)].any()
+    corner = tuple(int(v) + 2 for v in boxes[1][:2][::-1])
+    assert changed[127, 227] and changed[342, 345] and changed[corner] == (mask == "box")
+
+
+def test_only_what_was_found_again_is_hidden_harder():
+    gentle, harder = (Region((HEAD,)), Region((LEANING,))), (Region((HEAD,)), Region((LEANING,), strength=1))
+    first, second = (Redact().edit([Edit(astronaut(), seed=1, regions=given)])[0] for given in (gentle, harder))
+    change = (np.asarray(first) != np.asarray(second)).any(-1)
+    assert change[300:400, 280:410].any() and not change[:280].any()
+
+
+def test_regions_that_mostly_overlap_are_one_and_those_found_again_are_marked():
+    shapes = {"face": cover_head, "text": cover_line}
+    found = [
+        Detection("face", FACE, 0.9),
+        Detection("face", (180, 70, 285, 195), 0.4),
+        Detection("text", (9, 300, 99, 320), 1),
+    ]
+    face, text = sorted(hidden_regions(found, (512, 512), shapes, found[2:]), key=lambda region: region.strength)
+    assert hidden_regions(found[::-1], (512, 512), shapes, found[2:]) == sorted([face, text], key=lambda r: r.outlines)
+    assert (len(face.outlines), face.strength, len(text.outlines), text.strength) == (2, 0, 1, 1)
+    assert hidden_regions([Detection("text", (900, 900, 950, 950), 0.9)], (512, 512), shapes) == []
+
+
 def test_a_part_is_a_frozen_dataclass_and_survives_pickling():
     editor = Redact("pixelate", cells=2)
     assert editor.redacts and pickle.loads(pickle.dumps(editor)) == editor
-    assert editor.config() == {"part": "Redact", "method": "pixelate", "cells": 2, "noise": None, "margin": 0.15}
+    settings = {"method": "pixelate", "cells": 2, "noise": None, "margin": 0.15, "mask": "shape"}
+    assert editor.config() == {"part": "Redact"} | settings
     with pytest.raises(dataclasses.FrozenInstanceError):
         editor.cells = 8  # type: ignore[misc]

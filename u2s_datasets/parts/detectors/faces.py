@@ -9,6 +9,7 @@ network says whether a person or an animal is seen there.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from u2s_datasets.errors import SetupError
-from u2s_datasets.images import Box, grow_head
+from u2s_datasets.images import Box, cover_head, grow_head, head_outline
 from u2s_datasets.parts import Category, Detection, Detector, Shipped
 from u2s_datasets.parts.checks import check_int, check_ranges
 from u2s_datasets.parts.detectors.centerface import (
@@ -66,6 +67,7 @@ FACE = Category(
     "face",
     "faces",
     grow=grow_head,
+    shape=cover_head,
     criterion="people",
 )
 
@@ -126,7 +128,11 @@ class Faces(Detector):
 
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
         """Faces and weaker candidates of each image, best first; see `Detector.detect`."""
-        return [_detections(self._detect(image), image.shape) for image in images]
+        found = [_detections(self._detect(image), image.shape) for image in images]
+        return [[self._with_outline(image, d) for d in each] for image, each in zip(images, found, strict=True)]
+
+    def _with_outline(self, image: np.ndarray, face: Detection) -> Detection:
+        return dataclasses.replace(face, outline=head_outline(face.box, self.landmarks(image, face.box)))
 
     def residue(self, images: Sequence[np.ndarray], edited: Sequence[Sequence[Box]]) -> list[list[Detection]]:
         """Faces that overlap the edited boxes, any way up, the upright ones searched for at full size.

@@ -8,13 +8,14 @@ large text is legible, so a large region that cannot be read and continues no li
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from u2s_datasets.images import Box, grow_line
+from u2s_datasets.images import Box, Outline, cover_line, grow_line
 from u2s_datasets.parts import Category, Detection, Detector, Shipped
 from u2s_datasets.parts.checks import check_int, check_ranges
 from u2s_datasets.parts.detectors.engine import check_engine
@@ -66,6 +67,7 @@ TEXT = Category(
     "piece of text",
     "pieces of text",
     grow=grow_line,
+    shape=cover_line,
     criterion="text",
     aliases=("plate",),
 )
@@ -188,8 +190,8 @@ class Text(Detector):
             confidence = min(confidence, self._read_word(image, quad, SECOND_LOOK)[1])
         if confidence < self.flag_threshold:
             confidence = 0.99 * self.flag_threshold * region.score
-        box = box_of(grow_quad(quad, self.grow), image)
-        return _Line(quad, Detection("text", box, confidence, text), is_word)
+        grown = grow_quad(quad, self.grow)
+        return _Line(quad, Detection("text", box_of(grown, image), confidence, text, _outline(grown)), is_word)
 
     def _found_again(self, image: np.ndarray, line: _Line, score: float) -> _Line:
         """The line as one that flags, with what is read of it upside down if that is more certain."""
@@ -197,7 +199,7 @@ class Text(Detector):
         text, confidence = self._read_word(image, upside_down, 0.0)
         text = text if confidence >= self.flag_threshold else line.detection.text
         score = max(score, self.flag_threshold)
-        return line._replace(detection=Detection("text", line.detection.box, score, text))
+        return line._replace(detection=dataclasses.replace(line.detection, score=score, text=text))
 
     def _look_again(self, image: np.ndarray, region: Region) -> tuple[float, bool]:
         """What is found once a line is laid level.
@@ -244,7 +246,7 @@ class Text(Detector):
             if line.detection.score >= self.flag_threshold:
                 left.append(line.detection)
             elif region.score >= CONTINUES and _continues(region.quad, boxes):
-                left.append(Detection("text", line.detection.box, self.flag_threshold, line.detection.text))
+                left.append(dataclasses.replace(line.detection, score=self.flag_threshold))
         return left
 
     def _regions_near(self, image: np.ndarray, boxes: Sequence[Box]) -> list[Region]:
@@ -296,6 +298,10 @@ def _window(image: np.ndarray, box: Box) -> tuple[Box, list[float]]:
 def _cut(image: np.ndarray, window: Box) -> np.ndarray:
     x0, y0, x1, y1 = (int(v) for v in window)
     return image[y0:y1, x0:x1]
+
+
+def _outline(quad: Quad) -> Outline:
+    return tuple((float(x), float(y)) for x, y in quad)
 
 
 def _work(window: Box, scale: float) -> float:
