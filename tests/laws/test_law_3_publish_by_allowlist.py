@@ -22,6 +22,7 @@ from tests.helpers.html_page import words
 from tests.helpers.published_run import ABOUT, REPO, anonymized, changed, published_rows, push, scene
 from tests.helpers.report_run import PRIVATE_WORDS, build, mixed, originals, write_pages
 from tests.helpers.run_files import private_rows, public_rows
+from tests.helpers.slow import mostly_slow
 from tests.helpers.steps import RED, anonymize, stored
 from u2s_datasets import columns as c
 from u2s_datasets import images
@@ -291,7 +292,7 @@ def _live(card: str) -> list[str]:
     return [mark for mark in anywhere if mark in card] + [mark for mark in rendered if mark in body]
 
 
-@pytest.mark.parametrize("text", MARKUP)
+@pytest.mark.parametrize("text", mostly_slow(MARKUP, MARKUP[0], MARKUP[6]))
 def test_no_text_of_a_user_becomes_markup_in_the_card(text, mapped):
     about = {**ABOUT, "source_dataset": text, "source_license": text, "title": text, "contact": text, "note": text}
     plan = u2s.push_to_hub(mapped, REPO, dry_run=True, **about)

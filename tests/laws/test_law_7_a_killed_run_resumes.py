@@ -18,6 +18,7 @@ import u2s_datasets as u2s
 from tests.helpers.fakes import picture
 from tests.helpers.published_run import ABOUT
 from tests.helpers.run_files import QUICK, files_of, public_rows
+from tests.helpers.slow import mostly_slow
 from u2s_datasets import columns as c
 from u2s_datasets.review import audit
 from u2s_datasets.review.decisions import decide
@@ -177,7 +178,7 @@ def _audited(out: Path) -> None:
     audit.draw(out, 6, seed=1, by="ada")
 
 
-@pytest.mark.parametrize("change", [_rejected, _audited])
+@pytest.mark.parametrize("change", mostly_slow([_rejected, _audited], _audited))
 def test_a_decision_that_is_cut_at_any_moment_was_taken_or_not_and_the_run_can_be_pushed(
     change, six, out, tmp_path, monkeypatch
 ):

@@ -12,6 +12,7 @@ from PIL import Image
 
 import u2s_datasets as u2s
 from tests.helpers.people import crowd, places
+from tests.helpers.slow import mostly_slow
 from tests.helpers.steps import pixels
 from u2s_datasets import columns as c
 from u2s_datasets import images
@@ -129,11 +130,6 @@ class Lying(Editor):
 
     def edit(self, edits: Sequence[Edit]) -> list[Image.Image]:
         return [Image.fromarray(np.ascontiguousarray(LIES[self.how](np.asarray(e.image)))) for e in edits]
-
-
-def mostly_slow(values, quick) -> list:
-    """These values for `parametrize`; all but one are for `make test-slow`."""
-    return [value if value == quick else pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 @pytest.mark.parametrize("times", mostly_slow(SIZES, 2))
