@@ -3,6 +3,7 @@
 The page shows originals. It is written where the caller says, for its owner alone.
 """
 
+import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,8 +56,6 @@ class Trial:
                 f"painted in edited images: {np.mean(self.hidden):.0%} of the pixels on average, "
                 f"{np.median(self.hidden):.0%} in the median; more than half in {large} of {len(self.hidden)}",
             ]
-        lines += ["", "looked for:", *(f"  {words}" for words in self.facts["inspected_criteria"])]
-        lines += ["not looked for:", *(f"  {words}" for words in self.facts["not_inspected"])]
         return "\n".join(lines)
 
     def write_page(self, path: Path) -> None:
@@ -86,7 +85,8 @@ def try_out(facts: Mapping[str, Any], pipeline: Pipeline, items: Sequence[Item],
     types[c.IMAGE], types[c.REASON] = ImageFeature(), c.features([c.REASON])[c.REASON]
     columns = {name: [row.get(name) for row in made] for name in (*names, c.REASON)}
     columns[c.IMAGE] = [_shown(item) for item in items]
-    report = count(Dataset.from_dict(columns, features=types))
+    counted = count(Dataset.from_dict(columns, features=types))
+    report = dataclasses.replace(counted, run={**facts, "dry_run": True})
     shares = [_share(item, row) for item, row in zip(items, made, strict=True) if row[c.STATUS] == c.ANONYMIZED]
     return Trial(facts, report, shares)
 

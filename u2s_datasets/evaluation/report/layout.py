@@ -133,6 +133,11 @@ def verdict(report: Summary) -> str:
     if not report.rows:
         return "The source held no images, so nothing is published."
     safe, edited, held = report.statuses.values()
+    if report.run.get("dry_run"):
+        rest = f", {held:,} would be withheld" if held else ""
+        return (
+            f"{report.rows:,} images were tried out: {edited:,} would be edited, in {safe:,} nothing was found{rest}."
+        )
     if held == report.rows:
         return f"Nothing is published: all {held:,} images are withheld."
     proof = " and inspected again" if report.unverified == 0 else ""
