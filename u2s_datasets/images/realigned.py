@@ -69,7 +69,7 @@ def _visible(seen: np.ndarray, box: Box) -> Box | None:
 
 
 def _seen_lines(inside: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """From and to which row, then which column, nearly all is seen; rows of which half is missing are left out first."""
+    """From and to which row, then which column, nearly all is seen; rows that are half missing are left out first."""
     rows = np.nonzero(inside.mean(1) >= 0.5)[0]
     if not len(rows):
         return None
