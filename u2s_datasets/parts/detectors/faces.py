@@ -146,7 +146,7 @@ class Faces(Detector):
         """(5, 2) float64 x and y in the image's pixels: both eyes, the tip of the nose, both corners of the mouth.
 
         The left one comes first, as seen when the face is upright. The face is read again from its crop, always at the
-        same size, and in eight directions unless it is clearly upright.
+        same size, and in up to six directions unless it is clearly upright.
 
         Args:
             image: (H, W, 3) uint8 RGB.
@@ -155,14 +155,16 @@ class Faces(Detector):
         Returns:
             The landmarks; None where nothing in the box looks like a face.
         """
-        best, heat = None, 0.0
-        for angle in range(0, 360, 45):
-            points, score = self._landmarks(image, np.array(box, float), angle)
-            if score > heat:
-                best, heat = points, score
-            if angle == 0 and heat >= _LANDMARK_SURE:
-                break
-        return best
+        best = self._landmarks(image, np.array(box, float), 0)
+        if best[1] >= _LANDMARK_SURE:
+            return best[0]
+        quarters = {angle: self._landmarks(image, np.array(box, float), angle) for angle in (90, 180, 270)} | {0: best}
+        angle = max(quarters, key=lambda angle: quarters[angle][1])
+        best = quarters[angle]
+        if 0 < best[1] < _LANDMARK_SURE:  # it may lean to either side; what looks like no face in any quarter is none
+            leaning = [self._landmarks(image, np.array(box, float), (angle + by) % 360) for by in (45, -45)]
+            best = max([best, *leaning], key=lambda found: found[1])
+        return best[0]
 
     def _landmarks(self, image: np.ndarray, box: np.ndarray, angle: int) -> tuple[np.ndarray | None, float]:
         """The landmarks as the crop shows them in one direction, and their face's score."""
