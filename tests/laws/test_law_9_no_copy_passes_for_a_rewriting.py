@@ -1,6 +1,7 @@
 """Law 9, no copy passes for a rewriting: what stood in a detection must not come back, however it was changed."""
 
 import json
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -198,6 +199,17 @@ def test_a_face_of_another_size_is_found_where_a_detector_saw_something():
     x0, y0, x1, y1 = (int(v) for v in FACE)
     after[350:490, 375:503] = cv2.resize(ASTRONAUT[y0:y1, x0:x1], (128, 140))
     assert copies.find_copies(ASTRONAUT, after, [FACE], [(375, 350, 503, 490)]) == [True]
+
+
+def test_a_long_strip_is_compared_in_little_memory():
+    """It took more than there was: the output was searched in a square as wide as the strip is long."""
+    strips = np.random.default_rng(0).integers(0, 256, (2, 20, 3000, 3), np.uint8)
+    tracemalloc.start()
+    try:
+        assert copies.find_copies(*strips, [(0, 0, 3000, 20)]) == [False]
+        assert tracemalloc.get_traced_memory()[1] < 400e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.8])

@@ -46,6 +46,7 @@ _MOVED = {"edges": (0.80, 0.77, 0.64, 0.62), "tones": (0.90, 0.86, 0.78, 0.75), 
 _COARSE, _MIDDLE, _FINE = 12, 24, 48  # side of a box in grid pixels, at most; never above its own
 _FAR_SCALES = (0.45, 0.5, 0.56, 0.62, 1.57, 1.77, 2.0, 2.25)  # tried at turns near quarters
 _FILLED = tuple(float(s) for s in np.geomspace(1.0, 3.2, 9))  # sides of the output in sides of a box that fills it
+_FAR = 2.5  # sides of the box from the middle of such an output, at most
 _LIKELIEST = 12  # places that are compared closely
 _REACH, _LEAST_REACH = 0.5, 18.0  # around a box, as a share of its side and in pixels
 _CHANGED, _GAP, _ELSEWHERE = 24, 9, 16  # grey levels; pixels between what belongs together; squares that are searched
@@ -160,7 +161,8 @@ def _fills_picture(before: np.ndarray, after: np.ndarray, box: Box) -> bool:
         for filled in _FILLED:
             size = max(round(after.shape[1] * across * filled), 8), max(round(after.shape[0] * down * filled), 8)
             output = cv2.resize(after, size, interpolation=cv2.INTER_AREA)
-            reach = max(size) / 2 - side_of(box) / 4
+            # Not all of a strip: the window is a square, and in a long output the box fills the height alone.
+            reach = min(max(size) / 2 - side_of(box) / 4, _FAR * side_of(box))
             motions = list(find_motions(coarse, output, (size[0] / 2, size[1] / 2), reach, NEAR_QUARTERS, (1.0,)))
             found += [(motion, output) for motion in likeliest(motions, 2)]
     best = sorted(found, key=lambda pair: -pair[0].likeness)[:_LIKELIEST]
