@@ -36,6 +36,13 @@ def test_a_dry_run_says_what_would_be_hidden_and_shows_it(folder, tmp_path, caps
     assert "11 images were tried out: 3 would be edited, in 7 nothing was found, 1 would be withheld." in text
 
 
+@pytest.mark.parametrize("out", ["/proc/safe", "/proc/none/safe"])
+def test_without_a_place_for_the_page_the_numbers_are_there_all_the_same(out, folder, capsys):
+    assert main(["anonymize", str(folder), "--out", out, "--dry-run", *RED]) == 0
+    printed = capsys.readouterr().out
+    assert "11 rows = 7 safe" in printed and f"No page of pictures: {out}-dry-run.html" in printed
+
+
 def test_options_of_detectors_are_given_by_name(folder, tmp_path):
     strict = u2s.profile(detectors=["faces"], detector_options={"faces": {"flag_threshold": 0.5}})
     assert strict.inspect.detectors[0].flag_threshold == 0.5

@@ -111,7 +111,13 @@ def _print_trial(out: str, trial: Trial) -> None:
         print("\nNo page of pictures: it shows originals, and is written beside an --out on this machine only.")
         return
     page = path.with_name(f"{path.name}-dry-run.html")
-    trial.write_page(page)
+    try:
+        if not page.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {page.parent}")
+        trial.write_page(page)
+    except OSError as error:
+        print(f"\nNo page of pictures: {page} cannot be written: {error}; give an --out whose parent can be.")
+        return
     print(f"\nlook at it  {page}   (it shows originals: never publish it)\nNothing else was written.")
 
 
