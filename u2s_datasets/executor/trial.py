@@ -80,10 +80,10 @@ def try_out(facts: Mapping[str, Any], pipeline: Pipeline, items: Sequence[Item],
     workers: Workers[int, Item, dict[str, Any]] = Workers(pipeline, pipeline.crashed, 1, here=here)
     chunks = [(start, list(items[start : start + _CHUNK])) for start in range(0, len(items), _CHUNK)]
     made = [row for _, rows in workers.map(iter(chunks)) for row in rows]
-    names = [name for name in dict.fromkeys((*c.PRIVATE, *c.PUBLIC)) if name not in (c.ROW_ID, c.REASON)]
+    names = [name for name in dict.fromkeys((*c.PRIVATE, *c.PUBLIC)) if name != c.ROW_ID]  # a dataset's are numbers
     types = c.features(names)
-    types[c.IMAGE], types[c.REASON] = ImageFeature(), c.features([c.REASON])[c.REASON]
-    columns = {name: [row.get(name) for row in made] for name in (*names, c.REASON)}
+    types[c.IMAGE] = ImageFeature()
+    columns = {name: [row.get(name) for row in made] for name in names}
     columns[c.IMAGE] = [_shown(item) for item in items]
     counted = count(Dataset.from_dict(columns, features=types))
     report = dataclasses.replace(counted, run={**facts, "dry_run": True})
@@ -97,7 +97,7 @@ def _shown(item: Item) -> dict[str, Any] | None:
         pixels = images.decode(item.image).pixels
     except RowError:
         return None
-    return {"bytes": images.encode(pixels, "png"), "path": None}
+    return {"bytes": images.encode(pixels, "jpeg"), "path": None}  # of a large photo, PNG takes seconds
 
 
 def _share(item: Item, row: Mapping[str, Any]) -> float:
