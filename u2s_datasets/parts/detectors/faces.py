@@ -120,6 +120,7 @@ class Faces(Detector):
         check_int("threads", self.threads, 1, 1024)
         if not _WEIGHTS.is_file():
             raise SetupError(f"the installed package has no {_WEIGHTS.name}; install it again")
+        self._people.check()  # it is asked where no face is sure
 
     def load(self) -> OnnxModel:
         """The network; raises `SetupError` as `check` does."""
