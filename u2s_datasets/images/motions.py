@@ -89,15 +89,18 @@ def find_motions(
 
 
 def likeliest(motions: Sequence[Motion], most: int) -> list[Motion]:
+    """Those with the highest likeness, the likeliest first."""
     return sorted(motions, key=lambda motion: -motion.likeness)[:most]
 
 
 def closer(start: Motion) -> Iterator[Motion]:
+    """Motions between a coarse one and its neighbours, to be compared closely."""
     for turn in _CLOSER_TURNS:
         for scale in _CLOSER_SCALES:
             yield Motion(start.place, start.turn + turn, start.scale * scale, start.mirrored, start.likeness)
 
 
 def resized(pixels: np.ndarray, zoom: float) -> np.ndarray:
+    """A picture, (H, W, 3) uint8, `zoom` times as large; a pixel at least to each side."""
     size = max(round(pixels.shape[1] * zoom), 1), max(round(pixels.shape[0] * zoom), 1)
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)

@@ -18,7 +18,7 @@ _GRID = 80  # cells along the longer side of a region and its surroundings: a li
 _MOST_READ = 2048  # rows and columns of pixels that the grid is made of: bounds the memory
 _REACH, _LEAST_REACH = 0.5, 6  # surroundings on each side, as a share of the longer side, and pixels at least
 _GRAIN, _MOST_GRAIN = 1.5, 12.0  # times the median detail of the surroundings; grey levels of standard deviation
-LEAST_GRAIN = 1.5  # grey levels: a region of a flat wall changes too, and no eye sees it
+_LEAST_GRAIN = 1.5  # grey levels: a region of a flat wall changes too, and no eye sees it
 _RIM = 12  # the grain is that of a rim of 1 / 12 of the sides
 
 
@@ -39,7 +39,7 @@ def natural(canvas: np.ndarray, hidden: np.ndarray, window: Window, rng: np.rand
     inside = _at((x0 - outer[0], y0 - outer[1], x1 - outer[0], y1 - outer[1]))
     fill = _continued(canvas[_at(outer)], public, inside)
     rim = _wider(window, max(sum(_sides(window)) // _RIM, 3), hidden.shape)
-    grain = max(min(_grain(canvas[_at(rim)], ~hidden[_at(rim)]), _MOST_GRAIN), LEAST_GRAIN)
+    grain = max(min(_grain(canvas[_at(rim)], ~hidden[_at(rim)]), _MOST_GRAIN), _LEAST_GRAIN)
     return fill + grain * rng.standard_normal((*fill.shape[:2], 1), np.float32)
 
 
